@@ -1,0 +1,472 @@
+//! Where sessions and counters live: two traits that anyone can implement, and one handle.
+//!
+//! A session record is written rarely, by compare-and-set. Counters live apart: all limits of a
+//! request are charged in one step, wholly or not at all, and never make a saved record stale.
+//!
+//! A minimal [`SessionStore`] is [`get`](SessionStore::get), [`put`](SessionStore::put) and
+//! [`delete`](SessionStore::delete); a minimal [`LimitStore`] is [`take`](LimitStore::take),
+//! [`look`](LimitStore::look), [`give_back`](LimitStore::give_back) and
+//! [`reset`](LimitStore::reset). What answers from memory besides says so in the `try_` methods, and
+//! requests then wait for nothing. [`conformance`] tests a store of yours.
+
+use std::{
+    any::Any,
+    fmt,
+    num::NonZeroU64,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use smallvec::SmallVec;
+
+use crate::{clock::Moment, limits::Limit, rejection::LimitOwner, session::Session};
+
+/// The name under which a session is stored. It is a token, or the hash of one, so `Debug` does not
+/// print it.
+#[derive(Clone, Eq, Hash, PartialEq)]
+pub struct StorageKey(SmallVec<[u8; 64]>);
+
+impl StorageKey {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.0).expect("made from text")
+    }
+}
+
+impl From<&str> for StorageKey {
+    fn from(key: &str) -> Self {
+        Self(SmallVec::from_slice(key.as_bytes()))
+    }
+}
+
+impl fmt::Debug for StorageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StorageKey(…)")
+    }
+}
+
+/// Counts the writes of one record.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct Version(pub u64);
+
+/// What a write expects to find.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Expect {
+    /// Whatever is there is replaced.
+    #[default]
+    Anything,
+    /// Nothing may be there.
+    Absent,
+    /// The record must still be as it was read.
+    Version(Version),
+}
+
+/// Which pages of a listing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListQuery {
+    /// Keys that start with this; empty for all.
+    pub prefix: String,
+    /// Where the last page ended; `None` for the first.
+    pub cursor: Option<String>,
+    /// How many keys at most; `None` leaves it to the store.
+    pub limit: Option<usize>,
+}
+
+/// One page of a listing.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ListPage {
+    /// The keys.
+    pub keys: Vec<String>,
+    /// Where the next page starts; `None` after the last.
+    pub next: Option<String>,
+}
+
+/// What changed in a store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change<'a> {
+    /// This record.
+    Key(&'a str),
+    /// Any record may have.
+    All,
+    /// Notices were lost for a while; what was cached may be old.
+    Lost,
+}
+
+/// Takes notices of change.
+pub type ChangeSink = Arc<dyn Fn(Change<'_>) + Send + Sync>;
+
+/// Keeps session records.
+///
+/// `Ok(None)` is "there is none"; a store that can not tell says `Err`.
+pub trait SessionStore: Send + Sync + 'static {
+    /// The record, if it can be told at once: `Some(None)` is "there surely is none", `None` is
+    /// "ask [`get`](Self::get)".
+    fn try_get(&self, key: &str) -> Option<Option<Arc<Loaded>>> {
+        let _ = key;
+        None
+    }
+
+    /// The record.
+    fn get(
+        &self,
+        key: &str,
+    ) -> impl Future<Output = Result<Option<Arc<Loaded>>, StoreError>> + Send;
+
+    /// The first record that is there, of several names in order.
+    ///
+    /// A remote store overrides this with one round trip.
+    fn get_first(
+        &self,
+        keys: &[StorageKey],
+    ) -> impl Future<Output = Result<Option<Arc<Loaded>>, StoreError>> + Send {
+        async move {
+            for key in keys {
+                if let Some(found) = self.get(key.as_str()).await? {
+                    return Ok(Some(found));
+                }
+            }
+            Ok(None)
+        }
+    }
+
+    /// Writes the record. `lifetime` is how long the store keeps it; `None` for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Conflict`] where `expect` does not hold.
+    fn put(
+        &self,
+        key: &str,
+        session: Session,
+        expect: Expect,
+        lifetime: Option<Duration>,
+    ) -> impl Future<Output = Result<Version, StoreError>> + Send;
+
+    /// Removes the record, and says whether there was one.
+    fn delete(&self, key: &str) -> impl Future<Output = Result<bool, StoreError>> + Send;
+
+    /// Lists names of records.
+    fn list(&self, query: &ListQuery) -> impl Future<Output = Result<ListPage, StoreError>> + Send {
+        let _ = query;
+        async {
+            Err(StoreError::new(
+                StoreErrorKind::Unsupported,
+                "this store can not list",
+            ))
+        }
+    }
+
+    /// Asks to be told of changes. The store's own task does the telling.
+    fn on_change(&self, sink: ChangeSink) {
+        let _ = sink;
+    }
+
+    /// Whether [`put`](Self::put) honours [`Expect`]. One that does not is refused by whatever needs
+    /// it.
+    fn compares_and_sets(&self) -> bool {
+        true
+    }
+}
+
+/// Keeps counters.
+pub trait LimitStore: Send + Sync + 'static {
+    /// Charges all of `batch` or nothing, if it can be told at once.
+    fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
+        let _ = (batch, now);
+        None
+    }
+
+    /// Charges all of `batch` or nothing.
+    fn take(
+        &self,
+        batch: &[Charge],
+        now: Moment,
+    ) -> impl Future<Output = Result<Verdict, StoreError>> + Send;
+
+    /// What [`take`](Self::take) would say, charging nothing.
+    fn look(
+        &self,
+        batch: &[Charge],
+        now: Moment,
+    ) -> impl Future<Output = Result<Verdict, StoreError>> + Send;
+
+    /// Gives back what was taken at `taken_at`, the moment that [`Taken::at`] told.
+    ///
+    /// Never waits and never fails, so that it can be called from `Drop`; a remote store queues it. A
+    /// unit of a window or period that has ended is gone with it.
+    fn give_back(&self, batch: &[Charge], taken_at: Moment);
+
+    /// Forgets a counter.
+    fn reset(&self, counter: &str) -> impl Future<Output = Result<(), StoreError>> + Send;
+}
+
+/// One counter of one caller, by name. The store keeps its own handle here at first use, so that a
+/// second use needs no look-up; a simple store ignores it.
+pub struct Counter {
+    name: Box<str>,
+    handle: OnceLock<Arc<dyn Any + Send + Sync>>,
+}
+
+impl Counter {
+    /// A counter of this name. Two of one name are one counter in the store.
+    pub fn new(name: impl Into<Box<str>>) -> Arc<Self> {
+        Arc::new(Self {
+            name: name.into(),
+            handle: OnceLock::new(),
+        })
+    }
+
+    /// The name in the store.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The store's own handle, put there at first use.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a handle of another type is there: a counter stays with one store.
+    pub fn handle<T: Any + Send + Sync>(&self, find: impl FnOnce(&str) -> Arc<T>) -> &T {
+        let handle = self.handle.get_or_init(|| find(&self.name));
+        handle
+            .downcast_ref()
+            .expect("a counter stays with one store")
+    }
+}
+
+impl fmt::Debug for Counter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Counter(…)") // The name may hold a token.
+    }
+}
+
+/// Which counter a charge goes to.
+#[derive(Clone, Debug)]
+pub enum CounterRef {
+    /// One that is held, with its handle.
+    Held(Arc<Counter>),
+    /// One that is named for this request alone.
+    Named(CounterName),
+}
+
+/// The name of a counter made for one request; up to 64 bytes without an allocation.
+#[derive(Clone, Eq, PartialEq)]
+pub struct CounterName(SmallVec<[u8; 64]>);
+
+impl CounterName {
+    /// A name of parts, joined so that no two lists of parts make one name.
+    pub fn of(parts: &[&[u8]]) -> Self {
+        let mut name = SmallVec::new();
+        for part in parts {
+            let length = u32::try_from(part.len()).unwrap_or(u32::MAX);
+            name.extend_from_slice(&length.to_le_bytes()[..if length < 128 { 1 } else { 4 }]);
+            name.extend_from_slice(part);
+        }
+        Self(name)
+    }
+
+    /// The name's bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for CounterName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("CounterName(…)")
+    }
+}
+
+impl CounterRef {
+    /// The name's bytes.
+    pub fn name(&self) -> &[u8] {
+        match self {
+            Self::Held(counter) => counter.name().as_bytes(),
+            Self::Named(name) => name.as_bytes(),
+        }
+    }
+}
+
+/// One limit of one request: which counter, how much it allows, what this request costs.
+#[derive(Clone, Debug)]
+pub struct Charge {
+    /// Who is counted.
+    pub counter: CounterRef,
+    /// How much is allowed. It comes with the request, so it can change and the count stays.
+    pub limit: Limit,
+    /// What the request costs.
+    pub cost: NonZeroU64,
+    /// Whether the limit refuses or is only watched.
+    pub mode: ChargeMode,
+    /// How long a request over a *rate* may wait for its turn; zero for not at all.
+    pub patience: Duration,
+    /// Whose limit it is, for refusals and headers.
+    pub owner: LimitOwner,
+}
+
+/// Whether a limit refuses.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum ChargeMode {
+    /// Over the limit, the request is refused.
+    #[default]
+    Enforce,
+    /// Over the limit, only the [`Standing`] says so. The counter stops at its maximum and counts
+    /// admitted requests alone.
+    Observe,
+}
+
+/// The charges of one request.
+pub type Batch = SmallVec<[Charge; 4]>;
+
+/// Where each limit of a batch stands, in the batch's order.
+pub type Standings = SmallVec<[Standing; 4]>;
+
+/// Where a limit stands after a decision.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Standing {
+    /// How much is allowed.
+    pub max: u64,
+    /// How much is left.
+    pub remaining: u64,
+    /// When one more unit would be admitted; zero where it would be now.
+    pub retry_in: Duration,
+    /// When nothing of what is counted now counts any more: a quota renews, a window has passed.
+    /// `None` for a quota that never renews.
+    pub resets_in: Option<Duration>,
+    /// Whether this request went over the limit: it was refused by it, or would be were it not only
+    /// observed.
+    pub exceeded: bool,
+}
+
+/// What a store says to a batch.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// All was charged.
+    Taken(Taken),
+    /// Nothing was charged.
+    Refused(Refused),
+}
+
+/// All was charged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Taken {
+    /// Where the limits stand now.
+    pub standings: Standings,
+    /// How long the request must wait for its turn; zero unless a charge had patience.
+    pub wait: Duration,
+    /// The moment the units belong to: now, or when the wait is over.
+    pub at: Moment,
+}
+
+/// Nothing was charged.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// The first charge of the batch that refused.
+    pub index: usize,
+    /// When the batch would pass, as far as all its limits can tell; `None` for never.
+    pub retry_in: Option<Duration>,
+    /// Where the limits stand.
+    pub standings: Standings,
+}
+
+/// A record as it was read.
+pub struct Loaded {
+    key: StorageKey,
+    session: Arc<Session>,
+    version: Version,
+}
+
+impl Loaded {
+    /// The record as it was read under this name.
+    pub fn new(
+        key: impl Into<StorageKey>,
+        session: impl Into<Arc<Session>>,
+        version: Version,
+    ) -> Self {
+        Self {
+            key: key.into(),
+            session: session.into(),
+            version,
+        }
+    }
+
+    /// The name under which it is stored.
+    pub fn key(&self) -> &StorageKey {
+        &self.key
+    }
+
+    /// The record, without its policies.
+    pub fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        self.version
+    }
+}
+
+impl fmt::Debug for Loaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Loaded")
+            .field("version", &self.version)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A store could not do its work.
+#[derive(Debug, thiserror::Error)]
+#[error("{message}")]
+pub struct StoreError {
+    kind: StoreErrorKind,
+    message: String,
+    source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// What kind of failure it was.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum StoreErrorKind {
+    /// It gave no answer, or not in time.
+    Unavailable,
+    /// It has no room.
+    Full,
+    /// The record is not as the writer expected.
+    Conflict,
+    /// It can not do this at all.
+    Unsupported,
+    /// What is stored can not be read.
+    Corrupt,
+}
+
+impl StoreError {
+    /// An error of this kind. The message is for the log, without keys.
+    pub fn new(kind: StoreErrorKind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+        }
+    }
+
+    /// The same, with what caused it.
+    #[must_use]
+    pub fn with_source(
+        mut self,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        self.source = Some(source.into());
+        self
+    }
+
+    /// What kind of failure it was.
+    pub fn kind(&self) -> StoreErrorKind {
+        self.kind
+    }
+}
+
+pub mod cached;
+#[cfg(feature = "test-util")]
+pub mod conformance;
+pub mod counters;
+pub mod memory;
