@@ -1,0 +1,177 @@
+//! Middleware that lets a session call what it has rights to: API, version, path and method.
+//!
+//! The session comes from a [`SessionLayer`](crate::session::SessionLayer) in front. A request is
+//! rejected
+//!
+//! - with `403` if the session's `access_rights` do not hold the API, its version, or the path with
+//!   this method; a session without any rights (a master key) is refused unless
+//!   [`Rules::master_keys`](tollgate_core::pass::Rules) says otherwise;
+//! - with `400` if the path can be read in two ways, as `//admin` or `/%2e%2e/admin`: what is checked
+//!   must be what is served;
+//! - with `500` if no session layer stands in front.
+//!
+//! Nothing is read from or written to the store. A pattern that does not compile never grants; its
+//! session or policy is named in the log.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tollgate::{MemoryStore, access_rights::AccessRightsLayer, session::SessionLayer};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//! # async fn handle(_: Request<()>) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
+//! #     Ok(Response::default())
+//! # }
+//!
+//! let store = MemoryStore::new();
+//! store.insert(
+//!     "k1",
+//!     r#"{"access_rights": {"orders": {"allowed_urls": [{"url": "^/orders$", "methods": ["GET"]}]}}}"#.parse()?,
+//! );
+//! let service = ServiceBuilder::new()
+//!     .layer(SessionLayer::new(store))
+//!     .layer(AccessRightsLayer::new("orders"))
+//!     .service(service_fn(handle));
+//!
+//! let ask = |path: &str| Request::get(path).header("authorization", "k1").body(());
+//! assert_eq!(service.clone().oneshot(ask("/orders")?).await?.status(), 200);
+//! assert_eq!(service.clone().oneshot(ask("/admin")?).await?.status(), 403);
+//! assert_eq!(service.oneshot(ask("/x/../orders")?).await?.status(), 400);
+//! # Ok(())
+//! # }
+//! ```
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use http::request::Parts;
+use tollgate_core::{ApiId, Rejection, access::VersionRule};
+
+use crate::{
+    explain::Fact,
+    gate::{Gate, Step},
+    path::request_path,
+    report,
+    single::{Single, single_gate_layer},
+    visit::Visit,
+};
+
+/// Layer that lets a session call what it has rights to.
+///
+/// See the [module docs](crate::access_rights) for an example.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct AccessRightsLayer(Single<AccessRightsGate>);
+
+single_gate_layer!(AccessRightsLayer);
+
+impl AccessRightsLayer {
+    /// Every request calls this API.
+    pub fn new(api: impl Into<ApiId>) -> Self {
+        Self(Single::new(AccessRightsGate::new(ApiChoice::Always(api.into()))))
+    }
+
+    /// The request tells which API it calls. `None` is no API of ours, and refused.
+    pub fn by(choose: impl Fn(&Parts) -> Option<ApiId> + Send + Sync + 'static) -> Self {
+        Self(Single::new(AccessRightsGate::new(ApiChoice::By(Arc::new(choose)))))
+    }
+
+    /// The part of the path that is not the API's own, as `/shop/`: path patterns may leave it out.
+    pub fn with_listen_path(self, listen_path: impl Into<Box<str>>) -> Self {
+        Self(self.0.change(|gate| gate.listen_path = Some(listen_path.into().into())))
+    }
+
+    /// The API has versions: which ones, and how a request names one.
+    pub fn with_versions<V>(self, rule: VersionRule, version: V) -> Self
+    where
+        V: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    {
+        Self(self.0.change(|gate| gate.versions = Some(Versions { rule: Arc::new(rule), version: Arc::new(version) })))
+    }
+
+    /// Lets every request through, and counts what would have been refused.
+    pub fn observe(self) -> Self {
+        Self(self.0.observe())
+    }
+}
+
+/// The gate of [`AccessRightsLayer`].
+#[derive(Clone)]
+pub struct AccessRightsGate {
+    api: ApiChoice,
+    pub(crate) listen_path: Option<Arc<str>>,
+    pub(crate) versions: Option<Versions>,
+}
+
+/// How a request tells which API it calls.
+#[derive(Clone)]
+pub(crate) enum ApiChoice {
+    Always(ApiId),
+    By(Arc<dyn Fn(&Parts) -> Option<ApiId> + Send + Sync>),
+}
+
+#[derive(Clone)]
+pub(crate) struct Versions {
+    pub(crate) rule: Arc<VersionRule>,
+    pub(crate) version: Arc<VersionOf>,
+}
+
+pub(crate) type VersionOf = dyn for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync;
+
+impl fmt::Debug for AccessRightsGate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let api = match &self.api {
+            ApiChoice::Always(api) => api.as_str(),
+            ApiChoice::By(_) => "by request",
+        };
+        f.debug_struct("AccessRightsGate").field("api", &api).finish_non_exhaustive()
+    }
+}
+
+impl AccessRightsGate {
+    pub(crate) fn new(api: ApiChoice) -> Self {
+        Self { api, listen_path: None, versions: None }
+    }
+
+    fn decide(&self, head: &Parts, visit: &mut Visit) -> Result<(), Rejection> {
+        if visit.pass().is_none() {
+            return match visit.is_waived() {
+                true => Err(Rejection::SessionMissing),
+                false => Err(Rejection::Misconfigured("AccessRightsLayer needs a SessionLayer in front")),
+            };
+        }
+        match &self.api {
+            ApiChoice::Always(api) => visit.call(api)?,
+            ApiChoice::By(choose) => visit.call(&choose(head).ok_or(Rejection::ApiNotGranted)?)?,
+        }
+        let entry = visit.entry().expect("a pass has an entry for every API it finds");
+        if let Some(Versions { rule, version }) = &self.versions {
+            entry.rights().version_allowed(version(head).as_deref(), rule)?;
+        }
+        let path = request_path(head, self.listen_path.as_deref())?;
+        entry.rights().path_allowed(head.method.as_str(), &path)
+    }
+}
+
+impl Gate for AccessRightsGate {
+    fn name(&self) -> &'static str {
+        "access rights"
+    }
+
+    fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
+        let decision = self.decide(head, visit);
+        if visit.is_rehearsal() {
+            let source = visit.entry().map_or("the session", |entry| entry.source_of_rights());
+            visit.explain(|| Fact::of("rights", decision.is_ok().to_string(), source));
+        }
+        match decision {
+            // The session gate only observes: so do those that need what it would have found.
+            Err(Rejection::SessionMissing) => {
+                report::would_reject(&Rejection::SessionMissing);
+                Step::Pass
+            }
+            decision => decision.into(),
+        }
+    }
+}

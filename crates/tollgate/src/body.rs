@@ -1,0 +1,92 @@
+//! The body of a response that crossed gates.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use pin_project_lite::pin_project;
+
+use crate::settlement::Settlement;
+
+pin_project! {
+    /// The service's own body, or that of a refusal. Works over any body of [`Bytes`].
+    pub struct GateBody<B> {
+        #[pin]
+        kind: Kind<B>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<B> {
+        Inner { #[pin] body: B },
+        // gRPC tells its outcome at the end: what the request costs is known only then.
+        Settling { #[pin] body: B, settlement: Option<Box<Settlement>> },
+        Refused { body: Full<Bytes> },
+    }
+}
+
+impl<B> GateBody<B> {
+    pub(crate) fn inner(body: B) -> Self {
+        Self { kind: Kind::Inner { body } }
+    }
+
+    pub(crate) fn settling(body: B, settlement: Settlement) -> Self {
+        Self { kind: Kind::Settling { body, settlement: Some(Box::new(settlement)) } }
+    }
+
+    pub(crate) fn refused(body: Bytes) -> Self {
+        Self { kind: Kind::Refused { body: Full::new(body) } }
+    }
+}
+
+impl<B: Default> Default for GateBody<B> {
+    fn default() -> Self {
+        Self::inner(B::default())
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for GateBody<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project().kind.project() {
+            KindProjection::Inner { body } => body.poll_frame(cx),
+            KindProjection::Refused { body } => {
+                Pin::new(body).poll_frame(cx).map_err(|never| match never {})
+            }
+            KindProjection::Settling { body, settlement } => {
+                let frame = ready!(body.poll_frame(cx));
+                let is_data = matches!(&frame, Some(Ok(frame)) if frame.is_data());
+                if !is_data && let Some(settlement) = settlement.take() {
+                    let end = frame.as_ref().and_then(|frame| frame.as_ref().ok());
+                    settlement.at_the_end(end.and_then(Frame::trailers_ref));
+                }
+                Poll::Ready(frame)
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner { body } | Kind::Settling { body, settlement: None } => body.is_end_stream(),
+            Kind::Settling { .. } => false, // Polled to the end, so that it is settled.
+            Kind::Refused { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner { body } | Kind::Settling { body, .. } => body.size_hint(),
+            Kind::Refused { body } => body.size_hint(),
+        }
+    }
+}

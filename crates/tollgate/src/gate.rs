@@ -1,0 +1,294 @@
+//! What decides about a request: the [`Gate`], and a list of them, [`Gates`].
+//!
+//! Every layer of this crate is a gate, and a layer of yours can be one too. [`Gated`] asks the gates
+//! of its list in order. The first that refuses ends the walk; the service is called when none does.
+//!
+//! # Example
+//!
+//! ```
+//! use http::{StatusCode, request::Parts};
+//! use tollgate::{Rejection, gate::{Gate, Gates, Step}, gated::GateLayer, visit::Visit};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! # use http::{Request, Response};
+//! # use http_body_util::Full;
+//! # use bytes::Bytes;
+//!
+//! /// Lets nobody in whose request names no language.
+//! struct LanguageGate;
+//!
+//! impl Gate for LanguageGate {
+//!     fn name(&self) -> &'static str {
+//!         "language"
+//!     }
+//!
+//!     fn admit(&self, head: &mut Parts, _visit: &mut Visit) -> Step {
+//!         if head.headers.contains_key("accept-language") {
+//!             return Step::Pass;
+//!         }
+//!         Step::Refuse(Rejection::custom("no_language", StatusCode::NOT_ACCEPTABLE, "name a language"))
+//!     }
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! # async fn handle(_: Request<()>) -> Result<Response<Full<Bytes>>, std::convert::Infallible> {
+//! #     Ok(Response::default())
+//! # }
+//! let service = GateLayer::new(LanguageGate).layer(service_fn(handle));
+//! let response = service.oneshot(Request::new(())).await?;
+//! assert_eq!(response.status(), 406);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! [`Gated`]: crate::gated::Gated
+
+use std::sync::Arc;
+
+use http::{Extensions, HeaderMap, StatusCode, request::Parts};
+use tollgate_core::{Clock, Moment, Rejection, future::BoxFuture};
+
+use crate::{clock::default_clock, refusal::Refusals, report, visit::Visit};
+
+/// Decides whether a request may pass.
+pub trait Gate: Send + Sync + 'static {
+    /// A short name for logs and explanations, as `rate limit`.
+    fn name(&self) -> &'static str;
+
+    /// Looks at the head of a request and at what gates before found out.
+    fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step;
+
+    /// Changes the head once every gate has let the request pass. It can refuse nothing any more.
+    fn forward(&self, _head: &mut Parts, _visit: &Visit) {}
+
+    /// Changes the head of the response. Runs for every gate that was asked, last first, also when the
+    /// request was refused.
+    fn depart(&self, _visit: &Visit, _response: &mut Departure<'_>) {}
+}
+
+/// What a gate says.
+pub enum Step {
+    /// The next gate is asked.
+    Pass,
+    /// The request may not pass.
+    Refuse(Rejection),
+    /// The answer needs a wait; see [`Step::wait`].
+    Wait(BoxFuture<Resume>),
+    /// The request waits for a moment; see [`Step::wait_until`].
+    WaitUntil(Moment, Resume),
+}
+
+/// What a gate does when its wait is over.
+pub struct Resume(Box<dyn FnOnce(&mut Parts, &mut Visit) -> Step + Send>);
+
+impl Step {
+    /// Waits for `what`, then goes on with its result, the head and the visit in hand again.
+    pub fn wait<T: Send + 'static>(
+        what: impl Future<Output = T> + Send + 'static,
+        then: impl FnOnce(T, &mut Parts, &mut Visit) -> Self + Send + 'static,
+    ) -> Self {
+        Self::Wait(Box::pin(async move {
+            let result = what.await;
+            Resume(Box::new(move |head, visit| then(result, head, visit)))
+        }))
+    }
+
+    /// Waits on the clock of the gates, then goes on.
+    pub fn wait_until(
+        at: Moment,
+        then: impl FnOnce(&mut Parts, &mut Visit) -> Self + Send + 'static,
+    ) -> Self {
+        Self::WaitUntil(at, Resume(Box::new(then)))
+    }
+}
+
+impl From<Result<(), Rejection>> for Step {
+    fn from(result: Result<(), Rejection>) -> Self {
+        match result {
+            Ok(()) => Self::Pass,
+            Err(rejection) => Self::Refuse(rejection),
+        }
+    }
+}
+
+impl Resume {
+    pub(crate) fn go_on(self, head: &mut Parts, visit: &mut Visit) -> Step {
+        (self.0)(head, visit)
+    }
+}
+
+/// The head of a response on its way out.
+#[derive(Debug)]
+pub struct Departure<'a> {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its headers.
+    pub headers: &'a mut HeaderMap,
+    /// Its extensions; a refusal has its [`Rejection`] here.
+    pub extensions: &'a mut Extensions,
+}
+
+/// Gates in the order in which they are asked, with what they share: clock and form of refusals.
+///
+/// Cheap to clone: a layer holds one and gives it to every service it makes.
+#[derive(Clone)]
+pub struct Gates(Arc<Set>);
+
+#[derive(Clone)]
+struct Set {
+    seats: Vec<Seat>,
+    clock: Arc<dyn Clock>,
+    refusals: Refusals,
+    leaves_visit: bool,
+}
+
+#[derive(Clone)]
+struct Seat {
+    gate: Arc<dyn Gate>,
+    observed: bool,
+}
+
+/// Where a walk through the gates ended.
+pub(crate) enum Walk {
+    Through,
+    Refused(Rejection),
+    Waits(BoxFuture<Resume>),
+}
+
+impl Gates {
+    /// No gates, to be filled with [`and`](Self::and).
+    pub fn none() -> Self {
+        Self(Arc::new(Set {
+            seats: Vec::new(),
+            clock: default_clock(),
+            refusals: Refusals::default(),
+            leaves_visit: true,
+        }))
+    }
+
+    /// One gate.
+    pub fn of(gate: impl Gate) -> Self {
+        Self::none().and(gate)
+    }
+
+    /// Adds a gate behind the others.
+    #[must_use]
+    pub fn and(self, gate: impl Gate) -> Self {
+        self.with(|set| set.seats.push(Seat { gate: Arc::new(gate), observed: false }))
+    }
+
+    /// Adds a gate that is asked but not obeyed: what it would refuse is counted as `would_reject`, and
+    /// the request goes on.
+    #[must_use]
+    pub fn and_observed(self, gate: impl Gate) -> Self {
+        self.with(|set| set.seats.push(Seat { gate: Arc::new(gate), observed: true }))
+    }
+
+    /// Reads the time from `clock` in place of the machine's.
+    #[must_use]
+    pub fn with_clock(self, clock: impl Clock) -> Self {
+        self.with(|set| set.clock = Arc::new(clock))
+    }
+
+    /// Answers refused requests in this form.
+    #[must_use]
+    pub fn with_refusals(self, refusals: Refusals) -> Self {
+        self.with(|set| set.refusals = refusals)
+    }
+
+    /// Leaves nothing in the request's extensions: handlers then can not ask for the session, and a
+    /// request costs one allocation less.
+    #[must_use]
+    pub fn without_context(self) -> Self {
+        self.with(|set| set.leaves_visit = false)
+    }
+
+    /// The same settings with this gate alone.
+    #[must_use]
+    pub(crate) fn with_only(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
+        self.with(|set| set.seats = vec![Seat { gate, observed }])
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Set)) -> Self {
+        change(Arc::make_mut(&mut self.0));
+        self
+    }
+
+    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
+        &self.0.clock
+    }
+
+    pub(crate) fn refusals(&self) -> &Refusals {
+        &self.0.refusals
+    }
+
+    pub(crate) fn leaves_visit(&self) -> bool {
+        self.0.leaves_visit
+    }
+
+    /// The gates by place, for explanations.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&dyn Gate, bool)> {
+        self.0.seats.iter().map(|seat| (&*seat.gate, seat.observed))
+    }
+
+    /// Starts a visit at the time of the clock.
+    pub(crate) fn open(&self, head: &mut Parts) -> Visit {
+        let mut visit = Visit::resumed_from(&mut head.extensions);
+        visit.start(self.0.clock.now());
+        visit
+    }
+
+    /// Asks the gates from `at` on. `step` is what the gate before `at` said after a wait.
+    pub(crate) fn walk(
+        &self,
+        at: &mut usize,
+        mut step: Step,
+        head: &mut Parts,
+        visit: &mut Visit,
+    ) -> Walk {
+        loop {
+            match step {
+                Step::Pass => {}
+                Step::Wait(wait) => return Walk::Waits(wait),
+                Step::WaitUntil(at, resume) => {
+                    let sleep = self.0.clock.sleep_until(at);
+                    return Walk::Waits(Box::pin(async move {
+                        sleep.await;
+                        resume
+                    }));
+                }
+                Step::Refuse(rejection) if self.0.seats[*at - 1].observed => {
+                    report::would_reject(&rejection);
+                    visit.waive();
+                }
+                Step::Refuse(rejection) => return Walk::Refused(rejection),
+            }
+            let Some(seat) = self.0.seats.get(*at) else { return Walk::Through };
+            *at += 1;
+            step = seat.gate.admit(head, visit);
+        }
+    }
+
+    /// The name of the gate asked last.
+    pub(crate) fn asked_last(&self, asked: usize) -> &'static str {
+        asked.checked_sub(1).and_then(|at| self.0.seats.get(at)).map_or("none", |seat| seat.gate.name())
+    }
+
+    pub(crate) fn forward(&self, head: &mut Parts, visit: &Visit) {
+        for seat in &self.0.seats {
+            seat.gate.forward(head, visit);
+        }
+    }
+
+    pub(crate) fn depart(&self, asked: usize, visit: &Visit, response: &mut Departure<'_>) {
+        for seat in self.0.seats.iter().take(asked).rev() {
+            seat.gate.depart(visit, response);
+        }
+    }
+}
+
+impl std::fmt::Debug for Gates {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.seats.iter().map(|seat| seat.gate.name())).finish()
+    }
+}

@@ -1,0 +1,570 @@
+//! Middleware that counts: [`RateLimitLayer`] and [`QuotaLayer`].
+//!
+//! Both are the same gate, [`LimitGate`], which charges all limits of a request in one step, wholly
+//! or not at all: the session's rate and quota for the API that is called, the organisation's, the
+//! API's own, and any of yours. A request is rejected
+//!
+//! - with `429` if a rate is used up;
+//! - with `403` if a quota is used up, as Tyk does;
+//! - with `503` if the store gives no answer, unless told otherwise.
+//!
+//! Refused requests are not charged. Where the session says so, a request over its rate waits for its
+//! turn in place of being refused (*throttling*).
+//!
+//! Two layers stacked by hand charge one after the other: what the inner one refuses has cost the
+//! outer one's unit. [`Tollgate::builder`](crate::Tollgate::builder) makes one gate of all.
+//!
+//! # Example
+//!
+//! Ten requests a second for each value of a header:
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tollgate::{Rate, limits::RateLimitLayer};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! # async fn handle(_: Request<()>) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
+//! #     Ok(Response::default())
+//! # }
+//!
+//! let service = RateLimitLayer::by(
+//!     |head| Some(head.headers.get("x-tenant")?.to_str().ok()?.into()),
+//!     Rate::per_second(1),
+//! )
+//! .layer(service_fn(handle));
+//!
+//! let ask = |tenant: &str| Request::get("/").header("x-tenant", tenant).body(());
+//! assert_eq!(service.clone().oneshot(ask("a")?).await?.status(), 200);
+//! assert_eq!(service.clone().oneshot(ask("b")?).await?.status(), 200);
+//! let refused = service.oneshot(ask("a")?).await?;
+//! assert_eq!(refused.status(), 429);
+//! assert_eq!(refused.headers()["retry-after"], "1");
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The session's own quota, charged only where the service succeeds:
+//!
+//! ```
+//! use tollgate::{ChargeWhen, MemoryStore, limits::QuotaLayer, session::SessionLayer};
+//! use tower::ServiceBuilder;
+//!
+//! let store = MemoryStore::new();
+//! let stack = ServiceBuilder::new()
+//!     .layer(SessionLayer::new(store.clone()))
+//!     .layer(QuotaLayer::per_session(store).charge(ChargeWhen::Success));
+//! ```
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use http::request::Parts;
+use smallvec::SmallVec;
+use tollgate_core::{
+    Moment, Rejection, StoreError,
+    limits::{Limit, Quota, Rate, Throttle},
+    pass::{Entry, Kinds},
+    rejection::LimitOwner,
+    store::{
+        Batch, Charge, ChargeMode, Counter, CounterName, CounterRef, MemoryStore, SharedStore, Verdict,
+    },
+    variables::{Text, ValueStyle},
+};
+
+use crate::{
+    context::RequestContext,
+    explain::Fact,
+    gate::{Departure, Gate, Step},
+    path::request_path,
+    rate_headers::LimitHeaders,
+    report,
+    session::{OnStoreError, RETRY_AFTER},
+    settlement::{ChargeWhen, Receipt, Settlement},
+    single::{Single, single_gate_layer},
+    visit::{LimitStanding, Visit},
+};
+
+/// Layer that lets so many requests through a window.
+///
+/// See the [module docs](crate::limits) for examples.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct RateLimitLayer(Single<LimitGate>);
+
+single_gate_layer!(RateLimitLayer);
+
+impl RateLimitLayer {
+    /// The rate of each request's session: needs a [`SessionLayer`](crate::session::SessionLayer) in
+    /// front.
+    pub fn per_session(store: impl Into<SharedStore>) -> Self {
+        Self(Single::new(LimitGate::new(store.into()).with(|rules| rules.session_rate = true)))
+    }
+
+    /// One rate for all requests together.
+    pub fn global(rate: Rate) -> Self {
+        Self(Single::new(LimitGate::of_own(OwnLimit::global("rate", LimitOwner::Own, Limit::Rate(rate)))))
+    }
+
+    /// One rate for each key that `key` finds in a request. Requests without a key share one count: who
+    /// leaves the key out gains nothing.
+    pub fn by<K>(key: K, rate: Rate) -> Self
+    where
+        K: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    {
+        Self(Single::new(LimitGate::of_own(OwnLimit::by("rate", Limit::Rate(rate), key))))
+    }
+}
+
+/// Layer that lets so many requests through a period.
+///
+/// See the [module docs](crate::limits) for examples.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct QuotaLayer(Single<LimitGate>);
+
+single_gate_layer!(QuotaLayer);
+
+impl QuotaLayer {
+    /// The quota of each request's session: needs a [`SessionLayer`](crate::session::SessionLayer) in
+    /// front.
+    pub fn per_session(store: impl Into<SharedStore>) -> Self {
+        Self(Single::new(LimitGate::new(store.into()).with(|rules| rules.session_quota = true)))
+    }
+
+    /// One quota for each key that `key` finds in a request. Requests without a key share one.
+    pub fn by<K>(key: K, quota: Quota) -> Self
+    where
+        K: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    {
+        Self(Single::new(LimitGate::of_own(OwnLimit::by("quota", Limit::Quota(quota), key))))
+    }
+
+    /// When a request is charged. The default is when it is let in.
+    pub fn charge(self, when: ChargeWhen) -> Self {
+        Self(self.0.change(|gate| gate.change(|rules| rules.charge = when)))
+    }
+}
+
+/// Gives both layers the settings that they share.
+macro_rules! limit_settings {
+    ($layer:ident) => {
+        impl $layer {
+            /// Keeps the counters here. The default is a memory store of this layer's own.
+            pub fn with_store(self, store: impl Into<SharedStore>) -> Self {
+                let store = store.into();
+                Self(self.0.change(|gate| gate.change(|rules| rules.store = store)))
+            }
+
+            /// Names the counters of limits of yours. Layers with one name and one store share their counts;
+            /// a name that stays keeps them across a restart of the stack.
+            pub fn named(self, name: &str) -> Self {
+                Self(self.0.change(|gate| {
+                    gate.change(|rules| rules.own.iter_mut().for_each(|own| own.rename(name)));
+                }))
+            }
+
+            /// Which headers tell where the limits stand.
+            pub fn with_headers(self, headers: LimitHeaders) -> Self {
+                Self(self.0.change(|gate| gate.change(|rules| rules.headers = headers)))
+            }
+
+            /// What to do when the store gives no answer.
+            pub fn on_store_error(self, then: OnStoreError) -> Self {
+                Self(self.0.change(|gate| gate.change(|rules| rules.on_store_error = then)))
+            }
+
+            /// Refuses nothing: counts admitted requests under counters of their own, and what would have
+            /// been refused as `would_reject`.
+            pub fn observe(self) -> Self {
+                Self(self.0.change(|gate| gate.change(|rules| rules.mode = ChargeMode::Observe)))
+            }
+
+            /// Lets requests over a rate of yours wait for their turn, within this patience.
+            pub fn with_throttle(self, throttle: Throttle) -> Self {
+                Self(self.0.change(|gate| {
+                    gate.change(|rules| rules.own.iter_mut().for_each(|own| own.throttle = Some(throttle)));
+                }))
+            }
+        }
+    };
+}
+
+limit_settings!(RateLimitLayer);
+limit_settings!(QuotaLayer);
+
+/// A limit that does not come with the session: yours, or the API's.
+#[derive(Clone)]
+pub struct OwnLimit {
+    name: Box<str>,
+    owner: LimitOwner,
+    limit: Limit,
+    throttle: Option<Throttle>,
+    key: OwnKey,
+}
+
+#[derive(Clone)]
+enum OwnKey {
+    Global(Arc<Counter>),
+    By(Arc<KeyOf>),
+}
+
+type KeyOf = dyn for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync;
+
+impl OwnLimit {
+    /// One limit for all requests together.
+    pub fn global(name: &str, owner: LimitOwner, limit: Limit) -> Self {
+        let key = OwnKey::Global(Counter::new(format!("own:{name}")));
+        Self { name: name.into(), owner, limit, throttle: None, key }
+    }
+
+    /// One limit for each key that `key` finds in a request; requests without a key share one count.
+    pub fn by<K>(name: &str, limit: Limit, key: K) -> Self
+    where
+        K: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
+    {
+        let key = OwnKey::By(Arc::new(key));
+        Self { name: name.into(), owner: LimitOwner::Own, limit, throttle: None, key }
+    }
+
+    fn rename(&mut self, name: &str) {
+        self.name = name.into();
+        if let OwnKey::Global(counter) = &mut self.key {
+            *counter = Counter::new(format!("own:{name}"));
+        }
+    }
+
+    fn charge(&self, head: &Parts) -> Charge {
+        let counter = match &self.key {
+            OwnKey::Global(counter) => CounterRef::Held(counter.clone()),
+            OwnKey::By(key) => {
+                let key = key(head).unwrap_or_default();
+                CounterRef::Named(CounterName::of(&[b"own", self.name.as_bytes(), key.as_bytes()]))
+            }
+        };
+        let patience = self.throttle.map(Throttle::patience).unwrap_or_default();
+        Charge { patience, ..Charge::new(counter, self.limit.clone(), self.owner) }
+    }
+}
+
+impl fmt::Debug for OwnLimit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnLimit").field("name", &self.name).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+/// The gate of both layers: charges every limit of a request together. No gate may refuse after it.
+#[derive(Clone, Debug)]
+pub struct LimitGate(Arc<LimitRules>);
+
+#[derive(Clone)]
+pub(crate) struct LimitRules {
+    pub(crate) store: SharedStore,
+    /// Counts alone where [`OnStoreError::Local`] says so.
+    local: SharedStore,
+    pub(crate) session_rate: bool,
+    pub(crate) session_quota: bool,
+    pub(crate) own: Vec<OwnLimit>,
+    pub(crate) headers: LimitHeaders,
+    pub(crate) on_store_error: OnStoreError,
+    pub(crate) mode: ChargeMode,
+    pub(crate) charge: ChargeWhen,
+    pub(crate) listen_path: Option<Arc<str>>,
+}
+
+impl fmt::Debug for LimitRules {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LimitRules")
+            .field("session_rate", &self.session_rate)
+            .field("session_quota", &self.session_quota)
+            .field("own", &self.own)
+            .finish_non_exhaustive()
+    }
+}
+
+impl LimitGate {
+    pub(crate) fn new(store: SharedStore) -> Self {
+        Self(Arc::new(LimitRules {
+            store,
+            local: MemoryStore::new().into(),
+            session_rate: false,
+            session_quota: false,
+            own: Vec::new(),
+            headers: LimitHeaders::default(),
+            on_store_error: OnStoreError::Refuse,
+            mode: ChargeMode::Enforce,
+            charge: ChargeWhen::Request,
+            listen_path: None,
+        }))
+    }
+
+    fn of_own(own: OwnLimit) -> Self {
+        Self::new(MemoryStore::new().into()).with(|rules| rules.own.push(own))
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut LimitRules)) -> Self {
+        self.change(change);
+        self
+    }
+
+    fn change(&mut self, change: impl FnOnce(&mut LimitRules)) {
+        change(Arc::make_mut(&mut self.0));
+    }
+}
+
+impl Gate for LimitGate {
+    fn name(&self) -> &'static str {
+        "limits"
+    }
+
+    fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
+        let rules = &self.0;
+        let decision = {
+            let charges = match rules.charges(head, visit) {
+                Ok(charges) => charges,
+                Err(rejection) => return Step::Refuse(rejection),
+            };
+            if charges.is_empty() {
+                return Step::Pass;
+            }
+            if visit.is_rehearsal() {
+                return self.look(charges.into_batch(), visit.now());
+            }
+            match rules.store.try_take(&charges, visit.now()) {
+                Some(verdict) => rules.decide(&charges, verdict, visit.keeps_receipt()),
+                None => return self.take(charges.into_batch(), visit.now()),
+            }
+        };
+        rules.carry_out(decision, &rules.store, visit)
+    }
+
+    fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
+        self.0.headers.write(visit, response.headers);
+    }
+}
+
+impl LimitGate {
+    /// Charges in a store that must be waited for.
+    fn take(&self, batch: Batch, now: Moment) -> Step {
+        let rules = self.0.clone();
+        let taking = rules.store.take(batch.clone(), now);
+        Step::wait(taking, move |verdict, _head, visit| match verdict {
+            Ok(verdict) => {
+                let decision = rules.decide(&batch, verdict, visit.keeps_receipt());
+                rules.carry_out(decision, &rules.store, visit)
+            }
+            Err(error) => rules.store_failed(&error, &batch, visit),
+        })
+    }
+
+    /// Tells what would be charged.
+    fn look(&self, batch: Batch, now: Moment) -> Step {
+        let rules = self.0.clone();
+        let looking = rules.store.look(batch.clone(), now);
+        Step::wait(looking, move |verdict, _head, visit| match verdict {
+            Ok(verdict) => {
+                let decision = rules.decide(&batch, verdict, false);
+                explain(&decision, visit);
+                decision.outcome.map(|_| ()).into()
+            }
+            Err(error) => rules.store_failed(&error, &batch, visit),
+        })
+    }
+}
+
+/// The charges of a request: those compiled with its session, or a batch made for it.
+enum Charges<'a> {
+    Ready(&'a [Charge]),
+    Made(Batch),
+}
+
+impl std::ops::Deref for Charges<'_> {
+    type Target = [Charge];
+
+    fn deref(&self) -> &[Charge] {
+        match self {
+            Self::Ready(charges) => charges,
+            Self::Made(batch) => batch,
+        }
+    }
+}
+
+impl Charges<'_> {
+    fn into_batch(self) -> Batch {
+        match self {
+            Self::Ready(charges) => charges.iter().cloned().collect(),
+            Self::Made(batch) => batch,
+        }
+    }
+}
+
+/// What a verdict means for the request.
+struct Decision {
+    limits: SmallVec<[LimitStanding; 4]>,
+    outcome: Result<Admission, Rejection>,
+}
+
+struct Admission {
+    at: Moment,
+    wait: Duration,
+    /// What a cancelled request gives back; empty where it can not be cancelled.
+    receipt: Batch,
+    /// What the response decides about.
+    settlement: Batch,
+}
+
+impl LimitRules {
+    fn charges<'a>(&self, head: &Parts, visit: &'a Visit) -> Result<Charges<'a>, Rejection> {
+        let session = self.session_charges(head, visit)?;
+        let organisation = visit.organisation().map_or(&[][..], |pass| pass.root().charges(Kinds::Both, None));
+        if self.own.is_empty() && organisation.is_empty() && self.mode == ChargeMode::Enforce {
+            return Ok(session);
+        }
+        let of_others = organisation.iter().cloned().chain(self.own.iter().map(|own| own.charge(head)));
+        let mut batch = session.into_batch();
+        batch.extend(of_others);
+        if self.mode == ChargeMode::Observe {
+            batch.iter_mut().for_each(observed);
+        }
+        Ok(Charges::Made(batch))
+    }
+
+    fn session_charges<'a>(&self, head: &Parts, visit: &'a Visit) -> Result<Charges<'a>, Rejection> {
+        let kinds = match (self.session_rate, self.session_quota) {
+            (false, false) => return Ok(Charges::Ready(&[])),
+            (true, false) => Kinds::Rate,
+            (false, true) => Kinds::Quota,
+            (true, true) => Kinds::Both,
+        };
+        let Some(entry) = visit.entry() else {
+            if visit.is_waived() {
+                report::would_reject(&Rejection::SessionMissing);
+                return Ok(Charges::Ready(&[]));
+            }
+            return Err(Rejection::Misconfigured("limits of the session need a SessionLayer in front"));
+        };
+        let charges = if entry.has_endpoints() {
+            let path = request_path(head, self.listen_path.as_deref())?;
+            entry.charges(kinds, Some((head.method.as_str(), &path)))
+        } else {
+            entry.charges(kinds, None)
+        };
+        Ok(match entry.counter_text() {
+            None => Charges::Ready(charges),
+            Some(text) => Charges::Made(renamed(charges, entry, &counter_name(text, head, visit))),
+        })
+    }
+
+    fn decide(&self, charges: &[Charge], verdict: Verdict, keeps_receipt: bool) -> Decision {
+        let (standings, outcome) = match verdict {
+            Verdict::Taken(taken) => {
+                let must_wait = !taken.wait.is_zero();
+                let all = || charges.iter().cloned().collect();
+                let admission = Admission {
+                    at: taken.at,
+                    wait: taken.wait,
+                    receipt: if must_wait || keeps_receipt { all() } else { Batch::new() },
+                    settlement: self.to_settle(charges),
+                };
+                (taken.standings, Ok(admission))
+            }
+            Verdict::Refused(refused) => {
+                let rejection = rejection(&charges[refused.index], refused.retry_in);
+                (refused.standings, Err(rejection))
+            }
+        };
+        let limits = charges.iter().zip(standings).map(|(charge, standing)| LimitStanding::of(charge, standing));
+        Decision { limits: limits.collect(), outcome }
+    }
+
+    fn to_settle(&self, charges: &[Charge]) -> Batch {
+        let is_quota = |charge: &&Charge| matches!(charge.limit, Limit::Quota(_));
+        match self.charge {
+            ChargeWhen::Request => Batch::new(),
+            ChargeWhen::Success | ChargeWhen::Response(_) => charges.iter().filter(is_quota).cloned().collect(),
+        }
+    }
+
+    fn carry_out(&self, decision: Decision, store: &SharedStore, visit: &mut Visit) -> Step {
+        for limit in decision.limits.iter().filter(|limit| limit.is_over_in_observation()) {
+            report::would_reject(&limit.rejection());
+        }
+        visit.add_limits(decision.limits.into_iter().filter(|limit| limit.mode == ChargeMode::Enforce));
+        let admission = match decision.outcome {
+            Ok(admission) => admission,
+            Err(rejection) => return Step::Refuse(rejection),
+        };
+        if !admission.receipt.is_empty() {
+            visit.receipt = Some(Receipt::new(store.clone(), admission.receipt, admission.at));
+        }
+        if !admission.settlement.is_empty() {
+            let settlement = Settlement::new(store.clone(), admission.settlement, admission.at, self.charge.clone());
+            visit.settlement = Some(settlement);
+        }
+        if admission.wait.is_zero() {
+            return Step::Pass;
+        }
+        Step::wait_until(admission.at, |_head, _visit| Step::Pass)
+    }
+
+    fn store_failed(&self, error: &StoreError, batch: &Batch, visit: &mut Visit) -> Step {
+        match self.on_store_error {
+            OnStoreError::Refuse => {
+                report::store_failed(error, "limits", "refused");
+                Step::Refuse(Rejection::StoreUnavailable { retry_after: RETRY_AFTER })
+            }
+            OnStoreError::Admit => {
+                report::store_failed(error, "limits", "admitted");
+                Step::Pass
+            }
+            OnStoreError::Local => {
+                report::store_failed(error, "limits", "counted by this process alone");
+                let verdict = self.local.try_take(batch, visit.now()).expect("memory answers at once");
+                let decision = self.decide(batch, verdict, visit.keeps_receipt());
+                self.carry_out(decision, &self.local, visit)
+            }
+        }
+    }
+}
+
+/// Moves a charge to a counter of its own, which refuses nothing.
+fn observed(charge: &mut Charge) {
+    charge.counter = CounterRef::Named(CounterName::of(&[b"observed", charge.counter.name()]));
+    charge.mode = ChargeMode::Observe;
+    charge.patience = Duration::ZERO;
+}
+
+/// The same charges under a name that the session's own text gives (`rate_limit_pattern`). An empty
+/// name leaves them as they are.
+fn renamed(charges: &[Charge], entry: &Entry, name: &str) -> Batch {
+    let rename = |charge: &Charge| {
+        let kind: &[u8] = if matches!(charge.limit, Limit::Rate(_)) { b"rate" } else { b"quota" };
+        let counter = CounterName::of(&[b"pattern", kind, entry.scope().as_bytes(), name.as_bytes()]);
+        Charge { counter: CounterRef::Named(counter), ..charge.clone() }
+    };
+    match name {
+        "" => charges.iter().cloned().collect(),
+        _ => charges.iter().map(rename).collect(),
+    }
+}
+
+fn counter_name(text: &Text, head: &Parts, visit: &Visit) -> String {
+    let meta = visit.session().map(|session| &session.meta_data);
+    text.fill(meta, &RequestContext { head, visit }, ValueStyle::Tyk)
+}
+
+fn rejection(charge: &Charge, retry_in: Option<Duration>) -> Rejection {
+    match charge.limit {
+        Limit::Rate(_) => Rejection::RateLimited {
+            limit: charge.owner,
+            retry_after: retry_in.unwrap_or(Duration::MAX),
+        },
+        Limit::Quota(_) => Rejection::QuotaExceeded { limit: charge.owner, renews_in: retry_in },
+    }
+}
+
+fn explain(decision: &Decision, visit: &mut Visit) {
+    for limit in &decision.limits {
+        let left = format!("{} of {} left", limit.standing.remaining, limit.standing.max);
+        visit.explain(|| Fact::of(limit.name(), left, limit.owner.as_str()));
+    }
+}

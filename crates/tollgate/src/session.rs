@@ -1,0 +1,263 @@
+//! Middleware that finds the session behind a request's token.
+//!
+//! The token is looked for in [sources](crate::token_source), in the order in which they were
+//! written; the default is `Authorization`, with or without `Bearer`. The session is read from the
+//! store under the names that the [`KeyScheme`] gives the token, its policies are applied, and it is
+//! handed on to the gates behind.
+//!
+//! A request is rejected
+//!
+//! - with `401` if it has no token, or the session has expired;
+//! - with `400` if what it has can not be a token;
+//! - with `403` if no session is stored for the token, its policies make none, it is inactive, or it
+//!   is of another organisation than the API;
+//! - with `503` if the store gives no answer, unless told otherwise.
+//!
+//! Nothing is written to the store.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tollgate::{MemoryStore, SharedStore, session::SessionLayer};
+//! use tower::{Layer, ServiceExt, service_fn};
+//! # async fn handle(_: Request<()>) -> Result<Response<axum::body::Body>, std::convert::Infallible> {
+//! #     Ok(Response::default())
+//! # }
+//!
+//! let store = MemoryStore::new();
+//! store.insert("k1", r#"{"alias": "joe", "rate": 10, "per": 1}"#.parse()?);
+//! let service = SessionLayer::new(store).layer(service_fn(handle));
+//!
+//! let request = Request::get("/").header("authorization", "Bearer k1").body(())?;
+//! assert_eq!(service.clone().oneshot(request).await?.status(), 200);
+//! assert_eq!(service.oneshot(Request::new(())).await?.status(), 401);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Tokens in a cookie or else in a header, hashed in the store, and not shown to the service:
+//!
+//! ```
+//! use http::HeaderName;
+//! use tollgate::{KeyScheme, MemoryStore, session::SessionLayer};
+//! use tollgate::token_source::{CookieSource, HeaderSource, TokenSource};
+//!
+//! let layer = SessionLayer::new(MemoryStore::new())
+//!     .with_sources([
+//!         CookieSource::new("sid").shared(),
+//!         HeaderSource::new(HeaderName::from_static("x-api-key")).shared(),
+//!     ])
+//!     .with_keys(KeyScheme::sha256())
+//!     .with_credential_removed();
+//! ```
+
+use std::{sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use smallvec::SmallVec;
+use tollgate_core::{
+    Loaded, Rejection, StoreError,
+    pass::{Plan, Rules},
+    policy::PolicySet,
+    store::{SharedStore, StorageKey, StoreErrorKind},
+    token::KeyScheme,
+};
+
+use crate::{
+    explain::Fact,
+    gate::{Gate, Step},
+    report,
+    single::{Single, single_gate_layer},
+    token_source::{HeaderSource, TokenSource},
+    visit::Visit,
+};
+
+/// Layer that finds the session behind a request's token.
+///
+/// See the [module docs](crate::session) for examples.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct SessionLayer(Single<SessionGate>);
+
+single_gate_layer!(SessionLayer);
+
+/// What a gate does when its store gives no answer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum OnStoreError {
+    /// The request is refused with 503.
+    #[default]
+    Refuse,
+    /// The request goes on: without a session, or without being counted.
+    Admit,
+    /// Limits alone: this process counts by itself, against the whole limit. With N processes up to
+    /// N times the limit may pass while the store is away. A session gate refuses, as there is
+    /// nothing local to ask.
+    Local,
+}
+
+impl SessionLayer {
+    /// Looks tokens up in this store.
+    pub fn new(store: impl Into<SharedStore>) -> Self {
+        Self(Single::new(SessionGate::new(store.into())))
+    }
+
+    /// Asks these sources for the token, in this order, in place of `Authorization`.
+    pub fn with_sources(self, sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {
+        Self(self.0.change(|gate| gate.sources = sources.into_iter().collect()))
+    }
+
+    /// How tokens become names in the store. The default is [`KeyScheme::plain`].
+    pub fn with_keys(self, keys: KeyScheme) -> Self {
+        Self(self.0.change(|gate| gate.keys = keys))
+    }
+
+    /// Applies these policies to sessions that name them.
+    pub fn with_policies(self, policies: PolicySet) -> Self {
+        Self(self.0.change(|gate| gate.set_plan(gate.plan.load().with_policies(policies))))
+    }
+
+    /// How sessions are read: organisation, path patterns, windows of rates.
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self(self.0.change(|gate| gate.set_plan(gate.plan.load().with_rules(rules))))
+    }
+
+    /// Takes the credential out of the request before the service sees it, from every source.
+    pub fn with_credential_removed(self) -> Self {
+        Self(self.0.change(|gate| gate.removes_credential = true))
+    }
+
+    /// What to do when the store gives no answer.
+    pub fn on_store_error(self, then: OnStoreError) -> Self {
+        Self(self.0.change(|gate| gate.on_store_error = then))
+    }
+
+    /// Lets every request through, and counts what would have been refused. Gates behind then see
+    /// requests without a session and let them pass too.
+    pub fn observe(self) -> Self {
+        Self(self.0.observe())
+    }
+}
+
+/// The gate of [`SessionLayer`].
+#[derive(Clone)]
+pub struct SessionGate {
+    pub(crate) store: SharedStore,
+    pub(crate) sources: Vec<Arc<dyn TokenSource>>,
+    pub(crate) keys: KeyScheme,
+    pub(crate) plan: Arc<ArcSwap<Plan>>,
+    pub(crate) removes_credential: bool,
+    pub(crate) on_store_error: OnStoreError,
+}
+
+impl std::fmt::Debug for SessionGate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("SessionGate").field("keys", &self.keys).finish_non_exhaustive()
+    }
+}
+
+impl SessionGate {
+    pub(crate) fn new(store: SharedStore) -> Self {
+        Self {
+            store,
+            sources: vec![Arc::new(HeaderSource::default())],
+            keys: KeyScheme::plain(),
+            plan: Arc::new(ArcSwap::from_pointee(Plan::default())),
+            removes_credential: false,
+            on_store_error: OnStoreError::Refuse,
+        }
+    }
+
+    /// Gives this gate a plan of its own: clones of the gate keep theirs.
+    pub(crate) fn set_plan(&mut self, plan: Plan) {
+        self.plan = Arc::new(ArcSwap::from_pointee(plan));
+    }
+
+    /// The names under which the session may be stored, in the order in which they are tried.
+    fn names(&self, head: &Parts) -> Result<SmallVec<[StorageKey; 2]>, Rejection> {
+        for source in &self.sources {
+            if let Some(token) = source.find(head)? {
+                let plan = self.plan.load();
+                let names = self.keys.candidates(&plan.rules().organisation, &token);
+                return if names.is_empty() { Err(Rejection::KeyUnknown) } else { Ok(names) };
+            }
+        }
+        Err(Rejection::CredentialMissing)
+    }
+
+    fn ask(&self, names: SmallVec<[StorageKey; 2]>) -> Step {
+        let (plan, then) = (self.plan.clone(), self.on_store_error);
+        Step::wait(self.store.get_first(names), move |found, _head, visit| match found {
+            Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
+            Ok(None) => Step::Refuse(Rejection::KeyUnknown),
+            Err(error) => store_failed(&error, then, visit),
+        })
+    }
+}
+
+impl Gate for SessionGate {
+    fn name(&self) -> &'static str {
+        "session"
+    }
+
+    fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
+        let mut names = match self.names(head) {
+            Ok(names) => names,
+            Err(rejection) => return Step::Refuse(rejection),
+        };
+        for at in 0..names.len() {
+            match self.store.try_get(names[at].as_str()) {
+                Some(Some(loaded)) => return accept(&self.plan, &loaded, visit).into(),
+                Some(None) => {}
+                None => {
+                    names.drain(..at); // Those before are surely not there.
+                    return self.ask(names);
+                }
+            }
+        }
+        Step::Refuse(Rejection::KeyUnknown)
+    }
+
+    fn forward(&self, head: &mut Parts, _visit: &Visit) {
+        if self.removes_credential {
+            self.sources.iter().for_each(|source| source.remove(head));
+        }
+    }
+}
+
+/// Makes what was found the session of this request, if it may be used.
+fn accept(plan: &ArcSwap<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
+    let pass = plan.load().pass(loaded)?;
+    visit.explain(|| Fact::of("session", pass.session().alias.clone(), "the record in the store"));
+    if !pass.session().policies().is_empty() {
+        visit.explain(|| Fact::of("policies", format!("{:?}", pass.session().policies()), "the record"));
+    }
+    pass.session().lifecycle(visit.now().unix())?;
+    visit.set_pass(pass);
+    Ok(())
+}
+
+/// A store that fails is not a client that fails.
+fn store_failed(error: &StoreError, then: OnStoreError, visit: &mut Visit) -> Step {
+    if error.kind() == StoreErrorKind::Corrupt {
+        report::store_failed(error, "session", "refused as unknown");
+        return Step::Refuse(Rejection::KeyUnknown);
+    }
+    match then {
+        OnStoreError::Admit => {
+            report::store_failed(error, "session", "admitted");
+            visit.waive();
+            Step::Pass
+        }
+        OnStoreError::Refuse | OnStoreError::Local => {
+            report::store_failed(error, "session", "refused");
+            Step::Refuse(Rejection::StoreUnavailable { retry_after: RETRY_AFTER })
+        }
+    }
+}
+
+/// When a client may try again after a store failed.
+pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);

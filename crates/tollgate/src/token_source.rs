@@ -1,0 +1,332 @@
+//! Where a request carries its token: [`TokenSource`].
+//!
+//! [`SessionLayer`](crate::session::SessionLayer) asks its sources in the order in which they were
+//! written; the first that has a token decides, and the others are not looked at. A token that comes
+//! twice in one source, with two values, is refused: which one is meant can not be told.
+//!
+//! # Example
+//!
+//! A source of your own:
+//!
+//! ```
+//! use std::borrow::Cow;
+//! use http::request::Parts;
+//! use tollgate::{Rejection, token_source::TokenSource};
+//!
+//! /// The first segment of the path.
+//! struct PathSource;
+//!
+//! impl TokenSource for PathSource {
+//!     fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
+//!         Ok(head.uri.path().split('/').nth(1).filter(|segment| !segment.is_empty()).map(Cow::from))
+//!     }
+//! }
+//! # let head = http::Request::get("/k1/x").body(()).unwrap().into_parts().0;
+//! # assert_eq!(PathSource.find(&head).unwrap().unwrap(), "k1");
+//! ```
+
+use std::{borrow::Cow, sync::Arc};
+
+use http::{
+    HeaderName, HeaderValue, Uri,
+    header::{AUTHORIZATION, COOKIE},
+    request::Parts,
+    uri::PathAndQuery,
+};
+use percent_encoding::percent_decode_str;
+use tollgate_core::Rejection;
+
+/// Finds a token in the head of a request.
+pub trait TokenSource: Send + Sync + 'static {
+    /// The token, or `None` where this source has none.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::CredentialMalformed`] where what is there can not be a token.
+    fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection>;
+
+    /// Takes the token out of the request, so that the service does not see it. Called where the layer
+    /// was told to, once the request may pass.
+    fn remove(&self, head: &mut Parts) {
+        let _ = head;
+    }
+
+    /// The source as one of a list.
+    fn shared(self) -> Arc<dyn TokenSource>
+    where
+        Self: Sized,
+    {
+        Arc::new(self)
+    }
+}
+
+/// A token in a header, with or without `Bearer` before it.
+///
+/// The scheme is read in any case and with any space behind it, as RFC 9110 §11.4 has it.
+#[derive(Clone, Debug)]
+pub struct HeaderSource {
+    name: HeaderName,
+    scheme: Scheme,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Scheme {
+    /// `Bearer` is cut off where it stands.
+    Optional,
+    /// What has no `Bearer` is no token.
+    Required,
+}
+
+impl HeaderSource {
+    /// The token in this header; `Bearer` before it is cut off.
+    pub fn new(name: HeaderName) -> Self {
+        Self { name, scheme: Scheme::Optional }
+    }
+
+    /// The token in `Authorization: Bearer …` (RFC 6750 §2.1). Other schemes are not ours: this source
+    /// then has no token.
+    pub fn bearer() -> Self {
+        Self { name: AUTHORIZATION, scheme: Scheme::Required }
+    }
+}
+
+impl Default for HeaderSource {
+    /// `Authorization`, with or without `Bearer`, as Tyk.
+    fn default() -> Self {
+        Self::new(AUTHORIZATION)
+    }
+}
+
+impl TokenSource for HeaderSource {
+    fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
+        let mut values = head.headers.get_all(&self.name).iter();
+        let Some(first) = values.next() else { return Ok(None) };
+        if values.any(|other| other != first) {
+            return Err(Rejection::CredentialMalformed);
+        }
+        let text = first.to_str().map_err(|_| Rejection::CredentialMalformed)?.trim();
+        let token = match (after_bearer(text), self.scheme) {
+            (Some(token), _) if token.contains(',') => return Err(Rejection::CredentialMalformed),
+            (Some(token), _) => token,
+            (None, Scheme::Optional) => text,
+            (None, Scheme::Required) => return Ok(None),
+        };
+        Ok(Some(token).filter(|token| !token.is_empty()).map(Cow::from))
+    }
+
+    fn remove(&self, head: &mut Parts) {
+        head.headers.remove(&self.name);
+    }
+}
+
+fn after_bearer(text: &str) -> Option<&str> {
+    let (scheme, rest) = text.split_at_checked("bearer".len())?;
+    let is_bearer = scheme.eq_ignore_ascii_case("bearer") && rest.starts_with([' ', '\t']);
+    is_bearer.then(|| rest.trim_start())
+}
+
+/// A token in the query, as `?api_key=…`.
+///
+/// The name is compared exactly; the value is decoded as a form's is (`+` is a space). A pair with a
+/// broken escape or with `;` in it is passed over, as Go passes it over.
+#[derive(Clone, Debug)]
+pub struct QuerySource {
+    name: String,
+}
+
+impl QuerySource {
+    /// The token in this parameter.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+
+    fn is_mine(&self, pair: &str) -> bool {
+        form_pair(pair).is_some_and(|(name, _)| name == self.name)
+    }
+}
+
+impl TokenSource for QuerySource {
+    fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
+        let pairs = head.uri.query().unwrap_or_default().split('&').filter_map(form_pair);
+        only(pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| value))
+    }
+
+    fn remove(&self, head: &mut Parts) {
+        let Some(query) = head.uri.query() else { return };
+        if !query.split('&').any(|pair| self.is_mine(pair)) {
+            return;
+        }
+        let rest: Vec<_> = query.split('&').filter(|pair| !self.is_mine(pair)).collect();
+        let path = head.uri.path();
+        let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+        let mut parts = std::mem::take(&mut head.uri).into_parts();
+        parts.path_and_query = PathAndQuery::try_from(target).ok();
+        head.uri = Uri::from_parts(parts).unwrap_or_default();
+    }
+}
+
+/// A pair of a query, decoded.
+pub(crate) fn form_pair(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    if pair.is_empty() || pair.contains(';') {
+        return None;
+    }
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    Some((form_text(name)?, form_text(value)?))
+}
+
+fn form_text(text: &str) -> Option<Cow<'_, str>> {
+    let hex = |bytes: &[u8]| bytes.len() >= 2 && bytes[..2].iter().all(u8::is_ascii_hexdigit);
+    if text.match_indices('%').any(|(at, _)| !hex(&text.as_bytes()[at + 1..])) {
+        return None;
+    }
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned()));
+    }
+    Some(percent_decode_str(text).decode_utf8_lossy())
+}
+
+/// A token in a cookie (RFC 6265 §4.2).
+///
+/// The name is compared exactly; double quotes around the value are cut off.
+#[derive(Clone, Debug)]
+pub struct CookieSource {
+    name: String,
+}
+
+impl CookieSource {
+    /// The token in this cookie.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into() }
+    }
+}
+
+impl TokenSource for CookieSource {
+    fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
+        only(cookies(head).filter(|(name, _)| *name == self.name).map(|(_, value)| Cow::from(value)))
+    }
+
+    fn remove(&self, head: &mut Parts) {
+        let is_mine = |pair: &str| pair.trim().split('=').next() == Some(&*self.name);
+        let lines: Vec<_> = head.headers.get_all(COOKIE).iter().cloned().collect();
+        if !lines.iter().any(|line| line.to_str().is_ok_and(|line| line.split(';').any(is_mine))) {
+            return;
+        }
+        head.headers.remove(COOKIE);
+        for line in lines {
+            let Ok(text) = line.to_str() else {
+                head.headers.append(COOKIE, line);
+                continue;
+            };
+            let rest: Vec<_> = text.split(';').filter(|pair| !is_mine(pair)).map(str::trim).collect();
+            if let (false, Ok(rest)) = (rest.is_empty(), HeaderValue::try_from(rest.join("; "))) {
+                head.headers.append(COOKIE, rest);
+            }
+        }
+    }
+}
+
+/// Names and values of a request's cookies, in order.
+pub(crate) fn cookies(head: &Parts) -> impl Iterator<Item = (&str, &str)> {
+    let lines = head.headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    lines.flat_map(|line| line.split(';')).filter_map(|pair| {
+        let (name, value) = pair.trim().split_once('=').unwrap_or((pair.trim(), ""));
+        let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        (!name.is_empty()).then_some((name, unquoted.unwrap_or(value)))
+    })
+}
+
+/// The one value that all are; empty ones do not count.
+fn only<'a>(values: impl Iterator<Item = Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Rejection> {
+    let mut values = values.filter(|value| !value.is_empty());
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.any(|other| other != first) {
+        return Err(Rejection::CredentialMalformed);
+    }
+    Ok(Some(first))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn head(uri: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::get(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    #[track_caller]
+    fn check(source: &dyn TokenSource, head: &Parts, found: Result<Option<&str>, Rejection>) {
+        let token = source.find(head);
+        assert_eq!(token.as_ref().map(|token| token.as_deref()), found.as_ref().map(|token| *token));
+    }
+
+    /// Attack 3.
+    #[test]
+    fn attack_03_the_scheme_is_read_in_every_spelling() {
+        let source = HeaderSource::default();
+        for spelling in ["k", "Bearer k", "bearer k", "BEARER   k", "Bearer\tk", " Bearer k "] {
+            check(&source, &head("/", &[("authorization", spelling)]), Ok(Some("k")));
+        }
+        check(&source, &head("/", &[("authorization", "Basic k")]), Ok(Some("Basic k")));
+        check(&source, &head("/", &[("authorization", "Bearer ")]), Ok(Some("Bearer")));
+        check(&source, &head("/", &[("authorization", "")]), Ok(None));
+        check(&HeaderSource::bearer(), &head("/", &[("authorization", "k")]), Ok(None));
+    }
+
+    /// Attack 2.
+    #[test]
+    fn attack_02_two_tokens_in_one_place_are_refused() {
+        let malformed = Err(Rejection::CredentialMalformed);
+        let source = HeaderSource::default();
+        check(&source, &head("/", &[("authorization", "a"), ("authorization", "b")]), malformed.clone());
+        check(&source, &head("/", &[("authorization", "a"), ("authorization", "a")]), Ok(Some("a")));
+        check(&source, &head("/", &[("authorization", "Bearer a, Bearer b")]), malformed.clone());
+        check(&QuerySource::new("k"), &head("/?k=a&k=b", &[]), malformed.clone());
+        check(&CookieSource::new("k"), &head("/", &[("cookie", "k=a; k=b")]), malformed);
+    }
+
+    /// Attack 5.
+    #[test]
+    fn attack_05_a_query_is_decoded_in_one_way() {
+        let source = QuerySource::new("api key");
+        check(&source, &head("/?api+key=a%2Bb", &[]), Ok(Some("a+b")));
+        check(&source, &head("/?api%20key=a+b", &[]), Ok(Some("a b")));
+        check(&source, &head("/?api+key=%zz&x=1", &[]), Ok(None));
+        check(&source, &head("/?api+key=a;b", &[]), Ok(None));
+        check(&source, &head("/?API+key=a", &[]), Ok(None));
+        check(&source, &head("/?api+key=", &[]), Ok(None));
+    }
+
+    /// Attack 6.
+    #[test]
+    fn attack_06_cookies_of_one_name_must_agree() {
+        let source = CookieSource::new("tok");
+        check(&source, &head("/", &[("cookie", "tok2=x; tok=\"a\"")]), Ok(Some("a")));
+        check(&source, &head("/", &[("cookie", "tok=a"), ("cookie", "tok=a")]), Ok(Some("a")));
+        check(&source, &head("/", &[("cookie", "tok=a"), ("cookie", "tok=b")]), Err(Rejection::CredentialMalformed));
+    }
+
+    /// Attack 39.
+    #[test]
+    fn attack_39_what_is_removed_is_gone_and_the_rest_stays_as_it_was() {
+        let mut query = head("/p?z=%7e&k=1&a=b+c&flag", &[]);
+        QuerySource::new("k").remove(&mut query);
+        assert_eq!(query.uri, "/p?z=%7e&a=b+c&flag");
+        let mut only = head("/p?k=1", &[]);
+        QuerySource::new("k").remove(&mut only);
+        assert_eq!(only.uri, "/p");
+
+        let mut cookie = head("/", &[("cookie", "a=1; tok=k; token2=x")]);
+        CookieSource::new("tok").remove(&mut cookie);
+        assert_eq!(cookie.headers[COOKIE], "a=1; token2=x");
+        let mut lone = head("/", &[("cookie", "tok=k")]);
+        CookieSource::new("tok").remove(&mut lone);
+        assert!(!lone.headers.contains_key(COOKIE));
+    }
+}

@@ -1,0 +1,280 @@
+//! What gates hand to each other about one request: the [`Visit`].
+//!
+//! It starts with the time, read once. The session gate adds who calls, the access gate what is
+//! called, the limit gate where the limits stand. When the request goes on to the service, the visit
+//! goes with it as one `Arc` in the extensions, where handlers and extractors find it and a second
+//! [`Gated`](crate::gated::Gated) further in takes it up again.
+
+use std::sync::Arc;
+
+use http::{Extensions, HeaderValue};
+use smallvec::SmallVec;
+use tollgate_core::{
+    ApiId, Moment, Rejection, Session,
+    limits::{Limit, Period},
+    pass::{Entry, Pass},
+    rejection::LimitOwner,
+    store::{Charge, ChargeMode, Standing},
+};
+
+use crate::{
+    explain::Fact,
+    refusal::whole_seconds,
+    settlement::{Receipt, Settlement},
+};
+
+/// What is known of one request so far.
+#[derive(Default)]
+pub struct Visit {
+    now: Moment,
+    pass: Option<Arc<Pass>>,
+    organisation: Option<Arc<Pass>>,
+    called: Called,
+    waived: bool,
+    limits: SmallVec<[LimitStanding; 4]>,
+    /// Values made at the head of the request for headers of the response.
+    pub(crate) stash: Vec<Option<HeaderValue>>,
+    pub(crate) receipt: Option<Receipt>,
+    pub(crate) settlement: Option<Settlement>,
+    rehearsal: Option<Box<Rehearsal>>,
+    keeps_receipt: bool,
+}
+
+/// Which entry of the session's rights this request is about.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+enum Called {
+    /// No gate asked; the session's own limits hold.
+    #[default]
+    Unasked,
+    /// This entry.
+    Entry(usize),
+}
+
+#[derive(Default)]
+struct Rehearsal {
+    facts: Vec<Fact>,
+}
+
+/// Where one limit of the request stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct LimitStanding {
+    /// Whose limit.
+    pub owner: LimitOwner,
+    /// What kind.
+    pub kind: LimitKind,
+    /// Where it stands.
+    pub standing: Standing,
+    /// Whether it refuses or is only watched.
+    pub mode: ChargeMode,
+}
+
+impl LimitStanding {
+    pub(crate) fn of(charge: &Charge, standing: Standing) -> Self {
+        let kind = match &charge.limit {
+            Limit::Rate(rate) => LimitKind::Rate { window: whole_seconds(rate.window) },
+            Limit::Quota(quota) => LimitKind::Quota {
+                period: match quota.period {
+                    Period::Every(period) => Some(whole_seconds(period)),
+                    Period::Never | Period::Calendar(_) => None,
+                },
+            },
+        };
+        Self { owner: charge.owner, kind, standing, mode: charge.mode }
+    }
+
+    /// A short name: whose limit, and what kind.
+    pub fn name(&self) -> &'static str {
+        let is_rate = matches!(self.kind, LimitKind::Rate { .. });
+        match (self.owner, is_rate) {
+            (LimitOwner::Key, true) => "key",
+            (LimitOwner::Key, false) => "quota",
+            (LimitOwner::Api, true) => "api",
+            (LimitOwner::Api, false) => "api-quota",
+            (LimitOwner::Organisation, true) => "organisation",
+            (LimitOwner::Organisation, false) => "organisation-quota",
+            (_, true) => "own",
+            (_, false) => "own-quota",
+        }
+    }
+
+    pub(crate) fn is_over_in_observation(&self) -> bool {
+        self.mode == ChargeMode::Observe && self.standing.exceeded
+    }
+
+    /// What a client is told who went over this limit.
+    pub(crate) fn rejection(&self) -> Rejection {
+        match self.kind {
+            LimitKind::Rate { .. } => {
+                Rejection::RateLimited { limit: self.owner, retry_after: self.standing.retry_in }
+            }
+            LimitKind::Quota { .. } => {
+                Rejection::QuotaExceeded { limit: self.owner, renews_in: self.standing.resets_in }
+            }
+        }
+    }
+
+    /// The Unix second at which the client has something again: when a quota renews, or when a rate
+    /// would admit one more.
+    pub(crate) fn reset_at(&self, now: Moment) -> u64 {
+        match self.kind {
+            LimitKind::Rate { .. } => {
+                let at = now.after(self.standing.retry_in);
+                at.unix().0 + u64::from(at.unix_nanos % 1_000_000_000 > 0 && !self.standing.retry_in.is_zero())
+            }
+            LimitKind::Quota { .. } => now.after(self.standing.resets_in.unwrap_or_default()).unix().0,
+        }
+    }
+}
+
+/// What kind of limit, as far as headers must know.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LimitKind {
+    /// A rate, with its window in whole seconds, rounded up.
+    Rate {
+        /// Seconds.
+        window: u64,
+    },
+    /// A quota, with its period in whole seconds where it has a fixed one.
+    Quota {
+        /// Seconds.
+        period: Option<u64>,
+    },
+}
+
+/// A copy leaves out what can be done only once: receipts and settlements.
+impl Clone for Visit {
+    fn clone(&self) -> Self {
+        Self {
+            now: self.now,
+            pass: self.pass.clone(),
+            organisation: self.organisation.clone(),
+            called: self.called,
+            waived: self.waived,
+            limits: self.limits.clone(),
+            stash: self.stash.clone(),
+            receipt: None,
+            settlement: None,
+            rehearsal: None,
+            keeps_receipt: false,
+        }
+    }
+}
+
+impl Visit {
+    /// Goes on with the visit of a `Gated` further out, or starts a new one.
+    pub(crate) fn resumed_from(extensions: &mut Extensions) -> Self {
+        extensions.remove::<Arc<Self>>().map_or_else(Self::default, Arc::unwrap_or_clone)
+    }
+
+    pub(crate) fn start(&mut self, now: Moment) {
+        self.now = now;
+    }
+
+    /// The time of this request, read once.
+    pub fn now(&self) -> Moment {
+        self.now
+    }
+
+    /// The session of this request, with its policies applied.
+    pub fn session(&self) -> Option<&Arc<Session>> {
+        self.pass.as_ref().map(|pass| pass.session())
+    }
+
+    /// The session compiled for the stack that found it.
+    pub fn pass(&self) -> Option<&Arc<Pass>> {
+        self.pass.as_ref()
+    }
+
+    /// Makes this the request's session: for gates of yours that know it from elsewhere.
+    pub fn set_pass(&mut self, pass: Arc<Pass>) {
+        self.pass = Some(pass);
+        self.called = Called::Unasked;
+    }
+
+    /// The organisation's session, where its limits hold too.
+    pub fn organisation(&self) -> Option<&Arc<Pass>> {
+        self.organisation.as_ref()
+    }
+
+    pub(crate) fn set_organisation(&mut self, pass: Arc<Pass>) {
+        self.organisation = Some(pass);
+    }
+
+    /// Notes which API is called: its entry gives rights and limits from here on.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::ApiNotGranted`] if the session does not hold the API.
+    pub(crate) fn call(&mut self, api: &ApiId) -> Result<(), Rejection> {
+        if let Some(pass) = &self.pass {
+            self.called = Called::Entry(pass.find(api)?);
+        }
+        Ok(())
+    }
+
+    /// What the session holds of the API that is called; its own limits where none is named.
+    pub fn entry(&self) -> Option<&Entry> {
+        let pass = self.pass.as_ref()?;
+        Some(match self.called {
+            Called::Unasked => pass.root(),
+            Called::Entry(at) => pass.entry(at),
+        })
+    }
+
+    /// Whether a session gate in observe mode let the request through without a session.
+    pub fn is_waived(&self) -> bool {
+        self.waived
+    }
+
+    pub(crate) fn waive(&mut self) {
+        self.waived = true;
+    }
+
+    /// Where the limits of this request stand, in the order in which they were charged.
+    pub fn limits(&self) -> &[LimitStanding] {
+        &self.limits
+    }
+
+    pub(crate) fn add_limits(&mut self, limits: impl IntoIterator<Item = LimitStanding>) {
+        self.limits.extend(limits);
+    }
+
+    /// Whether charges must be kept so that they can be given back: the request is served elsewhere.
+    pub(crate) fn keeps_receipt(&self) -> bool {
+        self.keeps_receipt
+    }
+
+    pub(crate) fn keep_receipt(&mut self) {
+        self.keeps_receipt = true;
+    }
+
+    /// Whether nothing may be charged: the visit only explains.
+    pub fn is_rehearsal(&self) -> bool {
+        self.rehearsal.is_some()
+    }
+
+    pub(crate) fn rehearse(&mut self) {
+        self.rehearsal = Some(Box::default());
+    }
+
+    /// Notes a value that a gate decided by, if somebody asked for an explanation.
+    pub fn explain(&mut self, fact: impl FnOnce() -> Fact) {
+        if let Some(rehearsal) = &mut self.rehearsal {
+            rehearsal.facts.push(fact());
+        }
+    }
+
+    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
+        self.rehearsal.as_mut().map(|rehearsal| std::mem::take(&mut rehearsal.facts)).unwrap_or_default()
+    }
+}
+
+impl std::fmt::Debug for Visit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Visit")
+            .field("now", &self.now)
+            .field("has_session", &self.pass.is_some())
+            .field("limits", &self.limits)
+            .finish_non_exhaustive()
+    }
+}
