@@ -19,7 +19,7 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::{clock::Moment, limits::Limit, rejection::LimitOwner, session::Session};
+use crate::{clock::Moment, limits::Limit, pass::Passes, rejection::LimitOwner, session::Session};
 
 /// The name under which a session is stored. It is a token, or the hash of one, so `Debug` does not
 /// print it.
@@ -304,6 +304,21 @@ pub struct Charge {
     pub owner: LimitOwner,
 }
 
+impl Charge {
+    /// One unit of a limit that refuses, without patience.
+    pub fn new(counter: CounterRef, limit: Limit, owner: LimitOwner) -> Self {
+        let (cost, mode) = (NonZeroU64::MIN, ChargeMode::Enforce);
+        Self {
+            counter,
+            limit,
+            cost,
+            mode,
+            patience: Duration::ZERO,
+            owner,
+        }
+    }
+}
+
 /// Whether a limit refuses.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ChargeMode {
@@ -374,6 +389,7 @@ pub struct Loaded {
     key: StorageKey,
     session: Arc<Session>,
     version: Version,
+    passes: Passes,
 }
 
 impl Loaded {
@@ -387,6 +403,7 @@ impl Loaded {
             key: key.into(),
             session: session.into(),
             version,
+            passes: Passes::default(),
         }
     }
 
@@ -403,6 +420,10 @@ impl Loaded {
     /// Its version.
     pub fn version(&self) -> Version {
         self.version
+    }
+
+    pub(crate) fn passes(&self) -> &Passes {
+        &self.passes
     }
 }
 

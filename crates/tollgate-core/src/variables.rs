@@ -20,9 +20,10 @@
 
 use std::fmt::Write as _;
 
+use http::HeaderValue;
 use serde_json::Value;
 
-use crate::{meta::MetaData, wire::Json};
+use crate::{meta::MetaData, rejection::Rejection, wire::Json};
 
 /// A text with variables, parsed.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -45,6 +46,38 @@ pub enum ValueStyle {
     Plain,
     /// As Tyk does: booleans, `null` and objects are empty.
     Tyk,
+}
+
+/// What becomes of a value that no header may hold: one with CR, LF, NUL or another control character.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum UnsafeValues {
+    /// The request is refused.
+    #[default]
+    Refuse,
+    /// CR and LF become a space each, other control characters go.
+    Clean,
+}
+
+/// Makes a header's value of a text; white space around it goes.
+///
+/// # Errors
+///
+/// [`Rejection::HeaderValueRefused`].
+pub fn header_value(
+    mut text: String,
+    unsafe_values: UnsafeValues,
+) -> Result<HeaderValue, Rejection> {
+    let is_unsafe = |c: char| c.is_ascii_control() && c != '\t';
+    if text.contains(is_unsafe) {
+        match unsafe_values {
+            UnsafeValues::Refuse => return Err(Rejection::HeaderValueRefused),
+            UnsafeValues::Clean => {
+                text = text.replace(['\r', '\n'], " ");
+                text.retain(|c| !is_unsafe(c));
+            }
+        }
+    }
+    HeaderValue::from_bytes(text.trim().as_bytes()).map_err(|_| Rejection::HeaderValueRefused)
 }
 
 /// Gives context variables their values.
@@ -349,6 +382,28 @@ mod tests {
         });
         assert_eq!(text.as_literal(), Some("<$tyk_meta.a>"));
         assert!(Text::parse("$secret_env.TOK").is_err());
+    }
+
+    /// Attack 37.
+    #[test]
+    fn attack_37_a_value_never_splits_a_header() {
+        let value = |text: &str, rule| header_value(text.to_owned(), rule);
+        for text in ["a\rb", "a\nb", "a\0b", "a\x7fb"] {
+            assert_eq!(
+                value(text, UnsafeValues::Refuse),
+                Err(Rejection::HeaderValueRefused),
+                "{text:?}"
+            );
+        }
+        assert_eq!(
+            value("a\r\nX: b\0", UnsafeValues::Clean).unwrap(),
+            "a  X: b"
+        );
+        assert_eq!(value(" \ta\tb ", UnsafeValues::Refuse).unwrap(), "a\tb");
+        assert_eq!(
+            value("é", UnsafeValues::Refuse).unwrap().as_bytes(),
+            "é".as_bytes()
+        );
     }
 
     #[test]

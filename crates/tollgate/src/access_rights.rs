@@ -99,7 +99,7 @@ impl AccessRightsLayer {
 /// The gate of [`AccessRightsLayer`].
 #[derive(Clone)]
 pub struct AccessRightsGate {
-    api: ApiChoice,
+    pub(crate) api: ApiChoice,
     pub(crate) listen_path: Option<Arc<str>>,
     pub(crate) versions: Option<Versions>,
 }
@@ -130,7 +130,7 @@ impl fmt::Debug for AccessRightsGate {
 }
 
 impl AccessRightsGate {
-    pub(crate) fn new(api: ApiChoice) -> Self {
+    fn new(api: ApiChoice) -> Self {
         Self { api, listen_path: None, versions: None }
     }
 
@@ -147,10 +147,10 @@ impl AccessRightsGate {
         }
         let entry = visit.entry().expect("a pass has an entry for every API it finds");
         if let Some(Versions { rule, version }) = &self.versions {
-            entry.rights().version_allowed(version(head).as_deref(), rule)?;
+            entry.version_allowed(version(head).as_deref(), rule)?;
         }
         let path = request_path(head, self.listen_path.as_deref())?;
-        entry.rights().path_allowed(head.method.as_str(), &path)
+        entry.path_allowed(head.method.as_str(), &path)
     }
 }
 
@@ -161,10 +161,8 @@ impl Gate for AccessRightsGate {
 
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
         let decision = self.decide(head, visit);
-        if visit.is_rehearsal() {
-            let source = visit.entry().map_or("the session", |entry| entry.source_of_rights());
-            visit.explain(|| Fact::of("rights", decision.is_ok().to_string(), source));
-        }
+        let granted = decision.is_ok();
+        visit.explain(|visit| Fact::of("granted", granted.to_string(), visit.source_of_rights()));
         match decision {
             // The session gate only observes: so do those that need what it would have found.
             Err(Rejection::SessionMissing) => {

@@ -174,14 +174,19 @@ impl Gates {
     /// Adds a gate behind the others.
     #[must_use]
     pub fn and(self, gate: impl Gate) -> Self {
-        self.with(|set| set.seats.push(Seat { gate: Arc::new(gate), observed: false }))
+        self.seat(Arc::new(gate), false)
     }
 
     /// Adds a gate that is asked but not obeyed: what it would refuse is counted as `would_reject`, and
     /// the request goes on.
     #[must_use]
     pub fn and_observed(self, gate: impl Gate) -> Self {
-        self.with(|set| set.seats.push(Seat { gate: Arc::new(gate), observed: true }))
+        self.seat(Arc::new(gate), true)
+    }
+
+    #[must_use]
+    pub(crate) fn seat(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
+        self.with(|set| set.seats.push(Seat { gate, observed }))
     }
 
     /// Reads the time from `clock` in place of the machine's.

@@ -1,1 +1,51 @@
-//! Stub.
+//! API keys that carry something, as tower layers.
+//!
+//! A client sends a token. Behind it stands a [`Session`]: what it may call, how often, how much, and
+//! with which data attached, as the Tyk gateway defines it. This crate puts that session before any
+//! tower service:
+//!
+//! - [`Tollgate::builder`] makes one layer of everything, in the right order: start here;
+//! - single layers do one thing each: [`session`], [`access_rights`], [`limits`], [`meta_inject`];
+//! - [`gate`] is how to add a decision of your own, [`store`] how to keep sessions elsewhere.
+//!
+//! See [`stack`] for an example of the whole.
+
+mod admit;
+pub mod access_rights;
+pub mod body;
+pub mod clock;
+pub mod context;
+pub mod explain;
+#[cfg(feature = "axum")]
+pub mod extract;
+pub mod gate;
+pub mod gated;
+pub mod limits;
+pub mod meta_inject;
+mod organisation;
+mod path;
+pub mod rate_headers;
+pub mod refusal;
+mod report;
+pub mod session;
+mod settlement;
+mod single;
+pub mod stack;
+pub mod token_source;
+pub mod visit;
+
+pub use admit::{Admitted, Refused};
+pub use rate_headers::LimitHeaders;
+pub use refusal::Refusals;
+pub use session::OnStoreError;
+pub use settlement::{ChargeWhen, UnitsKept};
+pub use stack::Tollgate;
+pub use tollgate_core::{
+    ApiId, OrgId, PolicyId, Rejection, Session, access, ids,
+    limits::{Algorithm, Limit, Period, Quota, Rate, Throttle},
+    meta, pass, policy, rejection, session as record, store,
+    store::{MemoryStore, SharedStore},
+    token,
+    token::KeyScheme,
+    variables,
+};

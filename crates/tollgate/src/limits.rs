@@ -66,7 +66,8 @@ use tollgate_core::{
     pass::{Entry, Kinds},
     rejection::LimitOwner,
     store::{
-        Batch, Charge, ChargeMode, Counter, CounterName, CounterRef, MemoryStore, SharedStore, Verdict,
+        Batch, Charge, ChargeMode, Counter, CounterName, CounterRef, MemoryStore, SharedStore, Standing,
+        Verdict,
     },
     variables::{Text, ValueStyle},
 };
@@ -81,7 +82,7 @@ use crate::{
     session::{OnStoreError, RETRY_AFTER},
     settlement::{ChargeWhen, Receipt, Settlement},
     single::{Single, single_gate_layer},
-    visit::{LimitStanding, Visit},
+    visit::{LimitKind, LimitStanding, Visit},
 };
 
 /// Layer that lets so many requests through a window.
@@ -304,6 +305,16 @@ impl LimitGate {
     pub(crate) fn with(mut self, change: impl FnOnce(&mut LimitRules)) -> Self {
         self.change(change);
         self
+    }
+
+    /// Whether anything is charged but an organisation's limits.
+    pub(crate) fn has_limits(&self) -> bool {
+        self.0.session_rate || self.0.session_quota || !self.0.own.is_empty()
+    }
+
+    /// Whether the session's rate and its quota are charged.
+    pub(crate) fn of_session(&self) -> (bool, bool) {
+        (self.0.session_rate, self.0.session_quota)
     }
 
     fn change(&mut self, change: impl FnOnce(&mut LimitRules)) {
@@ -564,7 +575,12 @@ fn rejection(charge: &Charge, retry_in: Option<Duration>) -> Rejection {
 
 fn explain(decision: &Decision, visit: &mut Visit) {
     for limit in &decision.limits {
-        let left = format!("{} of {} left", limit.standing.remaining, limit.standing.max);
-        visit.explain(|| Fact::of(limit.name(), left, limit.owner.as_str()));
+        let Standing { max, remaining, .. } = limit.standing;
+        let value = match limit.kind {
+            LimitKind::Rate { window } => format!("{remaining} of {max} in {window} s left"),
+            LimitKind::Quota { period: Some(period) } => format!("{remaining} of {max} in {period} s left"),
+            LimitKind::Quota { period: None } => format!("{remaining} of {max} left"),
+        };
+        visit.explain(|visit| Fact::of(limit.name(), value, visit.source_of(limit)));
     }
 }

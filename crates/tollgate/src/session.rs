@@ -60,8 +60,8 @@ use arc_swap::ArcSwap;
 use http::request::Parts;
 use smallvec::SmallVec;
 use tollgate_core::{
-    Loaded, Rejection, StoreError,
-    pass::{Plan, Rules},
+    Loaded, PolicyId, Rejection, StoreError,
+    pass::{Pass, Plan, Rules},
     policy::PolicySet,
     store::{SharedStore, StorageKey, StoreErrorKind},
     token::KeyScheme,
@@ -231,13 +231,16 @@ impl Gate for SessionGate {
 /// Makes what was found the session of this request, if it may be used.
 fn accept(plan: &ArcSwap<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
     let pass = plan.load().pass(loaded)?;
-    visit.explain(|| Fact::of("session", pass.session().alias.clone(), "the record in the store"));
-    if !pass.session().policies().is_empty() {
-        visit.explain(|| Fact::of("policies", format!("{:?}", pass.session().policies()), "the record"));
-    }
+    visit.explain(|_| Fact::of("alias", pass.session().alias.clone(), "the stored session"));
+    visit.explain(|_| Fact::of("policies", policies_of(&pass), "the stored session"));
     pass.session().lifecycle(visit.now().unix())?;
     visit.set_pass(pass);
     Ok(())
+}
+
+fn policies_of(pass: &Pass) -> String {
+    let ids = pass.session().policies().iter().map(PolicyId::as_str);
+    ids.collect::<Vec<_>>().join(", ")
 }
 
 /// A store that fails is not a client that fails.

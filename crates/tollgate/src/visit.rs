@@ -7,12 +7,13 @@
 
 use std::sync::Arc;
 
-use http::{Extensions, HeaderValue};
+use http::{Extensions, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use tollgate_core::{
-    ApiId, Moment, Rejection, Session,
-    limits::{Limit, Period},
-    pass::{Entry, Pass},
+    ApiId, Moment, PolicyId, Rejection, Session,
+    limits::{Limit, LimitSource, Period},
+    pass::{Entry, EntryAt, Pass},
+    policy::ApiOrigins,
     rejection::LimitOwner,
     store::{Charge, ChargeMode, Standing},
 };
@@ -29,30 +30,17 @@ pub struct Visit {
     now: Moment,
     pass: Option<Arc<Pass>>,
     organisation: Option<Arc<Pass>>,
-    called: Called,
+    /// The entry of the API that is called; `None` where no gate asked.
+    called: Option<EntryAt>,
     waived: bool,
     limits: SmallVec<[LimitStanding; 4]>,
     /// Values made at the head of the request for headers of the response.
-    pub(crate) stash: Vec<Option<HeaderValue>>,
+    pub(crate) stash: Vec<(HeaderName, HeaderValue)>,
     pub(crate) receipt: Option<Receipt>,
     pub(crate) settlement: Option<Settlement>,
-    rehearsal: Option<Box<Rehearsal>>,
+    /// Values noted so far, where somebody asked for an explanation.
+    rehearsal: Option<Box<Vec<Fact>>>,
     keeps_receipt: bool,
-}
-
-/// Which entry of the session's rights this request is about.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-enum Called {
-    /// No gate asked; the session's own limits hold.
-    #[default]
-    Unasked,
-    /// This entry.
-    Entry(usize),
-}
-
-#[derive(Default)]
-struct Rehearsal {
-    facts: Vec<Fact>,
 }
 
 /// Where one limit of the request stands.
@@ -188,7 +176,7 @@ impl Visit {
     /// Makes this the request's session: for gates of yours that know it from elsewhere.
     pub fn set_pass(&mut self, pass: Arc<Pass>) {
         self.pass = Some(pass);
-        self.called = Called::Unasked;
+        self.called = None;
     }
 
     /// The organisation's session, where its limits hold too.
@@ -207,7 +195,7 @@ impl Visit {
     /// [`Rejection::ApiNotGranted`] if the session does not hold the API.
     pub(crate) fn call(&mut self, api: &ApiId) -> Result<(), Rejection> {
         if let Some(pass) = &self.pass {
-            self.called = Called::Entry(pass.find(api)?);
+            self.called = Some(pass.find(api)?);
         }
         Ok(())
     }
@@ -215,10 +203,7 @@ impl Visit {
     /// What the session holds of the API that is called; its own limits where none is named.
     pub fn entry(&self) -> Option<&Entry> {
         let pass = self.pass.as_ref()?;
-        Some(match self.called {
-            Called::Unasked => pass.root(),
-            Called::Entry(at) => pass.entry(at),
-        })
+        Some(self.called.map_or(pass.root(), |at| pass.entry(at)))
     }
 
     /// Whether a session gate in observe mode let the request through without a session.
@@ -258,15 +243,56 @@ impl Visit {
     }
 
     /// Notes a value that a gate decided by, if somebody asked for an explanation.
-    pub fn explain(&mut self, fact: impl FnOnce() -> Fact) {
-        if let Some(rehearsal) = &mut self.rehearsal {
-            rehearsal.facts.push(fact());
+    pub fn explain(&mut self, fact: impl FnOnce(&Self) -> Fact) {
+        if self.is_rehearsal() {
+            let fact = fact(self);
+            self.rehearsal.get_or_insert_default().push(fact);
         }
     }
 
-    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
-        self.rehearsal.as_mut().map(|rehearsal| std::mem::take(&mut rehearsal.facts)).unwrap_or_default()
+    /// Where the session's rights to the API come from.
+    pub(crate) fn source_of_rights(&self) -> String {
+        let policies = self.origins().map(|origins| &*origins.rights).unwrap_or_default();
+        match policies {
+            [] => "the session".to_owned(),
+            policies => policies_named(policies),
+        }
     }
+
+    /// Where a limit's numbers come from.
+    pub(crate) fn source_of(&self, limit: &LimitStanding) -> String {
+        if limit.owner != LimitOwner::Key {
+            return limit.owner.as_str().to_owned();
+        }
+        let is_rate = matches!(limit.kind, LimitKind::Rate { .. });
+        let policy = self.origins().and_then(|origins| {
+            if is_rate { origins.rate.as_ref() } else { origins.quota.as_ref() }
+        });
+        if let Some(policy) = policy {
+            return policies_named(std::slice::from_ref(policy));
+        }
+        let limits = self.entry().map(Entry::limits);
+        match limits.map(|limits| if is_rate { limits.rate_source } else { limits.source }) {
+            Some(LimitSource::Endpoint) => "the session's endpoint".to_owned(),
+            Some(LimitSource::Api) => "the session's entry for the API".to_owned(),
+            Some(LimitSource::Root) | None => "the session".to_owned(),
+        }
+    }
+
+    fn origins(&self) -> Option<&ApiOrigins> {
+        let pass = self.pass.as_ref()?;
+        let api = pass.api_of(self.called?)?;
+        pass.origins().apis.get(api)
+    }
+
+    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
+        self.rehearsal.as_mut().map(|facts| std::mem::take(&mut **facts)).unwrap_or_default()
+    }
+}
+
+fn policies_named(policies: &[PolicyId]) -> String {
+    let names: Vec<_> = policies.iter().map(PolicyId::as_str).collect();
+    format!("policy {}", names.join(", "))
 }
 
 impl std::fmt::Debug for Visit {

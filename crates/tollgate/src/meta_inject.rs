@@ -1,0 +1,298 @@
+//! Middleware that puts session data into headers, of the request and of the response.
+//!
+//! A value is a text with `$tyk_meta.x` (the session's metadata) and `$tyk_context.x` (the request
+//! itself, see [`context`](crate::context)), parsed once and filled in one pass: what is put in is
+//! never looked at again. A header that is set replaces what the client sent under that name, in any
+//! spelling.
+//!
+//! A request is rejected with `500` if a value holds CR, LF, NUL or another control character, unless
+//! the layer was told to clean such values. Nothing is read from or written to the store.
+//!
+//! # Example
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use http::{Request, Response};
+//! use tollgate::{MemoryStore, meta_inject::MetaInjectLayer, session::SessionLayer};
+//! use tower::{ServiceBuilder, ServiceExt, service_fn};
+//!
+//! let store = MemoryStore::new();
+//! store.insert("k1", r#"{"meta_data": {"user": "joe", "plan": "gold"}}"#.parse()?);
+//!
+//! let service = ServiceBuilder::new()
+//!     .layer(SessionLayer::new(store))
+//!     .layer(MetaInjectLayer::new().request("x-user", "$tyk_meta.user")?.response("x-plan", "$tyk_meta.plan")?)
+//!     .service(service_fn(async |request: Request<()>| {
+//!         assert_eq!(request.headers()["x-user"], "joe");
+//!         Ok::<_, std::convert::Infallible>(Response::new(axum::body::Body::empty()))
+//!     }));
+//!
+//! let request = Request::get("/").header("authorization", "k1").header("x-user", "root").body(())?;
+//! assert_eq!(service.oneshot(request).await?.headers()["x-plan"], "gold");
+//! # Ok(())
+//! # }
+//! ```
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue,
+    header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
+    request::Parts,
+};
+use tollgate_core::{
+    Rejection,
+    pass::{Filled, PlannedText},
+    variables::{SecretMissing, Text, UnsafeValues, ValueStyle, header_value},
+};
+
+use crate::{
+    context::{LimitContext, RequestContext, is_about_limits},
+    gate::{Departure, Gate, Step},
+    single::{Single, single_gate_layer},
+    visit::Visit,
+};
+
+/// Layer that puts session data into headers.
+///
+/// See the [module docs](crate::meta_inject) for an example.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct MetaInjectLayer(Single<MetaInjectGate>);
+
+single_gate_layer!(MetaInjectLayer);
+
+/// A header can not be set in this way.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InjectError {
+    /// No header can have this name.
+    #[error("`{name}` can not be a header's name")]
+    Name {
+        /// The name.
+        name: String,
+    },
+    /// The header belongs to the connection or frames the message, so setting it would break either.
+    #[error("`{name}` frames the message or belongs to the connection, and can not be set")]
+    Framing {
+        /// The name.
+        name: String,
+    },
+    /// The text names a secret.
+    #[error("the value of `{name}` can not be used")]
+    Secret {
+        /// The name.
+        name: String,
+        /// Which secret.
+        source: SecretMissing,
+    },
+}
+
+impl MetaInjectLayer {
+    /// Sets nothing yet.
+    #[expect(clippy::new_without_default, reason = "a layer that does nothing is nobody's default")]
+    pub fn new() -> Self {
+        Self(Single::new(MetaInjectGate::default()))
+    }
+
+    /// Sets a header of the request.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the name is none, frames the message (as `content-length`), or the text names a
+    /// secret.
+    pub fn request(self, name: &str, text: &str) -> Result<Self, InjectError> {
+        let header = Injected::parse(name, text, Side::Request)?;
+        Ok(Self(self.0.change(|gate| gate.push(header))))
+    }
+
+    /// Sets a header of the response, also of a refusal by a gate further in.
+    ///
+    /// # Errors
+    ///
+    /// As [`request`](Self::request).
+    pub fn response(self, name: &str, text: &str) -> Result<Self, InjectError> {
+        let header = Injected::parse(name, text, Side::Response)?;
+        Ok(Self(self.0.change(|gate| gate.push(header))))
+    }
+
+    /// Cleans values that no header can hold, in place of refusing the request: CR and LF become a space
+    /// each, other control characters go.
+    pub fn with_cleaned_values(self) -> Self {
+        Self(self.0.change(|gate| gate.set_unsafe_values(UnsafeValues::Clean)))
+    }
+
+    /// Writes booleans, `null` and objects as Tyk does: as nothing.
+    pub fn with_tyk_values(self) -> Self {
+        Self(self.0.change(|gate| gate.set_style(ValueStyle::Tyk)))
+    }
+}
+
+/// The gate of [`MetaInjectLayer`].
+#[derive(Clone, Debug, Default)]
+pub struct MetaInjectGate {
+    headers: Vec<Injected>,
+    /// Where in the plan of a stack the texts of this gate are; their values are then ready.
+    planned: bool,
+}
+
+/// One header to set.
+#[derive(Clone, Debug)]
+pub(crate) struct Injected {
+    name: HeaderName,
+    side: Side,
+    text: PlannedText,
+    about_limits: bool,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Side {
+    Request,
+    Response,
+}
+
+impl Injected {
+    pub(crate) fn parse(name: &str, text: &str, side: Side) -> Result<Self, InjectError> {
+        let header = HeaderName::try_from(name).map_err(|_| InjectError::Name { name: name.into() })?;
+        const FRAMING: [HeaderName; 7] =
+            [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+        if FRAMING.contains(&header) {
+            return Err(InjectError::Framing { name: name.into() });
+        }
+        let text = Text::parse(text).map_err(|source| InjectError::Secret { name: name.into(), source })?;
+        let about_limits = text.context_names().any(is_about_limits);
+        let text = PlannedText { text, style: ValueStyle::Plain, unsafe_values: UnsafeValues::Refuse };
+        Ok(Self { name: header, side, text, about_limits })
+    }
+
+    fn fill(&self, head: &Parts, visit: &Visit) -> Result<HeaderValue, Rejection> {
+        let meta = visit.session().map(|session| &session.meta_data);
+        let text = self.text.text.fill(meta, &RequestContext { head, visit }, self.text.style);
+        header_value(text, self.text.unsafe_values)
+    }
+}
+
+impl MetaInjectGate {
+    pub(crate) fn push(&mut self, header: Injected) {
+        self.headers.push(header);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.headers.is_empty()
+    }
+
+    pub(crate) fn set_unsafe_values(&mut self, rule: UnsafeValues) {
+        self.headers.iter_mut().for_each(|header| header.text.unsafe_values = rule);
+    }
+
+    pub(crate) fn set_style(&mut self, style: ValueStyle) {
+        self.headers.iter_mut().for_each(|header| header.text.style = style);
+    }
+
+    /// Has the values made with the session, where that is compiled: the plan fills these texts.
+    pub(crate) fn plan(&mut self) -> Vec<PlannedText> {
+        self.planned = true;
+        self.headers.iter().map(|header| header.text.clone()).collect()
+    }
+
+    /// The value that was made with the session.
+    fn ready<'a>(&self, at: usize, visit: &'a Visit) -> Option<&'a Filled> {
+        let pass = visit.pass().filter(|_| self.planned)?;
+        Some(pass.text(at)).filter(|filled| **filled != Filled::ByRequest)
+    }
+
+    fn inject(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
+        for (at, header) in self.headers.iter().enumerate() {
+            if header.about_limits {
+                continue; // Limits are decided last; such a value holds digits and is set then.
+            }
+            let (value, is_ready) = match self.ready(at, visit) {
+                Some(Filled::Refused) => return Err(Rejection::HeaderValueRefused),
+                Some(Filled::Value(value)) => (value.clone(), true),
+                Some(Filled::ByRequest) | None => (header.fill(head, visit)?, false),
+            };
+            match header.side {
+                Side::Request => set(&mut head.headers, &header.name, value),
+                Side::Response if is_ready => {} // Found again when the response comes.
+                Side::Response => visit.stash.push((header.name.clone(), value)),
+            }
+        }
+        Ok(())
+    }
+
+    /// The value of a header of the response; `None` where the request was refused before it was made.
+    fn response_value(&self, at: usize, visit: &Visit) -> Option<HeaderValue> {
+        let header = &self.headers[at];
+        if header.about_limits {
+            let meta = visit.session().map(|session| &session.meta_data);
+            let text = header.text.text.fill(meta, &LimitContext(visit), header.text.style);
+            return header_value(text, header.text.unsafe_values).ok();
+        }
+        match self.ready(at, visit) {
+            Some(Filled::Value(value)) => Some(value.clone()),
+            Some(_) => None,
+            None => visit.stash.iter().find(|(name, _)| *name == header.name).map(|(_, value)| value.clone()),
+        }
+    }
+}
+
+impl Gate for MetaInjectGate {
+    fn name(&self) -> &'static str {
+        "metadata"
+    }
+
+    fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
+        self.inject(head, visit).into()
+    }
+
+    fn forward(&self, head: &mut Parts, visit: &Visit) {
+        let late = |header: &&Injected| header.side == Side::Request && header.about_limits;
+        for header in self.headers.iter().filter(late) {
+            if let Ok(value) = header.fill(head, visit) {
+                set(&mut head.headers, &header.name, value);
+            }
+        }
+    }
+
+    fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
+        for (at, header) in self.headers.iter().enumerate().filter(|(_, header)| header.side == Side::Response) {
+            if let Some(value) = self.response_value(at, visit) {
+                response.headers.insert(header.name.clone(), value);
+            }
+        }
+    }
+}
+
+/// Sets a header so that nothing of the client's stands in its place: not under another spelling, and
+/// the client's `Connection` can not have it dropped on the way (attacks 34 and 35).
+fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    let is_alias = |other: &HeaderName| other != name && same_with_underscores(other.as_str(), name.as_str());
+    if headers.keys().any(is_alias) {
+        let aliases: Vec<_> = headers.keys().filter(|other| is_alias(other)).cloned().collect();
+        aliases.iter().for_each(|alias| drop(headers.remove(alias)));
+    }
+    if headers.contains_key(CONNECTION) {
+        keep_from_connection(headers, name);
+    }
+    headers.insert(name.clone(), value);
+}
+
+fn same_with_underscores(one: &str, other: &str) -> bool {
+    let plain = |byte: u8| if byte == b'_' { b'-' } else { byte };
+    one.len() == other.len() && one.bytes().map(plain).eq(other.bytes().map(plain))
+}
+
+fn keep_from_connection(headers: &mut HeaderMap, name: &HeaderName) {
+    let is_name = |option: &&str| option.trim().eq_ignore_ascii_case(name.as_str());
+    let lines: Vec<_> = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok()).collect();
+    if !lines.iter().flat_map(|line| line.split(',')).any(|option| is_name(&option)) {
+        return;
+    }
+    let rest: Vec<_> = lines.iter().flat_map(|line| line.split(',')).filter(|option| !is_name(option)).collect();
+    let rest = HeaderValue::try_from(rest.join(",").trim());
+    headers.remove(CONNECTION);
+    if let Ok(rest) = rest
+        && !rest.is_empty()
+    {
+        headers.insert(CONNECTION, rest);
+    }
+}

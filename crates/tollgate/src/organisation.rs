@@ -1,0 +1,75 @@
+//! The gate that reads an organisation's own record.
+//!
+//! An organisation is stored as a session, under
+//! [`StorageKey::organisation`]. One that is inactive lets nobody in (`403`); its rate and quota are
+//! charged with the key's, by the limit gate. One without a record has no limits. The store's failure
+//! is answered as the session gate's.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::request::Parts;
+use smallvec::smallvec;
+use tollgate_core::{
+    Loaded, OrgId, Rejection,
+    pass::Plan,
+    store::{SharedStore, StorageKey},
+};
+
+use crate::{
+    gate::{Gate, Step},
+    session::{OnStoreError, SessionGate, store_failed},
+    visit::Visit,
+};
+
+/// Reads the record of the organisation that the API, or else the session, belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct OrganisationGate {
+    store: SharedStore,
+    plan: Arc<ArcSwap<Plan>>,
+    on_store_error: OnStoreError,
+}
+
+impl OrganisationGate {
+    /// Asks the store of the session gate, and reads records by its rules.
+    pub(crate) fn new(session: &SessionGate) -> Self {
+        let (store, plan) = (session.store.clone(), session.plan.clone());
+        Self { store, plan, on_store_error: session.on_store_error }
+    }
+
+    fn organisation(&self, visit: &Visit) -> Option<OrgId> {
+        let plan = self.plan.load();
+        let fixed = Some(&plan.rules().organisation).filter(|org| !org.is_empty());
+        let org = fixed.or_else(|| visit.session().map(|session| &session.org_id));
+        org.filter(|org| !org.is_empty()).cloned()
+    }
+}
+
+impl Gate for OrganisationGate {
+    fn name(&self) -> &'static str {
+        "organisation"
+    }
+
+    fn admit(&self, _head: &mut Parts, visit: &mut Visit) -> Step {
+        let Some(org) = self.organisation(visit) else { return Step::Pass };
+        let key = StorageKey::organisation(&org);
+        if let Some(found) = self.store.try_get(key.as_str()) {
+            return found.map_or(Ok(()), |loaded| accept(&self.plan, &loaded, visit)).into();
+        }
+        let (plan, then) = (self.plan.clone(), self.on_store_error);
+        Step::wait(self.store.get_first(smallvec![key]), move |found, _head, visit| match found {
+            Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
+            Ok(None) => Step::Pass,
+            Err(error) => store_failed(&error, then, visit),
+        })
+    }
+}
+
+fn accept(plan: &ArcSwap<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
+    let pass = plan.load().organisation_pass(loaded)?;
+    if pass.session().is_inactive {
+        return Err(Rejection::OrganisationInactive);
+    }
+    visit.set_organisation(pass);
+    Ok(())
+}
