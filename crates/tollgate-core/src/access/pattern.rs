@@ -14,7 +14,7 @@ use super::{RequestPath, translate::translate};
 
 const LONGEST_PATTERN: usize = 16 * 1024; // Bytes of text.
 const LARGEST_PROGRAM: usize = 1 << 20; // Bytes compiled.
-const LARGEST_CACHE: usize = 1 << 18; // Bytes that matching may use beside it.
+const LARGEST_CACHE: usize = 1 << 16; // Bytes that matching may use beside it, on each thread.
 const DEEPEST_NESTING: u32 = 100;
 const MOST_SHARED: usize = 4096; // Patterns; more are compiled but not shared.
 
