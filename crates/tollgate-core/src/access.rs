@@ -7,7 +7,7 @@
 //! - [`PathRules`] and [`PathPattern`]: which paths, on a [`RequestPath`] that is read once;
 //! - [`version_allowed`] and [`organisation_allowed`]: two rules that need no more than their words.
 //!
-//! Matching allocates nothing.
+//! Matching allocates nothing, once a thread has met the pattern.
 //!
 //! # Differences from Tyk
 //!

@@ -77,8 +77,11 @@ impl EndpointRules {
     }
 
     fn matches(&self, pattern: &PathPattern, path: &RequestPath<'_>) -> bool {
-        pattern.matches(path.behind_listen_path())
-            || (self.prefix && pattern.matches_behind(path.full(), path.listen()))
+        if self.prefix {
+            pattern.matches_request(path)
+        } else {
+            pattern.matches(path.behind_listen_path())
+        }
     }
 }
 

@@ -10,11 +10,11 @@ use memchr::memmem;
 use parking_lot::Mutex;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::translate::translate;
+use super::{RequestPath, translate::translate};
 
 const LONGEST_PATTERN: usize = 16 * 1024; // Bytes of text.
 const LARGEST_PROGRAM: usize = 1 << 20; // Bytes compiled.
-const LARGEST_CACHE: usize = 1 << 18; // Bytes that matching may use beside it.
+const LARGEST_CACHE: usize = 1 << 16; // Bytes that matching may use beside it, on each thread.
 const DEEPEST_NESTING: u32 = 100;
 const MOST_SHARED: usize = 4096; // Patterns; more are compiled but not shared.
 
@@ -145,6 +145,12 @@ impl PathPattern {
             Program::Contains(finder) => finder.find(bytes).is_some(),
             Program::Search(regex) => regex.is_match(bytes),
         }
+    }
+
+    /// Whether the pattern matches the path of a request, behind its listen path or as a whole. On
+    /// the whole path a match inside the listen path does not count.
+    pub fn matches_request(&self, path: &RequestPath<'_>) -> bool {
+        self.matches(path.behind_listen_path()) || self.matches_behind(path.full(), path.listen())
     }
 
     /// Whether the pattern matches the path, and not merely some text inside its first `listen`

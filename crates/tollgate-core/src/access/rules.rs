@@ -122,8 +122,11 @@ impl PathRules {
     }
 
     fn matches(&self, pattern: &PathPattern, path: &RequestPath<'_>) -> bool {
-        (self.prefix && pattern.matches(path.behind_listen_path()))
-            || pattern.matches_behind(path.full(), path.listen())
+        if self.prefix {
+            pattern.matches_request(path)
+        } else {
+            pattern.matches_behind(path.full(), path.listen())
+        }
     }
 }
 

@@ -118,12 +118,6 @@ impl QuotaPart {
         session.quota_renewal_rate = self.renewal;
     }
 
-    /// Puts the number alone: the period of a session outlives its quota.
-    pub(super) fn put_into_quota_max(self, session: &mut Session) {
-        session.quota_max = self.max;
-        session.quota_remaining = 0;
-    }
-
     /// Whether this quota lets more pass in the long run than the other. Zero and below: any number.
     pub(super) fn beats(self, other: Self) -> bool {
         let (more, less) = match (self.max <= 0, other.max <= 0) {
@@ -146,13 +140,12 @@ impl QuotaPart {
         }
     }
 
-    /// A policy's own number for one API: its root's, or its entry's where that is the larger. In one
-    /// policy a zero is a number that was not given.
+    /// A policy's own quota for one API: its root's, or its entry's where that number is the larger.
+    /// In one policy a zero is a number that was not given.
     pub(super) fn of_entry(policy: &Policy, limit: &ApiLimit) -> Self {
         let (root, entry) = (Self::of_policy(policy), Self::of_limit(limit));
-        if entry.max == 0 {
-            root
-        } else if root.max == 0 || entry.beats(root) {
+        let number = |quota: Self| if quota.max < 0 { i64::MAX } else { quota.max };
+        if number(root) < number(entry) {
             entry
         } else {
             root

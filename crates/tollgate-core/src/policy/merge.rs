@@ -115,7 +115,8 @@ impl<'a> Merge<'a> {
     /// The session's own limits give way to a policy that rules them.
     fn clear(&mut self, ruled: &Partitions) {
         if ruled.quota {
-            QuotaPart::default().put_into_quota_max(&mut self.session);
+            self.session.quota_max = 0;
+            self.session.quota_remaining = 0;
         }
         if ruled.rate_limit {
             RatePart::default().put_into_session(&mut self.session);
@@ -340,7 +341,7 @@ impl Draft {
         if earlier.given.acl {
             let mut entry = earlier.entry.clone();
             unite_rights(&mut entry, &self.entry);
-            self.entry.put_rights(entry);
+            put_rights(&mut self.entry, entry);
             self.origins.rights.splice(..0, earlier.origins.rights);
             remove_repeated(&mut self.origins.rights);
         }
@@ -375,7 +376,7 @@ impl Draft {
         if self.given.acl {
             unite_rights(&mut self.entry, entry);
         } else {
-            self.entry.put_rights(entry.clone());
+            put_rights(&mut self.entry, entry.clone());
         }
         self.given.acl = true;
         self.granted_by = policy.id.clone();
@@ -450,16 +451,14 @@ impl Draft {
     }
 }
 
-impl AccessDefinition {
-    /// Takes everything of `rights` but limits, which are another part.
-    fn put_rights(&mut self, mut rights: Self) {
-        rights.limit = std::mem::take(&mut self.limit);
-        rights.endpoints = std::mem::take(&mut self.endpoints);
-        rights.json_rpc_methods = std::mem::take(&mut self.json_rpc_methods);
-        rights.mcp_primitives = std::mem::take(&mut self.mcp_primitives);
-        rights.allowance_scope = std::mem::take(&mut self.allowance_scope);
-        *self = rights;
-    }
+/// Takes everything of `rights` but limits, which are another part.
+fn put_rights(own: &mut AccessDefinition, mut rights: AccessDefinition) {
+    rights.limit = std::mem::take(&mut own.limit);
+    rights.endpoints = std::mem::take(&mut own.endpoints);
+    rights.json_rpc_methods = std::mem::take(&mut own.json_rpc_methods);
+    rights.mcp_primitives = std::mem::take(&mut own.mcp_primitives);
+    rights.allowance_scope = std::mem::take(&mut own.allowance_scope);
+    *own = rights;
 }
 
 fn root_limit(policy: &Policy) -> ApiLimit {
@@ -474,13 +473,11 @@ fn root_limit(policy: &Policy) -> ApiLimit {
     limit
 }
 
-/// Makes an API's limits the session's own, where it is the only one.
+/// Makes an API's limits the session's own, where it is the only one. Throttling stays, as in Tyk.
 fn raise_to(session: &mut Session, limit: &ApiLimit) {
     RatePart::of_limit(limit).put_into_session(session);
     QuotaPart::of_limit(limit).put_into_session(session);
     session.quota_renews = limit.quota_renews;
-    session.throttle_interval = limit.throttle_interval;
-    session.throttle_retry_limit = limit.throttle_retry_limit;
     session.max_query_depth = limit.max_query_depth;
 }
 
