@@ -118,7 +118,10 @@ impl fmt::Debug for Secret {
 
 impl<'de> Deserialize<'de> for Secret {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer).map(Self::from)
+        // The error of `String` prints what it found, be it a password made of digits.
+        let text = String::deserialize(deserializer)
+            .map_err(|_| serde::de::Error::custom("not a text, expected a text"))?;
+        Ok(text.into())
     }
 }
 

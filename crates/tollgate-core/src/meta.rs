@@ -122,7 +122,7 @@ impl Member for MetaData {
     fn is_unset(&self) -> bool {
         self.is_empty()
     }
-    fn take_later(&mut self, later: Self) {
-        self.0.extend(later.0);
+    fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
+        self.0.read_again(deserializer)
     }
 }

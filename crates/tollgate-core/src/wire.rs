@@ -11,11 +11,11 @@
 //!
 //! [`record!`] declares a struct that reads and writes so.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{
     Deserialize, Deserializer, Serialize, Serializer,
-    de::DeserializeOwned,
+    de::{DeserializeOwned, DeserializeSeed, Visitor},
     ser::{SerializeMap, SerializeSeq},
 };
 use serde_json::value::RawValue;
@@ -65,12 +65,23 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordErr
 fn record_error(path: String, err: &serde_json::Error) -> RecordError {
     let text = err.to_string();
     let place = format!(" at line {} column {}", err.line(), err.column());
-    let message = text.strip_suffix(&place).unwrap_or(&text).to_owned();
+    let message = text.strip_suffix(&place).unwrap_or(&text);
     RecordError {
         path,
-        message,
+        message: without_text(message),
         line: err.line(),
         column: err.column(),
+    }
+}
+
+/// The message without a text that stands where none belongs: it may be a secret.
+fn without_text(message: &str) -> String {
+    const TEXT: &str = "invalid type: string ";
+    match message.rsplit_once(", expected ") {
+        Some((found, expected)) if found.starts_with(TEXT) => {
+            format!("invalid type: a text, expected {expected}")
+        }
+        _ => message.to_owned(),
     }
 }
 
@@ -92,16 +103,29 @@ impl serde_json::ser::Formatter for GoFormatter {
         writer: &mut W,
         fragment: &str,
     ) -> std::io::Result<()> {
-        let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
-        let mut rest = fragment;
-        while let Some(at) = rest.find(special) {
-            let (plain, tail) = rest.split_at(at);
-            let c = tail.chars().next().expect("found just now");
-            write!(writer, "{plain}\\u{:04x}", u32::from(c))?;
-            rest = &tail[c.len_utf8()..];
-        }
-        writer.write_all(rest.as_bytes())
+        write_escaped(writer, fragment)
     }
+
+    // Of a value's own JSON only texts can hold these characters, so it needs no other care.
+    fn write_raw_fragment<W: ?Sized + std::io::Write>(
+        &mut self,
+        writer: &mut W,
+        fragment: &str,
+    ) -> std::io::Result<()> {
+        write_escaped(writer, fragment)
+    }
+}
+
+fn write_escaped<W: ?Sized + std::io::Write>(writer: &mut W, text: &str) -> std::io::Result<()> {
+    let special = |c: char| matches!(c, '<' | '>' | '&' | '\u{2028}' | '\u{2029}');
+    let mut rest = text;
+    while let Some(at) = rest.find(special) {
+        let (plain, tail) = rest.split_at(at);
+        let c = tail.chars().next().expect("found just now");
+        write!(writer, "{plain}\\u{:04x}", u32::from(c))?;
+        rest = &tail[c.len_utf8()..];
+    }
+    writer.write_all(rest.as_bytes())
 }
 
 /// Any JSON value, kept as it was written: a number keeps all its digits.
@@ -139,16 +163,19 @@ impl Default for Json {
     }
 }
 
-impl std::fmt::Debug for Json {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Debug for Json {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.as_str())
     }
 }
 
+/// Compares what is said, not how it is spaced. A value that is too deep or too large a number to be
+/// looked into equals itself alone.
 impl PartialEq for Json {
     fn eq(&self, other: &Self) -> bool {
-        let value = |json: &Self| serde_json::from_str::<serde_json::Value>(json.as_str()).ok();
-        self.as_str() == other.as_str() || value(self) == value(other)
+        let value = |json: &Self| serde_json::from_str::<serde_json::Value>(json.as_str());
+        let same_value = || matches!((value(self), value(other)), (Ok(a), Ok(b)) if a == b);
+        self.as_str() == other.as_str() || same_value()
     }
 }
 
@@ -186,11 +213,46 @@ pub(crate) trait Member: Sized {
     fn write<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error>;
     /// Whether a record that leaves out what is not set leaves this out.
     fn is_unset(&self) -> bool;
-    /// Takes the value of a second member of the same name.
-    fn take_later(&mut self, later: Self) {
-        *self = later;
+    /// Reads the value of a further member of the same name: objects keep what it does not name.
+    fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
+        *self = Self::read(deserializer)?;
+        Ok(())
     }
 }
+
+/// Reads a member into its place in a record; `null` leaves the place as it is.
+pub(crate) struct Place<'a, T>(pub(crate) &'a mut T);
+
+impl<'de, T: Member> DeserializeSeed<'de> for Place<'_, T> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_option(self)
+    }
+}
+
+impl<'de, T: Member> Visitor<'de> for Place<'_, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a value or null")
+    }
+
+    fn visit_none<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.0.read_again(deserializer)
+    }
+}
+
+/// Reads the members of an object into a record.
+pub(crate) struct Members<'a, T>(pub(crate) &'a mut T);
 
 /// Carries [`Member`] into serde, which knows only its own traits.
 pub(crate) struct Read<T>(pub(crate) T);
@@ -308,12 +370,13 @@ where
     fn is_unset(&self) -> bool {
         self.is_empty()
     }
-    fn take_later(&mut self, later: Self) {
-        self.extend(later);
+    fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
+        self.extend(Self::read(deserializer)?);
+        Ok(())
     }
 }
 
-impl<T: Member> Member for Option<T> {
+impl<T: Member + Default> Member for Option<T> {
     fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         T::read(deserializer).map(Some)
     }
@@ -325,6 +388,9 @@ impl<T: Member> Member for Option<T> {
     }
     fn is_unset(&self) -> bool {
         self.is_none()
+    }
+    fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
+        self.get_or_insert_default().read_again(deserializer)
     }
 }
 
@@ -347,31 +413,49 @@ macro_rules! record {
 
         impl<'de> serde::Deserialize<'de> for $name {
             fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Visitor;
-                impl<'de> serde::de::Visitor<'de> for Visitor {
-                    type Value = $name;
+                $crate::wire::Member::read(deserializer)
+            }
+        }
 
-                    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                        f.write_str("an object")
-                    }
+        impl<'de> serde::de::Visitor<'de> for $crate::wire::Members<'_, $name> {
+            type Value = ();
 
-                    fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
-                        let mut record = $name::default();
-                        while let Some(member) = map.next_key::<String>()? {
-                            $(
-                                if member.eq_ignore_ascii_case($wire) {
-                                    if let Some(read) = map.next_value::<Option<$crate::wire::Read<$ty>>>()? {
-                                        $crate::wire::Member::take_later(&mut record.$field, read.0);
-                                    }
-                                    continue;
-                                }
-                            )*
-                            record.unknown.insert(member, map.next_value()?);
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: serde::de::MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+                let record = self.0;
+                while let Some(member) = map.next_key::<String>()? {
+                    $(
+                        if member.eq_ignore_ascii_case($wire) {
+                            map.next_value_seed($crate::wire::Place(&mut record.$field))?;
+                            continue;
                         }
-                        Ok(record)
-                    }
+                    )*
+                    record.unknown.insert(member, map.next_value()?);
                 }
-                deserializer.deserialize_map(Visitor)
+                Ok(())
+            }
+        }
+
+        impl $crate::wire::Member for $name {
+            fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut record = Self::default();
+                record.read_again(deserializer)?;
+                Ok(record)
+            }
+            fn write<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serde::Serialize::serialize(self, serializer)
+            }
+            fn is_unset(&self) -> bool {
+                *self == Self::default()
+            }
+            fn read_again<'de, D: serde::Deserializer<'de>>(
+                &mut self,
+                deserializer: D,
+            ) -> Result<(), D::Error> {
+                deserializer.deserialize_map($crate::wire::Members(self))
             }
         }
 
@@ -391,7 +475,6 @@ macro_rules! record {
             }
         }
 
-        $crate::wire::plain_members!($name);
     };
     (@writes keep, $field:expr) => { true };
     (@writes omit, $field:expr) => { !$crate::wire::Member::is_unset($field) };

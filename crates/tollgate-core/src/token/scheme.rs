@@ -1,0 +1,217 @@
+//! From what a client presents to the names a store is asked for.
+
+use smallvec::SmallVec;
+
+use super::{
+    HashFunction, Token, TokenBuffer, TokenError, TokenForm, TokenText, as_text, is_plain, own_id,
+    write_token,
+};
+use crate::{ids::OrgId, store::StorageKey};
+
+/// The longest text that is looked up as a token, in bytes.
+pub const MAX_TOKEN_LENGTH: usize = 4096;
+
+/// The names under which a presented token may be stored, to be tried in order.
+pub type Candidates = SmallVec<[StorageKey; 2]>;
+
+/// How tokens are written, and under which names they are stored.
+///
+/// See the [module docs](crate::token) for an example and for which one to take.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct KeyScheme {
+    names: Names,
+    form: TokenForm,
+    fallbacks: Vec<TokenForm>,
+    min_length: usize,
+}
+
+/// How the name in the store is made of a token.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Names {
+    Plain,
+    ByToken,
+    Sha256,
+}
+
+/// One of the texts that a presented one may be stored as.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Reading {
+    AsPresented,
+    AsIdOf(TokenForm),
+}
+
+impl KeyScheme {
+    /// Stores tokens under themselves: Tyk's `hash_keys: false`. Who can list the store can present
+    /// what it holds.
+    pub fn plain() -> Self {
+        Self::with_names(Names::Plain)
+    }
+
+    /// Stores tokens as Tyk's `hash_keys: true` does: a JSON token under the hash it names itself,
+    /// anything else under `murmur32`.
+    pub fn hashed() -> Self {
+        Self::with_names(Names::ByToken)
+    }
+
+    /// Stores every token under its SHA-256, whatever it says about itself.
+    pub fn sha256() -> Self {
+        Self::with_names(Names::Sha256)
+    }
+
+    fn with_names(names: Names) -> Self {
+        Self {
+            names,
+            form: TokenForm::default(),
+            fallbacks: Vec::new(),
+            min_length: 3,
+        }
+    }
+
+    /// Writes new tokens in this form, and looks for an id presented alone in it: Tyk's
+    /// `hash_key_function`.
+    pub fn with_form(mut self, form: TokenForm) -> Self {
+        self.form = form;
+        self
+    }
+
+    /// Looks for an id presented alone in these forms too: Tyk's `hash_key_function_fallback`.
+    pub fn with_fallbacks(mut self, forms: impl IntoIterator<Item = TokenForm>) -> Self {
+        self.fallbacks = forms.into_iter().collect();
+        self
+    }
+
+    /// Looks up no text shorter than this many bytes: Tyk's `min_token_length`, 3 if not set.
+    pub fn with_min_length(mut self, min_length: usize) -> Self {
+        self.min_length = min_length;
+        self
+    }
+
+    /// The shortest text that is looked up, in bytes. A shorter id would be made in vain.
+    pub fn min_length(&self) -> usize {
+        self.min_length
+    }
+
+    /// Makes a token in the form for new ones; see [`Token::generate`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Token::generate`].
+    pub fn generate(&self, org: &OrgId, id: Option<&str>) -> Result<Token, TokenError> {
+        Token::generate(org, id, self.form)
+    }
+
+    /// The name under which this token is stored.
+    pub fn storage_key(&self, token: &str) -> StorageKey {
+        self.key_of(&TokenText::read(token))
+    }
+
+    /// The names under which what a client presented to an API of `org` may be stored, in order and
+    /// without repetition. None for what can not be a token.
+    ///
+    /// A token of `org` has its own name alone. Anything else may be an id of `org`, in the form for
+    /// new tokens; a token of its own; or an id in one of the fall-back forms.
+    pub fn candidates(&self, org: &OrgId, presented: &str) -> Candidates {
+        let token = TokenText::read(presented);
+        let mut candidates = Candidates::new();
+        for reading in self.readings(org, &token) {
+            let candidate = self.key_as(org, &token, reading);
+            if !candidates.contains(&candidate) {
+                candidates.push(candidate);
+            }
+        }
+        candidates
+    }
+
+    /// The token that was found: of all that `presented` may stand for, the one stored under `found`.
+    ///
+    /// Tyk uses it in place of the presented text from then on.
+    pub fn found_token(&self, org: &OrgId, presented: &str, found: &StorageKey) -> Option<Token> {
+        let token = TokenText::read(presented);
+        let reading = self
+            .readings(org, &token)
+            .into_iter()
+            .find(|reading| self.key_as(org, &token, *reading) == *found)?;
+        Some(match reading {
+            Reading::AsPresented => presented.into(),
+            Reading::AsIdOf(form) => as_text(&as_id(org, presented, form)).into(),
+        })
+    }
+
+    fn key_as(&self, org: &OrgId, token: &TokenText<'_>, reading: Reading) -> StorageKey {
+        let Reading::AsIdOf(form) = reading else {
+            return self.key_of(token);
+        };
+        let text = as_id(org, token.as_str(), form);
+        match form {
+            TokenForm::Json(function) => self.key_by(function, as_text(&text)),
+            TokenForm::Joined => self.storage_key(as_text(&text)),
+        }
+    }
+
+    fn key_of(&self, token: &TokenText<'_>) -> StorageKey {
+        let function = token.hash_function().unwrap_or(HashFunction::Murmur32);
+        self.key_by(function, token.as_str())
+    }
+
+    /// The name of a token that says it is hashed with `function`.
+    fn key_by(&self, function: HashFunction, text: &str) -> StorageKey {
+        match self.names {
+            Names::Plain => text.into(),
+            Names::ByToken => function.hash(text).into(),
+            Names::Sha256 => HashFunction::Sha256.hash(text).into(),
+        }
+    }
+
+    fn readings(&self, org: &OrgId, token: &TokenText<'_>) -> SmallVec<[Reading; 2]> {
+        if !self.admits(token) {
+            return SmallVec::new();
+        }
+        let is_own = token.org().unwrap_or_default() == org.as_str();
+        let mut readings = SmallVec::new();
+        if !is_own {
+            readings.push(Reading::AsIdOf(self.form));
+        }
+        readings.push(Reading::AsPresented);
+        if !is_own {
+            readings.extend(self.fallbacks.iter().copied().map(Reading::AsIdOf));
+        }
+        readings.retain(|reading| self.can_be_stored(org, token, *reading));
+        readings
+    }
+
+    /// Whether the text can be a token at all.
+    fn admits(&self, token: &TokenText<'_>) -> bool {
+        let length = token.as_str().len();
+        let fits = self.min_length <= length && length <= MAX_TOKEN_LENGTH;
+        // `murmur32` hashes a token with a tail as the token, which is not what was presented.
+        let is_another = self.names == Names::ByToken && token.is_json_with_tail();
+        fits && !is_another && !token.as_str().bytes().any(|byte| byte.is_ascii_control())
+    }
+
+    /// Whether there can be a token that is read so.
+    fn can_be_stored(&self, org: &OrgId, token: &TokenText<'_>, reading: Reading) -> bool {
+        let text = token.as_str();
+        let id = own_id(org, text);
+        match reading {
+            Reading::AsIdOf(TokenForm::Json(_)) => {
+                !id.is_empty() && is_plain(id) && is_plain(org.as_str())
+            }
+            Reading::AsIdOf(TokenForm::Joined) => {
+                !id.is_empty() && self.tells_apart(org.as_str().len() + id.len())
+            }
+            Reading::AsPresented => self.tells_apart(text.len()),
+        }
+    }
+
+    /// Whether texts of this length that differ can have different names: `murmur32` gives all that
+    /// are shorter than a block the same.
+    fn tells_apart(&self, length: usize) -> bool {
+        self.names != Names::ByToken || 4 <= length
+    }
+}
+
+/// The token of an id that was presented alone, or with its organisation in front.
+fn as_id(org: &OrgId, presented: &str, form: TokenForm) -> TokenBuffer {
+    write_token(org, own_id(org, presented), form)
+}
