@@ -49,9 +49,10 @@ impl RecordError {
     }
 }
 
-/// Reads a record; text after the object is an error.
+/// Reads a record; text after the object is an error, and broken UTF-8 is read as U+FFFD.
 pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let json = String::from_utf8_lossy(json);
+    let mut deserializer = serde_json::Deserializer::from_str(&json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
         let path = err.path().to_string();
         record_error(path, err.inner())
@@ -442,7 +443,7 @@ macro_rules! record {
         impl $crate::wire::Member for $name {
             fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let mut record = Self::default();
-                record.read_again(deserializer)?;
+                $crate::wire::Member::read_again(&mut record, deserializer)?;
                 Ok(record)
             }
             fn write<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
