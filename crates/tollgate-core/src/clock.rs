@@ -115,10 +115,9 @@ impl ManualClock {
         let mut state = self.state.lock();
         state.now = state.now.after(by);
         let now = state.now.ticks;
-        let (woken, waiting) = std::mem::take(&mut state.sleepers)
-            .into_iter()
-            .partition::<Vec<_>, _>(|(at, _)| *at <= now);
-        state.sleepers = waiting;
+        let sleepers = std::mem::take(&mut state.sleepers);
+        let (woken, asleep): (Vec<_>, _) = sleepers.into_iter().partition(|(at, _)| *at <= now);
+        state.sleepers = asleep;
         drop(state);
         woken.into_iter().for_each(|(_, waker)| waker.wake());
     }
