@@ -49,9 +49,10 @@ impl RecordError {
     }
 }
 
-/// Reads a record; text after the object is an error.
+/// Reads a record; text after the object is an error, and broken UTF-8 is read as U+FFFD.
 pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordError> {
-    let mut deserializer = serde_json::Deserializer::from_slice(json);
+    let json = String::from_utf8_lossy(json);
+    let mut deserializer = serde_json::Deserializer::from_str(&json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
         let path = err.path().to_string();
         record_error(path, err.inner())
@@ -221,9 +222,9 @@ pub(crate) trait Member: Sized {
 }
 
 /// Reads a member into its place in a record; `null` leaves the place as it is.
-pub(crate) struct Into<'a, T>(pub(crate) &'a mut T);
+pub(crate) struct Place<'a, T>(pub(crate) &'a mut T);
 
-impl<'de, T: Member> DeserializeSeed<'de> for Into<'_, T> {
+impl<'de, T: Member> DeserializeSeed<'de> for Place<'_, T> {
     type Value = ();
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -231,7 +232,7 @@ impl<'de, T: Member> DeserializeSeed<'de> for Into<'_, T> {
     }
 }
 
-impl<'de, T: Member> Visitor<'de> for Into<'_, T> {
+impl<'de, T: Member> Visitor<'de> for Place<'_, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -429,7 +430,7 @@ macro_rules! record {
                 while let Some(member) = map.next_key::<String>()? {
                     $(
                         if member.eq_ignore_ascii_case($wire) {
-                            map.next_value_seed($crate::wire::Into(&mut record.$field))?;
+                            map.next_value_seed($crate::wire::Place(&mut record.$field))?;
                             continue;
                         }
                     )*
@@ -442,7 +443,7 @@ macro_rules! record {
         impl $crate::wire::Member for $name {
             fn read<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let mut record = Self::default();
-                record.read_again(deserializer)?;
+                $crate::wire::Member::read_again(&mut record, deserializer)?;
                 Ok(record)
             }
             fn write<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
