@@ -294,8 +294,8 @@ impl Counters {
             lock_slots(&slots, &mut locked);
             for (index, slot) in slots.iter().enumerate() {
                 locked.places[index] = slot_place(&locked, slot);
+                self.seed(&batch[index].limit, slot, locked.tally(index), now);
             }
-            self.seed(batch, &slots, &mut locked, now);
             return work(&mut locked);
         }
         let named: SmallVec<[(usize, u64); 4]> = (0..batch.len())
@@ -316,6 +316,7 @@ impl Counters {
             if held[index].is_some() || found.iter().any(|(other, _)| *other == index) {
                 let slot = in_turn.next().expect("one for each");
                 locked.places[index] = slot_place(&locked, slot);
+                self.seed(&batch[index].limit, slot, locked.tally(index), now);
             }
         }
         self.lock_overflow(batch, &named, &mut locked);
@@ -449,19 +450,13 @@ impl Counters {
     }
 
     /// Lets a held counter that has counted nothing begin with what the overflow counted for it.
-    fn seed(&self, batch: &[Charge], slots: &[&Slot], locked: &mut Locked<'_>, now: Moment) {
-        if !self.overflows.load(Relaxed) {
+    fn seed(&self, limit: &Limit, slot: &Slot, tally: &mut Tally, now: Moment) {
+        if !self.overflows.load(Relaxed) || !tally.is_over(now) {
             return;
         }
-        for (index, slot) in slots.iter().enumerate() {
-            let place = Self::overflow_place(slot.print, &batch[index].limit);
-            let tally = locked.tally(index);
-            if tally.is_over(now) {
-                let shared = self.overflow()[place].lock();
-                if !shared.is_over(now) {
-                    *tally = shared.clone();
-                }
-            }
+        let shared = self.overflow()[Self::overflow_place(slot.print, limit)].lock();
+        if !shared.is_over(now) {
+            *tally = shared.clone();
         }
     }
 
