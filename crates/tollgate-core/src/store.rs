@@ -193,7 +193,8 @@ pub trait LimitStore: Send + Sync + 'static {
     /// Gives back what was taken at `taken_at`, the moment that [`Taken::at`] told.
     ///
     /// Never waits and never fails, so that it can be called from `Drop`; a remote store queues it. A
-    /// unit of a window or period that has ended is gone with it.
+    /// unit of a window or period that has ended is gone with it. Leave out charges that took nothing:
+    /// observed ones whose [`Standing::exceeded`] is set.
     fn give_back(&self, batch: &[Charge], taken_at: Moment);
 
     /// Forgets a counter.
@@ -277,6 +278,18 @@ impl fmt::Debug for CounterName {
     }
 }
 
+impl From<Arc<Counter>> for CounterRef {
+    fn from(counter: Arc<Counter>) -> Self {
+        Self::Held(counter)
+    }
+}
+
+impl From<CounterName> for CounterRef {
+    fn from(name: CounterName) -> Self {
+        Self::Named(name)
+    }
+}
+
 impl CounterRef {
     /// The name's bytes.
     pub fn name(&self) -> &[u8] {
@@ -294,7 +307,7 @@ pub struct Charge {
     pub counter: CounterRef,
     /// How much is allowed. It comes with the request, so it can change and the count stays.
     pub limit: Limit,
-    /// What the request costs.
+    /// What the request costs. More than the limit never passes.
     pub cost: NonZeroU64,
     /// Whether the limit refuses or is only watched.
     pub mode: ChargeMode,
@@ -305,16 +318,15 @@ pub struct Charge {
 }
 
 impl Charge {
-    /// One unit of a limit that refuses, without patience.
-    pub fn new(counter: CounterRef, limit: Limit, owner: LimitOwner) -> Self {
-        let (cost, mode) = (NonZeroU64::MIN, ChargeMode::Enforce);
+    /// One request, refused over the limit, without patience, of a limit of one's own.
+    pub fn new(counter: impl Into<CounterRef>, limit: impl Into<Limit>) -> Self {
         Self {
-            counter,
-            limit,
-            cost,
-            mode,
+            counter: counter.into(),
+            limit: limit.into(),
+            cost: NonZeroU64::MIN,
+            mode: ChargeMode::Enforce,
             patience: Duration::ZERO,
-            owner,
+            owner: LimitOwner::Own,
         }
     }
 }
@@ -325,8 +337,9 @@ pub enum ChargeMode {
     /// Over the limit, the request is refused.
     #[default]
     Enforce,
-    /// Over the limit, only the [`Standing`] says so. The counter stops at its maximum and counts
-    /// admitted requests alone.
+    /// Over the limit, only the [`Standing`] says so, and the request is not counted here: the
+    /// counter stays at or below its maximum, as one that refuses would. It counts admitted requests
+    /// alone.
     Observe,
 }
 
@@ -343,7 +356,7 @@ pub struct Standing {
     pub max: u64,
     /// How much is left.
     pub remaining: u64,
-    /// When one more unit would be admitted; zero where it would be now.
+    /// When one more unit would be admitted; zero where it would be now, [`Duration::MAX`] for never.
     pub retry_in: Duration,
     /// When nothing of what is counted now counts any more: a quota renews, a window has passed.
     /// `None` for a quota that never renews.
@@ -491,3 +504,8 @@ pub mod cached;
 pub mod conformance;
 pub mod counters;
 pub mod memory;
+pub mod shared;
+pub mod tally;
+
+pub use memory::MemoryStore;
+pub use shared::SharedStore;
