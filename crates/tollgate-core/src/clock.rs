@@ -58,6 +58,12 @@ pub trait Clock: Send + Sync + 'static {
 
     /// Waits until the monotonic clock has reached `at`.
     fn sleep_until(&self, at: Moment) -> BoxFuture<()>;
+
+    /// Whether [`sleep_until`](Self::sleep_until) can be asked. Where it can not, a request that would
+    /// wait for its turn is refused.
+    fn sleeps(&self) -> bool {
+        true
+    }
 }
 
 impl<C: Clock + ?Sized> Clock for Arc<C> {
@@ -67,6 +73,10 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
     fn sleep_until(&self, at: Moment) -> BoxFuture<()> {
         (**self).sleep_until(at)
+    }
+
+    fn sleeps(&self) -> bool {
+        (**self).sleeps()
     }
 }
 
@@ -80,6 +90,24 @@ pub fn machine_time() -> Moment {
     Moment {
         ticks: nanos(START.elapsed()).saturating_add(NANOS),
         unix_nanos: nanos(unix),
+    }
+}
+
+/// The machine's clocks, without a timer: it tells the time and can not wait.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MachineClock;
+
+impl Clock for MachineClock {
+    fn now(&self) -> Moment {
+        machine_time()
+    }
+
+    fn sleep_until(&self, _at: Moment) -> BoxFuture<()> {
+        Box::pin(std::future::pending())
+    }
+
+    fn sleeps(&self) -> bool {
+        false
     }
 }
 

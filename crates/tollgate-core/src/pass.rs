@@ -27,7 +27,7 @@ use crate::{
     policy::{self, Origins, PolicyOptions, PolicySet},
     rejection::{LimitOwner, Rejection},
     session::{AccessDefinition, Endpoint, EndpointMethod, Session},
-    store::{Charge, Counter, CounterRef, Loaded, StorageKey},
+    store::{Charge, Counter, Loaded, StorageKey},
     variables::{NoContext, Text, UnsafeValues, ValueStyle, header_value},
 };
 
@@ -378,6 +378,12 @@ impl Pass {
         }
     }
 
+    /// The API of an entry; `None` for the session's own limits.
+    pub fn api_of(&self, at: EntryAt) -> Option<&ApiId> {
+        at.0.and_then(|at| self.entries.get(at))
+            .map(|lazy| &lazy.api)
+    }
+
     /// What a text of the plan gave for this session.
     pub fn text(&self, at: usize) -> &Filled {
         self.texts.get(at).unwrap_or(&Filled::ByRequest)
@@ -671,7 +677,8 @@ impl Who<'_> {
         let counter = Counter::new(self.counter_name(kind, endpoint));
         Charge {
             patience,
-            ..Charge::new(CounterRef::Held(counter), limit, self.owner)
+            owner: self.owner,
+            ..Charge::new(counter, limit)
         }
     }
 

@@ -19,7 +19,9 @@ use std::{
 
 use smallvec::SmallVec;
 
-use crate::{clock::Moment, limits::Limit, pass::Passes, rejection::LimitOwner, session::Session};
+use crate::{
+    clock::Moment, ids::OrgId, limits::Limit, pass::Passes, rejection::LimitOwner, session::Session,
+};
 
 /// The name under which a session is stored. It is a token, or the hash of one, so `Debug` does not
 /// print it.
@@ -30,6 +32,18 @@ impl StorageKey {
     /// The name as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("made from text")
+    }
+}
+
+impl StorageKey {
+    /// What names of organisations start with, as Tyk's do.
+    pub(crate) const ORGANISATION: &str = "orgkey.";
+
+    /// The name of an organisation's own record. No token is ever looked up under such a name.
+    pub fn organisation(organisation: &OrgId) -> Self {
+        let mut key = SmallVec::from_slice(Self::ORGANISATION.as_bytes());
+        key.extend_from_slice(organisation.as_str().as_bytes());
+        Self(key)
     }
 }
 

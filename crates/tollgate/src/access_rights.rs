@@ -69,17 +69,24 @@ single_gate_layer!(AccessRightsLayer);
 impl AccessRightsLayer {
     /// Every request calls this API.
     pub fn new(api: impl Into<ApiId>) -> Self {
-        Self(Single::new(AccessRightsGate::new(ApiChoice::Always(api.into()))))
+        Self(Single::new(AccessRightsGate::new(ApiChoice::Always(
+            api.into(),
+        ))))
     }
 
     /// The request tells which API it calls. `None` is no API of ours, and refused.
     pub fn by(choose: impl Fn(&Parts) -> Option<ApiId> + Send + Sync + 'static) -> Self {
-        Self(Single::new(AccessRightsGate::new(ApiChoice::By(Arc::new(choose)))))
+        Self(Single::new(AccessRightsGate::new(ApiChoice::By(Arc::new(
+            choose,
+        )))))
     }
 
     /// The part of the path that is not the API's own, as `/shop/`: path patterns may leave it out.
     pub fn with_listen_path(self, listen_path: impl Into<Box<str>>) -> Self {
-        Self(self.0.change(|gate| gate.listen_path = Some(listen_path.into().into())))
+        Self(
+            self.0
+                .change(|gate| gate.listen_path = Some(listen_path.into().into())),
+        )
     }
 
     /// The API has versions: which ones, and how a request names one.
@@ -87,7 +94,12 @@ impl AccessRightsLayer {
     where
         V: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     {
-        Self(self.0.change(|gate| gate.versions = Some(Versions { rule: Arc::new(rule), version: Arc::new(version) })))
+        Self(self.0.change(|gate| {
+            gate.versions = Some(Versions {
+                rule: Arc::new(rule),
+                version: Arc::new(version),
+            })
+        }))
     }
 
     /// Lets every request through, and counts what would have been refused.
@@ -125,27 +137,37 @@ impl fmt::Debug for AccessRightsGate {
             ApiChoice::Always(api) => api.as_str(),
             ApiChoice::By(_) => "by request",
         };
-        f.debug_struct("AccessRightsGate").field("api", &api).finish_non_exhaustive()
+        f.debug_struct("AccessRightsGate")
+            .field("api", &api)
+            .finish_non_exhaustive()
     }
 }
 
 impl AccessRightsGate {
     fn new(api: ApiChoice) -> Self {
-        Self { api, listen_path: None, versions: None }
+        Self {
+            api,
+            listen_path: None,
+            versions: None,
+        }
     }
 
     fn decide(&self, head: &Parts, visit: &mut Visit) -> Result<(), Rejection> {
         if visit.pass().is_none() {
             return match visit.is_waived() {
                 true => Err(Rejection::SessionMissing),
-                false => Err(Rejection::Misconfigured("AccessRightsLayer needs a SessionLayer in front")),
+                false => Err(Rejection::Misconfigured(
+                    "AccessRightsLayer needs a SessionLayer in front",
+                )),
             };
         }
         match &self.api {
             ApiChoice::Always(api) => visit.call(api)?,
             ApiChoice::By(choose) => visit.call(&choose(head).ok_or(Rejection::ApiNotGranted)?)?,
         }
-        let entry = visit.entry().expect("a pass has an entry for every API it finds");
+        let entry = visit
+            .entry()
+            .expect("a pass has an entry for every API it finds");
         if let Some(Versions { rule, version }) = &self.versions {
             entry.version_allowed(version(head).as_deref(), rule)?;
         }

@@ -63,7 +63,11 @@ impl Admitted {
         if let Some(receipt) = self.visit.receipt.take() {
             receipt.keep();
         }
-        let mut departure = Departure { status, headers, extensions: &mut Extensions::new() };
+        let mut departure = Departure {
+            status,
+            headers,
+            extensions: &mut Extensions::new(),
+        };
         if let Some(settlement) = self.visit.settlement.take() {
             // Without a body to wait for, a gRPC call that has not failed by now has succeeded.
             drop(settlement.at_the_head(&departure));
@@ -119,21 +123,40 @@ pub(crate) async fn admit(gates: &Gates, mut head: Parts) -> Result<Admitted, Re
     loop {
         match gates.walk(&mut asked, step, &mut head, &mut visit) {
             Walk::Waits(wait) => step = wait.await.go_on(&mut head, &mut visit),
-            Walk::Refused(rejection) => return Err(refused(gates, asked, rejection, &head, &visit)),
+            Walk::Refused(rejection) => {
+                return Err(refused(gates, asked, rejection, &head, &visit));
+            }
             Walk::Through => break,
         }
     }
     gates.forward(&mut head, &visit);
-    Ok(Admitted { head, visit, gates: gates.clone() })
+    Ok(Admitted {
+        head,
+        visit,
+        gates: gates.clone(),
+    })
 }
 
-fn refused(gates: &Gates, asked: usize, rejection: Rejection, head: &Parts, visit: &Visit) -> Refused {
+fn refused(
+    gates: &Gates,
+    asked: usize,
+    rejection: Rejection,
+    head: &Parts,
+    visit: &Visit,
+) -> Refused {
     report::refused(&rejection, gates.asked_last(asked));
     let mut response = Box::new(gates.refusals().render(&rejection, head));
     let mut extensions = std::mem::take(response.extensions_mut());
     let status = response.status();
-    let mut departure = Departure { status, headers: response.headers_mut(), extensions: &mut extensions };
+    let mut departure = Departure {
+        status,
+        headers: response.headers_mut(),
+        extensions: &mut extensions,
+    };
     gates.depart(asked, visit, &mut departure);
     *response.extensions_mut() = extensions;
-    Refused { response, rejection }
+    Refused {
+        response,
+        rejection,
+    }
 }

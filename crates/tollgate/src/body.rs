@@ -32,15 +32,26 @@ pin_project! {
 
 impl<B> GateBody<B> {
     pub(crate) fn inner(body: B) -> Self {
-        Self { kind: Kind::Inner { body } }
+        Self {
+            kind: Kind::Inner { body },
+        }
     }
 
     pub(crate) fn settling(body: B, settlement: Settlement) -> Self {
-        Self { kind: Kind::Settling { body, settlement: Some(Box::new(settlement)) } }
+        Self {
+            kind: Kind::Settling {
+                body,
+                settlement: Some(Box::new(settlement)),
+            },
+        }
     }
 
     pub(crate) fn refused(body: Bytes) -> Self {
-        Self { kind: Kind::Refused { body: Full::new(body) } }
+        Self {
+            kind: Kind::Refused {
+                body: Full::new(body),
+            },
+        }
     }
 }
 
@@ -60,9 +71,9 @@ impl<B: Body<Data = Bytes>> Body for GateBody<B> {
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProjection::Inner { body } => body.poll_frame(cx),
-            KindProjection::Refused { body } => {
-                Pin::new(body).poll_frame(cx).map_err(|never| match never {})
-            }
+            KindProjection::Refused { body } => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
             KindProjection::Settling { body, settlement } => {
                 let frame = ready!(body.poll_frame(cx));
                 let is_data = matches!(&frame, Some(Ok(frame)) if frame.is_data());
@@ -77,7 +88,11 @@ impl<B: Body<Data = Bytes>> Body for GateBody<B> {
 
     fn is_end_stream(&self) -> bool {
         match &self.kind {
-            Kind::Inner { body } | Kind::Settling { body, settlement: None } => body.is_end_stream(),
+            Kind::Inner { body }
+            | Kind::Settling {
+                body,
+                settlement: None,
+            } => body.is_end_stream(),
             Kind::Settling { .. } => false, // Polled to the end, so that it is settled.
             Kind::Refused { body } => body.is_end_stream(),
         }

@@ -59,7 +59,10 @@ impl RequestContext<'_> {
         match name {
             "path" => Some(decoded_path(head)),
             "path_parts" => Some(path_parts(head)),
-            "remote_addr" => head.extensions.get::<ClientAddr>().map(|ClientAddr(ip)| ip.to_string()),
+            "remote_addr" => head
+                .extensions
+                .get::<ClientAddr>()
+                .map(|ClientAddr(ip)| ip.to_string()),
             "headers_Host" => host(head),
             _ => {
                 let (space, wanted) = name.split_once('_')?;
@@ -75,7 +78,9 @@ impl RequestContext<'_> {
 }
 
 fn decoded_path(head: &Parts) -> String {
-    percent_decode_str(head.uri.path()).decode_utf8_lossy().into_owned()
+    percent_decode_str(head.uri.path())
+        .decode_utf8_lossy()
+        .into_owned()
 }
 
 /// The segments, without the empty one before the first slash.
@@ -95,19 +100,27 @@ fn header(headers: &HeaderMap, wanted: &str) -> Option<String> {
 }
 
 fn cookie(head: &Parts, wanted: &str) -> Option<String> {
-    cookies(head).filter(|(name, _)| same_name(name, wanted, u8::eq)).last().map(|(_, value)| value.to_owned())
+    cookies(head)
+        .filter(|(name, _)| same_name(name, wanted, u8::eq))
+        .last()
+        .map(|(_, value)| value.to_owned())
 }
 
 fn query(head: &Parts, wanted: &str) -> Option<String> {
     let mut pairs = head.uri.query()?.split('&').filter_map(form_pair);
-    pairs.find(|(name, _)| same_name(name, wanted, u8::eq)).map(|(_, value)| value.into_owned())
+    pairs
+        .find(|(name, _)| same_name(name, wanted, u8::eq))
+        .map(|(_, value)| value.into_owned())
 }
 
 /// Compares a name with one in which `-` is written `_`.
 fn same_name(name: &str, wanted: &str, same: fn(&u8, &u8) -> bool) -> bool {
     let written = |byte: u8| if byte == b'-' { b'_' } else { byte };
     name.len() == wanted.len()
-        && name.bytes().zip(wanted.bytes()).all(|(a, b)| same(&written(a), &written(b)))
+        && name
+            .bytes()
+            .zip(wanted.bytes())
+            .all(|(a, b)| same(&written(a), &written(b)))
 }
 
 /// What is left of the context when the response comes: the limits.
@@ -115,13 +128,19 @@ pub(crate) struct LimitContext<'a>(pub(crate) &'a Visit);
 
 impl Context for LimitContext<'_> {
     fn write(&self, name: &str, out: &mut String) {
-        let (wants_rate, figure) = match (name.strip_prefix("rate_limit_"), name.strip_prefix("quota_")) {
+        let (wants_rate, figure) = match (
+            name.strip_prefix("rate_limit_"),
+            name.strip_prefix("quota_"),
+        ) {
             (Some(figure), _) => (true, figure),
             (_, Some(figure)) => (false, figure),
             _ => return,
         };
-        let is_kind = |limit: &&LimitStanding| matches!(limit.kind, LimitKind::Rate { .. }) == wants_rate;
-        let Some(limit) = self.0.limits().iter().rfind(is_kind) else { return };
+        let is_kind =
+            |limit: &&LimitStanding| matches!(limit.kind, LimitKind::Rate { .. }) == wants_rate;
+        let Some(limit) = self.0.limits().iter().rfind(is_kind) else {
+            return;
+        };
         let value = match figure {
             "limit" => limit.standing.max,
             "remaining" => limit.standing.remaining,
@@ -146,7 +165,11 @@ mod tests {
             .extension(ClientAddr("2001:db8::1".parse().unwrap()));
         let (head, ()) = request.body(()).unwrap().into_parts();
         let mut out = String::new();
-        RequestContext { head: &head, visit: &Visit::default() }.write(name, &mut out);
+        RequestContext {
+            head: &head,
+            visit: &Visit::default(),
+        }
+        .write(name, &mut out);
         assert_eq!(out, value, "{name}");
     }
 

@@ -20,7 +20,9 @@ pub struct Explanation {
 impl Explanation {
     /// Whether the request would pass.
     pub fn passes(&self) -> bool {
-        self.answers.iter().all(|answer| !matches!(answer.decision, Decision::Refused { .. }))
+        self.answers
+            .iter()
+            .all(|answer| !matches!(answer.decision, Decision::Refused { .. }))
     }
 
     /// The answer of the gate of this name.
@@ -81,7 +83,11 @@ impl fmt::Display for Decision {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Passed => f.write_str("passed"),
-            Self::Refused { code, status, message } => write!(f, "refused, {status} {code}: {message}"),
+            Self::Refused {
+                code,
+                status,
+                message,
+            } => write!(f, "refused, {status} {code}: {message}"),
             Self::Observed { code } => write!(f, "passed, observing {code}"),
             Self::NotAsked => f.write_str("not asked"),
         }
@@ -101,8 +107,16 @@ pub struct Fact {
 
 impl Fact {
     /// A value and its source.
-    pub fn of(name: impl Into<String>, value: impl Into<String>, source: impl Into<String>) -> Self {
-        Self { name: name.into(), value: value.into(), source: source.into() }
+    pub fn of(
+        name: impl Into<String>,
+        value: impl Into<String>,
+        source: impl Into<String>,
+    ) -> Self {
+        Self {
+            name: name.into(),
+            value: value.into(),
+            source: source.into(),
+        }
     }
 }
 
@@ -115,7 +129,11 @@ pub(crate) async fn explain(gates: &Gates, head: &Parts) -> Explanation {
     let mut answers = Vec::new();
     for (gate, observed) in gates.iter() {
         if refused {
-            answers.push(Answer { gate: gate.name(), decision: Decision::NotAsked, facts: Vec::new() });
+            answers.push(Answer {
+                gate: gate.name(),
+                decision: Decision::NotAsked,
+                facts: Vec::new(),
+            });
             continue;
         }
         let mut step = gate.admit(&mut head, &mut visit);
@@ -124,7 +142,9 @@ pub(crate) async fn explain(gates: &Gates, head: &Parts) -> Explanation {
                 Step::Pass => break Decision::Passed,
                 Step::Refuse(rejection) if observed => {
                     visit.waive();
-                    break Decision::Observed { code: rejection.code().to_owned() };
+                    break Decision::Observed {
+                        code: rejection.code().to_owned(),
+                    };
                 }
                 Step::Refuse(rejection) => break refusal(&rejection),
                 Step::Wait(wait) => step = wait.await.go_on(&mut head, &mut visit),
@@ -132,7 +152,11 @@ pub(crate) async fn explain(gates: &Gates, head: &Parts) -> Explanation {
             }
         };
         refused = matches!(decision, Decision::Refused { .. });
-        answers.push(Answer { gate: gate.name(), decision, facts: visit.take_facts() });
+        answers.push(Answer {
+            gate: gate.name(),
+            decision,
+            facts: visit.take_facts(),
+        });
     }
     Explanation { answers }
 }

@@ -77,13 +77,19 @@ pub struct QuotaStanding {
 #[non_exhaustive]
 pub enum MissingRejection {
     /// No gate of ours stands in front, or it was told to leave nothing.
-    #[error("no session: put a `SessionLayer`, or the layer of a `Tollgate`, in front of this handler, with context")]
+    #[error(
+        "no session: put a `SessionLayer`, or the layer of a `Tollgate`, in front of this handler, with context"
+    )]
     Layer,
     /// A gate stands in front that only observes, and this request came without a session.
-    #[error("no session: this request was let through without one, as the session gate only observes")]
+    #[error(
+        "no session: this request was let through without one, as the session gate only observes"
+    )]
     Session,
     /// The session has no quota, or no gate charges it.
-    #[error("no quota: the session has none, or no `QuotaLayer`, or `quota()` of a `Tollgate`, stands in front")]
+    #[error(
+        "no quota: the session has none, or no `QuotaLayer`, or `quota()` of a `Tollgate`, stands in front"
+    )]
     Quota,
     /// The metadata has another shape than the handler's type.
     #[error("the session's metadata does not have the shape that this handler asks for")]
@@ -98,12 +104,19 @@ impl IntoResponse for MissingRejection {
 }
 
 fn visit(parts: &Parts) -> Result<&Arc<Visit>, MissingRejection> {
-    parts.extensions.get::<Arc<Visit>>().ok_or(MissingRejection::Layer)
+    parts
+        .extensions
+        .get::<Arc<Visit>>()
+        .ok_or(MissingRejection::Layer)
 }
 
 fn session(parts: &Parts) -> Result<&Arc<Session>, MissingRejection> {
     let visit = visit(parts)?;
-    let missing = if visit.is_waived() { MissingRejection::Session } else { MissingRejection::Layer };
+    let missing = if visit.is_waived() {
+        MissingRejection::Session
+    } else {
+        MissingRejection::Layer
+    };
     visit.session().ok_or(missing)
 }
 
@@ -119,7 +132,10 @@ impl<S: Sync> FromRequestParts<S> for CurrentSession {
 impl<S: Sync> OptionalFromRequestParts<S> for CurrentSession {
     type Rejection = MissingRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, MissingRejection> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _state: &S,
+    ) -> Result<Option<Self>, MissingRejection> {
         match session(parts) {
             Ok(session) => Ok(Some(Self(session.clone()))),
             Err(MissingRejection::Session) => Ok(None),
@@ -140,9 +156,19 @@ impl<S: Sync, T: DeserializeOwned> FromRequestParts<S> for Meta<T> {
 }
 
 fn quota(visit: &Visit) -> Option<QuotaStanding> {
-    let quota = visit.limits().iter().find(|limit| matches!(limit.kind, LimitKind::Quota { .. }))?;
-    let renews = quota.standing.resets_in.map(|wait| visit.now().after(wait).unix());
-    Some(QuotaStanding { max: quota.standing.max, remaining: quota.standing.remaining, renews })
+    let quota = visit
+        .limits()
+        .iter()
+        .find(|limit| matches!(limit.kind, LimitKind::Quota { .. }))?;
+    let renews = quota
+        .standing
+        .resets_in
+        .map(|wait| visit.now().after(wait).unix());
+    Some(QuotaStanding {
+        max: quota.standing.max,
+        remaining: quota.standing.remaining,
+        renews,
+    })
 }
 
 impl<S: Sync> FromRequestParts<S> for QuotaStanding {
@@ -157,7 +183,10 @@ impl<S: Sync> FromRequestParts<S> for QuotaStanding {
 impl<S: Sync> OptionalFromRequestParts<S> for QuotaStanding {
     type Rejection = MissingRejection;
 
-    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Option<Self>, MissingRejection> {
+    async fn from_request_parts(
+        parts: &mut Parts,
+        _state: &S,
+    ) -> Result<Option<Self>, MissingRejection> {
         visit(parts).map(|visit| quota(visit))
     }
 }

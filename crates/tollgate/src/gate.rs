@@ -219,10 +219,6 @@ impl Gates {
         self
     }
 
-    pub(crate) fn clock(&self) -> &Arc<dyn Clock> {
-        &self.0.clock
-    }
-
     pub(crate) fn refusals(&self) -> &Refusals {
         &self.0.refusals
     }
@@ -239,7 +235,7 @@ impl Gates {
     /// Starts a visit at the time of the clock.
     pub(crate) fn open(&self, head: &mut Parts) -> Visit {
         let mut visit = Visit::resumed_from(&mut head.extensions);
-        visit.start(self.0.clock.now());
+        visit.start(self.0.clock.now(), self.0.clock.sleeps());
         visit
     }
 
@@ -268,7 +264,9 @@ impl Gates {
                 }
                 Step::Refuse(rejection) => return Walk::Refused(rejection),
             }
-            let Some(seat) = self.0.seats.get(*at) else { return Walk::Through };
+            let Some(seat) = self.0.seats.get(*at) else {
+                return Walk::Through;
+            };
             *at += 1;
             step = seat.gate.admit(head, visit);
         }
@@ -276,7 +274,10 @@ impl Gates {
 
     /// The name of the gate asked last.
     pub(crate) fn asked_last(&self, asked: usize) -> &'static str {
-        asked.checked_sub(1).and_then(|at| self.0.seats.get(at)).map_or("none", |seat| seat.gate.name())
+        asked
+            .checked_sub(1)
+            .and_then(|at| self.0.seats.get(at))
+            .map_or("none", |seat| seat.gate.name())
     }
 
     pub(crate) fn forward(&self, head: &mut Parts, visit: &Visit) {
@@ -294,6 +295,8 @@ impl Gates {
 
 impl std::fmt::Debug for Gates {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.seats.iter().map(|seat| seat.gate.name())).finish()
+        f.debug_list()
+            .entries(self.0.seats.iter().map(|seat| seat.gate.name()))
+            .finish()
     }
 }

@@ -39,7 +39,9 @@ pub struct GateLayer {
 impl GateLayer {
     /// One gate, or a list of them.
     pub fn new(gate: impl Gate) -> Self {
-        Self { gates: Gates::of(gate) }
+        Self {
+            gates: Gates::of(gate),
+        }
     }
 }
 
@@ -100,21 +102,42 @@ where
         let (mut head, body) = request.into_parts();
         let mut visit = self.gates.open(&mut head);
         let mut asked = 0;
-        match self.gates.walk(&mut asked, Step::Pass, &mut head, &mut visit) {
+        match self
+            .gates
+            .walk(&mut asked, Step::Pass, &mut head, &mut visit)
+        {
             Walk::Through => {
                 let inside = Inside::enter(&mut self.inner, &self.gates, head, body, visit);
-                GatedFuture { state: State::Inside { inside } }
+                GatedFuture {
+                    state: State::Inside { inside },
+                }
             }
             Walk::Refused(rejection) => {
                 // What readiness reserved, as a permit, must not stay with a refused request.
                 drop(self.take_ready());
                 let response = refuse(&self.gates, asked, &rejection, &head, &visit);
-                GatedFuture { state: State::Refused { response: Some(response) } }
+                GatedFuture {
+                    state: State::Refused {
+                        response: Some(response),
+                    },
+                }
             }
             Walk::Waits(wait) => {
                 let (service, gates) = (self.take_ready(), self.gates.clone());
-                let parked = Box::new(Parked { wait, gates, asked, visit, head, body, service });
-                GatedFuture { state: State::Waiting { parked: Some(parked) } }
+                let parked = Box::new(Parked {
+                    wait,
+                    gates,
+                    asked,
+                    visit,
+                    head,
+                    body,
+                    service,
+                });
+                GatedFuture {
+                    state: State::Waiting {
+                        parked: Some(parked),
+                    },
+                }
             }
         }
     }
@@ -177,7 +200,13 @@ impl Kept {
 
 impl<F> Inside<F> {
     /// Calls the service; from here on the charges stay.
-    fn enter<S, B>(service: &mut S, gates: &Gates, mut head: Parts, body: B, mut visit: Visit) -> Self
+    fn enter<S, B>(
+        service: &mut S,
+        gates: &Gates,
+        mut head: Parts,
+        body: B,
+        mut visit: Visit,
+    ) -> Self
     where
         S: Service<Request<B>, Future = F>,
     {
@@ -194,7 +223,12 @@ impl<F> Inside<F> {
             Kept::Own(visit)
         };
         let future = service.call(Request::from_parts(head, body));
-        Self { future, visit, settlement, gates: gates.clone() }
+        Self {
+            future,
+            visit,
+            settlement,
+            gates: gates.clone(),
+        }
     }
 }
 
@@ -212,8 +246,12 @@ where
             headers: &mut head.headers,
             extensions: &mut head.extensions,
         };
-        let unsettled = this.settlement.take().and_then(|charges| charges.at_the_head(&departure));
-        this.gates.depart(usize::MAX, this.visit.visit(), &mut departure);
+        let unsettled = this
+            .settlement
+            .take()
+            .and_then(|charges| charges.at_the_head(&departure));
+        this.gates
+            .depart(usize::MAX, this.visit.visit(), &mut departure);
         let body = match unsettled {
             Some(settlement) => GateBody::settling(body, settlement),
             None => GateBody::inner(body),
@@ -245,14 +283,30 @@ where
                             continue;
                         }
                         Walk::Refused(rejection) => {
-                            let Parked { gates, asked, visit, head, .. } = *parked.take().expect("seen");
+                            let Parked {
+                                gates,
+                                asked,
+                                visit,
+                                head,
+                                ..
+                            } = *parked.take().expect("seen");
                             let response = refuse(&gates, asked, &rejection, &head, &visit);
-                            State::Refused { response: Some(response) }
+                            State::Refused {
+                                response: Some(response),
+                            }
                         }
                         Walk::Through => {
-                            let Parked { gates, visit, head, body, mut service, .. } =
-                                *parked.take().expect("seen");
-                            State::Inside { inside: Inside::enter(&mut service, &gates, head, body, visit) }
+                            let Parked {
+                                gates,
+                                visit,
+                                head,
+                                body,
+                                mut service,
+                                ..
+                            } = *parked.take().expect("seen");
+                            State::Inside {
+                                inside: Inside::enter(&mut service, &gates, head, body, visit),
+                            }
                         }
                     }
                 }
@@ -265,7 +319,8 @@ where
 impl<S, B> Parked<S, B> {
     fn resume(&mut self, resume: Resume) -> Walk {
         let step = resume.go_on(&mut self.head, &mut self.visit);
-        self.gates.walk(&mut self.asked, step, &mut self.head, &mut self.visit)
+        self.gates
+            .walk(&mut self.asked, step, &mut self.head, &mut self.visit)
     }
 }
 

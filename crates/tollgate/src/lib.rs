@@ -10,8 +10,8 @@
 //!
 //! See [`stack`] for an example of the whole.
 
-mod admit;
 pub mod access_rights;
+mod admit;
 pub mod body;
 pub mod clock;
 pub mod context;

@@ -66,8 +66,8 @@ use tollgate_core::{
     pass::{Entry, Kinds},
     rejection::LimitOwner,
     store::{
-        Batch, Charge, ChargeMode, Counter, CounterName, CounterRef, MemoryStore, SharedStore, Standing,
-        Verdict,
+        Batch, Charge, ChargeMode, Counter, CounterName, CounterRef, MemoryStore, SharedStore,
+        Standing, Verdict,
     },
     variables::{Text, ValueStyle},
 };
@@ -98,12 +98,18 @@ impl RateLimitLayer {
     /// The rate of each request's session: needs a [`SessionLayer`](crate::session::SessionLayer) in
     /// front.
     pub fn per_session(store: impl Into<SharedStore>) -> Self {
-        Self(Single::new(LimitGate::new(store.into()).with(|rules| rules.session_rate = true)))
+        Self(Single::new(
+            LimitGate::new(store.into()).with(|rules| rules.session_rate = true),
+        ))
     }
 
     /// One rate for all requests together.
     pub fn global(rate: Rate) -> Self {
-        Self(Single::new(LimitGate::of_own(OwnLimit::global("rate", LimitOwner::Own, Limit::Rate(rate)))))
+        Self(Single::new(LimitGate::of_own(OwnLimit::global(
+            "rate",
+            LimitOwner::Own,
+            Limit::Rate(rate),
+        ))))
     }
 
     /// One rate for each key that `key` finds in a request. Requests without a key share one count: who
@@ -112,7 +118,11 @@ impl RateLimitLayer {
     where
         K: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     {
-        Self(Single::new(LimitGate::of_own(OwnLimit::by("rate", Limit::Rate(rate), key))))
+        Self(Single::new(LimitGate::of_own(OwnLimit::by(
+            "rate",
+            Limit::Rate(rate),
+            key,
+        ))))
     }
 }
 
@@ -129,7 +139,9 @@ impl QuotaLayer {
     /// The quota of each request's session: needs a [`SessionLayer`](crate::session::SessionLayer) in
     /// front.
     pub fn per_session(store: impl Into<SharedStore>) -> Self {
-        Self(Single::new(LimitGate::new(store.into()).with(|rules| rules.session_quota = true)))
+        Self(Single::new(
+            LimitGate::new(store.into()).with(|rules| rules.session_quota = true),
+        ))
     }
 
     /// One quota for each key that `key` finds in a request. Requests without a key share one.
@@ -137,12 +149,19 @@ impl QuotaLayer {
     where
         K: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     {
-        Self(Single::new(LimitGate::of_own(OwnLimit::by("quota", Limit::Quota(quota), key))))
+        Self(Single::new(LimitGate::of_own(OwnLimit::by(
+            "quota",
+            Limit::Quota(quota),
+            key,
+        ))))
     }
 
     /// When a request is charged. The default is when it is let in.
     pub fn charge(self, when: ChargeWhen) -> Self {
-        Self(self.0.change(|gate| gate.change(|rules| rules.charge = when)))
+        Self(
+            self.0
+                .change(|gate| gate.change(|rules| rules.charge = when)),
+        )
     }
 }
 
@@ -153,7 +172,10 @@ macro_rules! limit_settings {
             /// Keeps the counters here. The default is a memory store of this layer's own.
             pub fn with_store(self, store: impl Into<SharedStore>) -> Self {
                 let store = store.into();
-                Self(self.0.change(|gate| gate.change(|rules| rules.store = store)))
+                Self(
+                    self.0
+                        .change(|gate| gate.change(|rules| rules.store = store)),
+                )
             }
 
             /// Names the counters of limits of yours. Layers with one name and one store share their counts;
@@ -166,24 +188,38 @@ macro_rules! limit_settings {
 
             /// Which headers tell where the limits stand.
             pub fn with_headers(self, headers: LimitHeaders) -> Self {
-                Self(self.0.change(|gate| gate.change(|rules| rules.headers = headers)))
+                Self(
+                    self.0
+                        .change(|gate| gate.change(|rules| rules.headers = headers)),
+                )
             }
 
             /// What to do when the store gives no answer.
             pub fn on_store_error(self, then: OnStoreError) -> Self {
-                Self(self.0.change(|gate| gate.change(|rules| rules.on_store_error = then)))
+                Self(
+                    self.0
+                        .change(|gate| gate.change(|rules| rules.on_store_error = then)),
+                )
             }
 
             /// Refuses nothing: counts admitted requests under counters of their own, and what would have
             /// been refused as `would_reject`.
             pub fn observe(self) -> Self {
-                Self(self.0.change(|gate| gate.change(|rules| rules.mode = ChargeMode::Observe)))
+                Self(
+                    self.0
+                        .change(|gate| gate.change(|rules| rules.mode = ChargeMode::Observe)),
+                )
             }
 
             /// Lets requests over a rate of yours wait for their turn, within this patience.
             pub fn with_throttle(self, throttle: Throttle) -> Self {
                 Self(self.0.change(|gate| {
-                    gate.change(|rules| rules.own.iter_mut().for_each(|own| own.throttle = Some(throttle)));
+                    gate.change(|rules| {
+                        rules
+                            .own
+                            .iter_mut()
+                            .for_each(|own| own.throttle = Some(throttle))
+                    });
                 }))
             }
         }
@@ -215,7 +251,13 @@ impl OwnLimit {
     /// One limit for all requests together.
     pub fn global(name: &str, owner: LimitOwner, limit: Limit) -> Self {
         let key = OwnKey::Global(Counter::new(format!("own:{name}")));
-        Self { name: name.into(), owner, limit, throttle: None, key }
+        Self {
+            name: name.into(),
+            owner,
+            limit,
+            throttle: None,
+            key,
+        }
     }
 
     /// One limit for each key that `key` finds in a request; requests without a key share one count.
@@ -224,7 +266,13 @@ impl OwnLimit {
         K: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     {
         let key = OwnKey::By(Arc::new(key));
-        Self { name: name.into(), owner: LimitOwner::Own, limit, throttle: None, key }
+        Self {
+            name: name.into(),
+            owner: LimitOwner::Own,
+            limit,
+            throttle: None,
+            key,
+        }
     }
 
     fn rename(&mut self, name: &str) {
@@ -239,17 +287,28 @@ impl OwnLimit {
             OwnKey::Global(counter) => CounterRef::Held(counter.clone()),
             OwnKey::By(key) => {
                 let key = key(head).unwrap_or_default();
-                CounterRef::Named(CounterName::of(&[b"own", self.name.as_bytes(), key.as_bytes()]))
+                CounterRef::Named(CounterName::of(&[
+                    b"own",
+                    self.name.as_bytes(),
+                    key.as_bytes(),
+                ]))
             }
         };
         let patience = self.throttle.map(Throttle::patience).unwrap_or_default();
-        Charge { patience, ..Charge::new(counter, self.limit.clone(), self.owner) }
+        Charge {
+            patience,
+            owner: self.owner,
+            ..Charge::new(counter, self.limit.clone())
+        }
     }
 }
 
 impl fmt::Debug for OwnLimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("OwnLimit").field("name", &self.name).field("limit", &self.limit).finish_non_exhaustive()
+        f.debug_struct("OwnLimit")
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
     }
 }
 
@@ -426,11 +485,16 @@ struct Admission {
 impl LimitRules {
     fn charges<'a>(&self, head: &Parts, visit: &'a Visit) -> Result<Charges<'a>, Rejection> {
         let session = self.session_charges(head, visit)?;
-        let organisation = visit.organisation().map_or(&[][..], |pass| pass.root().charges(Kinds::Both, None));
+        let organisation = visit
+            .organisation()
+            .map_or(&[][..], |pass| pass.root().charges(Kinds::Both, None));
         if self.own.is_empty() && organisation.is_empty() && self.mode == ChargeMode::Enforce {
             return Ok(session);
         }
-        let of_others = organisation.iter().cloned().chain(self.own.iter().map(|own| own.charge(head)));
+        let of_others = organisation
+            .iter()
+            .cloned()
+            .chain(self.own.iter().map(|own| own.charge(head)));
         let mut batch = session.into_batch();
         batch.extend(of_others);
         if self.mode == ChargeMode::Observe {
@@ -439,7 +503,11 @@ impl LimitRules {
         Ok(Charges::Made(batch))
     }
 
-    fn session_charges<'a>(&self, head: &Parts, visit: &'a Visit) -> Result<Charges<'a>, Rejection> {
+    fn session_charges<'a>(
+        &self,
+        head: &Parts,
+        visit: &'a Visit,
+    ) -> Result<Charges<'a>, Rejection> {
         let kinds = match (self.session_rate, self.session_quota) {
             (false, false) => return Ok(Charges::Ready(&[])),
             (true, false) => Kinds::Rate,
@@ -451,7 +519,9 @@ impl LimitRules {
                 report::would_reject(&Rejection::SessionMissing);
                 return Ok(Charges::Ready(&[]));
             }
-            return Err(Rejection::Misconfigured("limits of the session need a SessionLayer in front"));
+            return Err(Rejection::Misconfigured(
+                "limits of the session need a SessionLayer in front",
+            ));
         };
         let charges = if entry.has_endpoints() {
             let path = request_path(head, self.listen_path.as_deref())?;
@@ -469,11 +539,25 @@ impl LimitRules {
         let (standings, outcome) = match verdict {
             Verdict::Taken(taken) => {
                 let must_wait = !taken.wait.is_zero();
-                let all = || charges.iter().cloned().collect();
+                let taken_by = |(charge, standing): (&Charge, &Standing)| {
+                    let counted = charge.mode == ChargeMode::Enforce || !standing.exceeded;
+                    counted.then(|| charge.clone())
+                };
+                let all = || {
+                    charges
+                        .iter()
+                        .zip(&taken.standings)
+                        .filter_map(taken_by)
+                        .collect()
+                };
                 let admission = Admission {
                     at: taken.at,
                     wait: taken.wait,
-                    receipt: if must_wait || keeps_receipt { all() } else { Batch::new() },
+                    receipt: if must_wait || keeps_receipt {
+                        all()
+                    } else {
+                        Batch::new()
+                    },
                     settlement: self.to_settle(charges),
                 };
                 (taken.standings, Ok(admission))
@@ -483,23 +567,40 @@ impl LimitRules {
                 (refused.standings, Err(rejection))
             }
         };
-        let limits = charges.iter().zip(standings).map(|(charge, standing)| LimitStanding::of(charge, standing));
-        Decision { limits: limits.collect(), outcome }
+        let limits = charges
+            .iter()
+            .zip(standings)
+            .map(|(charge, standing)| LimitStanding::of(charge, standing));
+        Decision {
+            limits: limits.collect(),
+            outcome,
+        }
     }
 
     fn to_settle(&self, charges: &[Charge]) -> Batch {
         let is_quota = |charge: &&Charge| matches!(charge.limit, Limit::Quota(_));
         match self.charge {
             ChargeWhen::Request => Batch::new(),
-            ChargeWhen::Success | ChargeWhen::Response(_) => charges.iter().filter(is_quota).cloned().collect(),
+            ChargeWhen::Success | ChargeWhen::Response(_) => {
+                charges.iter().filter(is_quota).cloned().collect()
+            }
         }
     }
 
     fn carry_out(&self, decision: Decision, store: &SharedStore, visit: &mut Visit) -> Step {
-        for limit in decision.limits.iter().filter(|limit| limit.is_over_in_observation()) {
+        for limit in decision
+            .limits
+            .iter()
+            .filter(|limit| limit.is_over_in_observation())
+        {
             report::would_reject(&limit.rejection());
         }
-        visit.add_limits(decision.limits.into_iter().filter(|limit| limit.mode == ChargeMode::Enforce));
+        visit.add_limits(
+            decision
+                .limits
+                .into_iter()
+                .filter(|limit| limit.mode == ChargeMode::Enforce),
+        );
         let admission = match decision.outcome {
             Ok(admission) => admission,
             Err(rejection) => return Step::Refuse(rejection),
@@ -508,11 +609,25 @@ impl LimitRules {
             visit.receipt = Some(Receipt::new(store.clone(), admission.receipt, admission.at));
         }
         if !admission.settlement.is_empty() {
-            let settlement = Settlement::new(store.clone(), admission.settlement, admission.at, self.charge.clone());
+            let settlement = Settlement::new(
+                store.clone(),
+                admission.settlement,
+                admission.at,
+                self.charge.clone(),
+            );
             visit.settlement = Some(settlement);
         }
         if admission.wait.is_zero() {
             return Step::Pass;
+        }
+        if !visit.can_wait() {
+            visit.receipt = None; // Gives back.
+            visit.settlement = None;
+            let limit = LimitOwner::Key;
+            return Step::Refuse(Rejection::RateLimited {
+                limit,
+                retry_after: admission.wait,
+            });
         }
         Step::wait_until(admission.at, |_head, _visit| Step::Pass)
     }
@@ -521,7 +636,9 @@ impl LimitRules {
         match self.on_store_error {
             OnStoreError::Refuse => {
                 report::store_failed(error, "limits", "refused");
-                Step::Refuse(Rejection::StoreUnavailable { retry_after: RETRY_AFTER })
+                Step::Refuse(Rejection::StoreUnavailable {
+                    retry_after: RETRY_AFTER,
+                })
             }
             OnStoreError::Admit => {
                 report::store_failed(error, "limits", "admitted");
@@ -529,7 +646,10 @@ impl LimitRules {
             }
             OnStoreError::Local => {
                 report::store_failed(error, "limits", "counted by this process alone");
-                let verdict = self.local.try_take(batch, visit.now()).expect("memory answers at once");
+                let verdict = self
+                    .local
+                    .try_take(batch, visit.now())
+                    .expect("memory answers at once");
                 let decision = self.decide(batch, verdict, visit.keeps_receipt());
                 self.carry_out(decision, &self.local, visit)
             }
@@ -548,9 +668,17 @@ fn observed(charge: &mut Charge) {
 /// name leaves them as they are.
 fn renamed(charges: &[Charge], entry: &Entry, name: &str) -> Batch {
     let rename = |charge: &Charge| {
-        let kind: &[u8] = if matches!(charge.limit, Limit::Rate(_)) { b"rate" } else { b"quota" };
-        let counter = CounterName::of(&[b"pattern", kind, entry.scope().as_bytes(), name.as_bytes()]);
-        Charge { counter: CounterRef::Named(counter), ..charge.clone() }
+        let kind: &[u8] = if matches!(charge.limit, Limit::Rate(_)) {
+            b"rate"
+        } else {
+            b"quota"
+        };
+        let counter =
+            CounterName::of(&[b"pattern", kind, entry.scope().as_bytes(), name.as_bytes()]);
+        Charge {
+            counter: CounterRef::Named(counter),
+            ..charge.clone()
+        }
     };
     match name {
         "" => charges.iter().cloned().collect(),
@@ -569,7 +697,10 @@ fn rejection(charge: &Charge, retry_in: Option<Duration>) -> Rejection {
             limit: charge.owner,
             retry_after: retry_in.unwrap_or(Duration::MAX),
         },
-        Limit::Quota(_) => Rejection::QuotaExceeded { limit: charge.owner, renews_in: retry_in },
+        Limit::Quota(_) => Rejection::QuotaExceeded {
+            limit: charge.owner,
+            renews_in: retry_in,
+        },
     }
 }
 
@@ -578,7 +709,9 @@ fn explain(decision: &Decision, visit: &mut Visit) {
         let Standing { max, remaining, .. } = limit.standing;
         let value = match limit.kind {
             LimitKind::Rate { window } => format!("{remaining} of {max} in {window} s left"),
-            LimitKind::Quota { period: Some(period) } => format!("{remaining} of {max} in {period} s left"),
+            LimitKind::Quota {
+                period: Some(period),
+            } => format!("{remaining} of {max} in {period} s left"),
             LimitKind::Quota { period: None } => format!("{remaining} of {max} left"),
         };
         visit.explain(|visit| Fact::of(limit.name(), value, visit.source_of(limit)));

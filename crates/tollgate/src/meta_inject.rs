@@ -89,7 +89,10 @@ pub enum InjectError {
 
 impl MetaInjectLayer {
     /// Sets nothing yet.
-    #[expect(clippy::new_without_default, reason = "a layer that does nothing is nobody's default")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "a layer that does nothing is nobody's default"
+    )]
     pub fn new() -> Self {
         Self(Single::new(MetaInjectGate::default()))
     }
@@ -118,7 +121,10 @@ impl MetaInjectLayer {
     /// Cleans values that no header can hold, in place of refusing the request: CR and LF become a space
     /// each, other control characters go.
     pub fn with_cleaned_values(self) -> Self {
-        Self(self.0.change(|gate| gate.set_unsafe_values(UnsafeValues::Clean)))
+        Self(
+            self.0
+                .change(|gate| gate.set_unsafe_values(UnsafeValues::Clean)),
+        )
     }
 
     /// Writes booleans, `null` and objects as Tyk does: as nothing.
@@ -152,21 +158,44 @@ pub(crate) enum Side {
 
 impl Injected {
     pub(crate) fn parse(name: &str, text: &str, side: Side) -> Result<Self, InjectError> {
-        let header = HeaderName::try_from(name).map_err(|_| InjectError::Name { name: name.into() })?;
-        const FRAMING: [HeaderName; 7] =
-            [CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE];
+        let header =
+            HeaderName::try_from(name).map_err(|_| InjectError::Name { name: name.into() })?;
+        const FRAMING: [HeaderName; 7] = [
+            CONNECTION,
+            CONTENT_LENGTH,
+            HOST,
+            TE,
+            TRAILER,
+            TRANSFER_ENCODING,
+            UPGRADE,
+        ];
         if FRAMING.contains(&header) {
             return Err(InjectError::Framing { name: name.into() });
         }
-        let text = Text::parse(text).map_err(|source| InjectError::Secret { name: name.into(), source })?;
+        let text = Text::parse(text).map_err(|source| InjectError::Secret {
+            name: name.into(),
+            source,
+        })?;
         let about_limits = text.context_names().any(is_about_limits);
-        let text = PlannedText { text, style: ValueStyle::Plain, unsafe_values: UnsafeValues::Refuse };
-        Ok(Self { name: header, side, text, about_limits })
+        let text = PlannedText {
+            text,
+            style: ValueStyle::Plain,
+            unsafe_values: UnsafeValues::Refuse,
+        };
+        Ok(Self {
+            name: header,
+            side,
+            text,
+            about_limits,
+        })
     }
 
     fn fill(&self, head: &Parts, visit: &Visit) -> Result<HeaderValue, Rejection> {
         let meta = visit.session().map(|session| &session.meta_data);
-        let text = self.text.text.fill(meta, &RequestContext { head, visit }, self.text.style);
+        let text = self
+            .text
+            .text
+            .fill(meta, &RequestContext { head, visit }, self.text.style);
         header_value(text, self.text.unsafe_values)
     }
 }
@@ -181,17 +210,24 @@ impl MetaInjectGate {
     }
 
     pub(crate) fn set_unsafe_values(&mut self, rule: UnsafeValues) {
-        self.headers.iter_mut().for_each(|header| header.text.unsafe_values = rule);
+        self.headers
+            .iter_mut()
+            .for_each(|header| header.text.unsafe_values = rule);
     }
 
     pub(crate) fn set_style(&mut self, style: ValueStyle) {
-        self.headers.iter_mut().for_each(|header| header.text.style = style);
+        self.headers
+            .iter_mut()
+            .for_each(|header| header.text.style = style);
     }
 
     /// Has the values made with the session, where that is compiled: the plan fills these texts.
     pub(crate) fn plan(&mut self) -> Vec<PlannedText> {
         self.planned = true;
-        self.headers.iter().map(|header| header.text.clone()).collect()
+        self.headers
+            .iter()
+            .map(|header| header.text.clone())
+            .collect()
     }
 
     /// The value that was made with the session.
@@ -224,13 +260,20 @@ impl MetaInjectGate {
         let header = &self.headers[at];
         if header.about_limits {
             let meta = visit.session().map(|session| &session.meta_data);
-            let text = header.text.text.fill(meta, &LimitContext(visit), header.text.style);
+            let text = header
+                .text
+                .text
+                .fill(meta, &LimitContext(visit), header.text.style);
             return header_value(text, header.text.unsafe_values).ok();
         }
         match self.ready(at, visit) {
             Some(Filled::Value(value)) => Some(value.clone()),
             Some(_) => None,
-            None => visit.stash.iter().find(|(name, _)| *name == header.name).map(|(_, value)| value.clone()),
+            None => visit
+                .stash
+                .iter()
+                .find(|(name, _)| *name == header.name)
+                .map(|(_, value)| value.clone()),
         }
     }
 }
@@ -254,7 +297,12 @@ impl Gate for MetaInjectGate {
     }
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
-        for (at, header) in self.headers.iter().enumerate().filter(|(_, header)| header.side == Side::Response) {
+        for (at, header) in self
+            .headers
+            .iter()
+            .enumerate()
+            .filter(|(_, header)| header.side == Side::Response)
+        {
             if let Some(value) = self.response_value(at, visit) {
                 response.headers.insert(header.name.clone(), value);
             }
@@ -265,9 +313,14 @@ impl Gate for MetaInjectGate {
 /// Sets a header so that nothing of the client's stands in its place: not under another spelling, and
 /// the client's `Connection` can not have it dropped on the way (attacks 34 and 35).
 fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
-    let is_alias = |other: &HeaderName| other != name && same_with_underscores(other.as_str(), name.as_str());
+    let is_alias =
+        |other: &HeaderName| other != name && same_with_underscores(other.as_str(), name.as_str());
     if headers.keys().any(is_alias) {
-        let aliases: Vec<_> = headers.keys().filter(|other| is_alias(other)).cloned().collect();
+        let aliases: Vec<_> = headers
+            .keys()
+            .filter(|other| is_alias(other))
+            .cloned()
+            .collect();
         aliases.iter().for_each(|alias| drop(headers.remove(alias)));
     }
     if headers.contains_key(CONNECTION) {
@@ -283,11 +336,23 @@ fn same_with_underscores(one: &str, other: &str) -> bool {
 
 fn keep_from_connection(headers: &mut HeaderMap, name: &HeaderName) {
     let is_name = |option: &&str| option.trim().eq_ignore_ascii_case(name.as_str());
-    let lines: Vec<_> = headers.get_all(CONNECTION).iter().filter_map(|line| line.to_str().ok()).collect();
-    if !lines.iter().flat_map(|line| line.split(',')).any(|option| is_name(&option)) {
+    let lines: Vec<_> = headers
+        .get_all(CONNECTION)
+        .iter()
+        .filter_map(|line| line.to_str().ok())
+        .collect();
+    if !lines
+        .iter()
+        .flat_map(|line| line.split(','))
+        .any(|option| is_name(&option))
+    {
         return;
     }
-    let rest: Vec<_> = lines.iter().flat_map(|line| line.split(',')).filter(|option| !is_name(option)).collect();
+    let rest: Vec<_> = lines
+        .iter()
+        .flat_map(|line| line.split(','))
+        .filter(|option| !is_name(option))
+        .collect();
     let rest = HeaderValue::try_from(rest.join(",").trim());
     headers.remove(CONNECTION);
     if let Ok(rest) = rest

@@ -34,7 +34,11 @@ impl OrganisationGate {
     /// Asks the store of the session gate, and reads records by its rules.
     pub(crate) fn new(session: &SessionGate) -> Self {
         let (store, plan) = (session.store.clone(), session.plan.clone());
-        Self { store, plan, on_store_error: session.on_store_error }
+        Self {
+            store,
+            plan,
+            on_store_error: session.on_store_error,
+        }
     }
 
     fn organisation(&self, visit: &Visit) -> Option<OrgId> {
@@ -51,17 +55,24 @@ impl Gate for OrganisationGate {
     }
 
     fn admit(&self, _head: &mut Parts, visit: &mut Visit) -> Step {
-        let Some(org) = self.organisation(visit) else { return Step::Pass };
+        let Some(org) = self.organisation(visit) else {
+            return Step::Pass;
+        };
         let key = StorageKey::organisation(&org);
         if let Some(found) = self.store.try_get(key.as_str()) {
-            return found.map_or(Ok(()), |loaded| accept(&self.plan, &loaded, visit)).into();
+            return found
+                .map_or(Ok(()), |loaded| accept(&self.plan, &loaded, visit))
+                .into();
         }
         let (plan, then) = (self.plan.clone(), self.on_store_error);
-        Step::wait(self.store.get_first(smallvec![key]), move |found, _head, visit| match found {
-            Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
-            Ok(None) => Step::Pass,
-            Err(error) => store_failed(&error, then, visit),
-        })
+        Step::wait(
+            self.store.get_first(smallvec![key]),
+            move |found, _head, visit| match found {
+                Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
+                Ok(None) => Step::Pass,
+                Err(error) => store_failed(&error, then, visit),
+            },
+        )
     }
 }
 

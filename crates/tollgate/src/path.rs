@@ -7,7 +7,10 @@ use tollgate_core::{Rejection, access::RequestPath};
 ///
 /// An axum `Router` that is nested in another sees its own part of the path; rights look at the whole,
 /// and at the part as the path behind the listen path.
-pub(crate) fn request_path<'a>(head: &'a Parts, listen_path: Option<&str>) -> Result<RequestPath<'a>, Rejection> {
+pub(crate) fn request_path<'a>(
+    head: &'a Parts,
+    listen_path: Option<&str>,
+) -> Result<RequestPath<'a>, Rejection> {
     let whole = original(head).path();
     let here = head.uri.path();
     let nested_below = whole.strip_suffix(here).filter(|prefix| !prefix.is_empty());
@@ -17,7 +20,9 @@ pub(crate) fn request_path<'a>(head: &'a Parts, listen_path: Option<&str>) -> Re
 #[cfg(feature = "axum")]
 fn original(head: &Parts) -> &Uri {
     use axum::extract::OriginalUri;
-    head.extensions.get::<OriginalUri>().map_or(&head.uri, |OriginalUri(uri)| uri)
+    head.extensions
+        .get::<OriginalUri>()
+        .map_or(&head.uri, |OriginalUri(uri)| uri)
 }
 
 #[cfg(not(feature = "axum"))]

@@ -55,17 +55,26 @@ impl LimitHeaders {
 
     /// `X-RateLimit-…` of the quota, as Tyk's `quotas`.
     pub fn quota() -> Self {
-        Self { x: X::Quota, ietf: false }
+        Self {
+            x: X::Quota,
+            ietf: false,
+        }
     }
 
     /// `X-RateLimit-…` of the rate, as Tyk's `rate_limits`.
     pub fn rate() -> Self {
-        Self { x: X::Rate, ietf: false }
+        Self {
+            x: X::Rate,
+            ietf: false,
+        }
     }
 
     /// No headers.
     pub fn none() -> Self {
-        Self { x: X::None, ietf: false }
+        Self {
+            x: X::None,
+            ietf: false,
+        }
     }
 
     /// `RateLimit-Policy` and `RateLimit` too.
@@ -88,8 +97,16 @@ impl LimitHeaders {
     }
 
     fn x_limit(self, limits: &[LimitStanding]) -> Option<&LimitStanding> {
-        let quota = || limits.iter().find(|limit| matches!(limit.kind, LimitKind::Quota { .. }));
-        let rate = || limits.iter().find(|limit| matches!(limit.kind, LimitKind::Rate { .. }));
+        let quota = || {
+            limits
+                .iter()
+                .find(|limit| matches!(limit.kind, LimitKind::Quota { .. }))
+        };
+        let rate = || {
+            limits
+                .iter()
+                .find(|limit| matches!(limit.kind, LimitKind::Rate { .. }))
+        };
         match self.x {
             X::QuotaOrRate => quota().or_else(rate),
             X::Quota => quota(),
@@ -125,14 +142,24 @@ fn policy(limit: &LimitStanding, out: &mut String) {
         LimitKind::Rate { window } => Some(window),
         LimitKind::Quota { period } => period,
     };
-    let _ = write!(out, "\"{}\";q={}", limit.name(), limit.standing.max.min(LARGEST));
+    let _ = write!(
+        out,
+        "\"{}\";q={}",
+        limit.name(),
+        limit.standing.max.min(LARGEST)
+    );
     if let Some(window) = window {
         let _ = write!(out, ";w={}", window.min(LARGEST)); // Writing to a string can not fail.
     }
 }
 
 fn limit(limit: &LimitStanding, out: &mut String) {
-    let _ = write!(out, "\"{}\";r={}", limit.name(), limit.standing.remaining.min(LARGEST));
+    let _ = write!(
+        out,
+        "\"{}\";r={}",
+        limit.name(),
+        limit.standing.remaining.min(LARGEST)
+    );
     let wait = match limit.standing.remaining {
         0 => Some(limit.standing.retry_in).filter(|_| limit.standing.resets_in.is_some()),
         _ => limit.standing.resets_in,

@@ -70,17 +70,28 @@ impl Refusals {
     /// Problem details, RFC 9457: `type`, `title`, `status`, `detail`, and `code` and `retry_after` of
     /// ours.
     pub fn problem() -> Self {
-        Self { form: Form::Problem, ..Self::default() }
+        Self {
+            form: Form::Problem,
+            ..Self::default()
+        }
     }
 
     /// The message as plain text.
     pub fn plain() -> Self {
-        Self { form: Form::Plain, ..Self::default() }
+        Self {
+            form: Form::Plain,
+            ..Self::default()
+        }
     }
 
     /// A response of your own. `Retry-After` and `WWW-Authenticate` are added where you set none.
-    pub fn custom(render: impl Fn(&Rejection, &Parts) -> Response<Bytes> + Send + Sync + 'static) -> Self {
-        Self { form: Form::Custom(Arc::new(render)), ..Self::default() }
+    pub fn custom(
+        render: impl Fn(&Rejection, &Parts) -> Response<Bytes> + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            form: Form::Custom(Arc::new(render)),
+            ..Self::default()
+        }
     }
 
     /// Names this realm in `WWW-Authenticate`. The default is `tollgate`.
@@ -104,7 +115,11 @@ impl Refusals {
             _ if is_grpc(&head.headers) => grpc(rejection),
             Form::Tyk => tyk(rejection, head),
             Form::Problem => problem(rejection),
-            Form::Plain => answer(rejection.status(), "text/plain; charset=utf-8", rejection.message().to_owned()),
+            Form::Plain => answer(
+                rejection.status(),
+                "text/plain; charset=utf-8",
+                rejection.message().to_owned(),
+            ),
         };
         self.add_headers(rejection, &mut response);
         response.extensions_mut().insert(rejection.clone());
@@ -113,7 +128,10 @@ impl Refusals {
 
     fn add_headers(&self, rejection: &Rejection, response: &mut Response<Bytes>) {
         if let Some(wait) = rejection.retry_after() {
-            response.headers_mut().entry(RETRY_AFTER).or_insert_with(|| whole_seconds(wait).into());
+            response
+                .headers_mut()
+                .entry(RETRY_AFTER)
+                .or_insert_with(|| whole_seconds(wait).into());
         }
         let challenged = rejection.status() == StatusCode::UNAUTHORIZED;
         if let (true, Some(realm)) = (challenged, &self.realm.0) {
@@ -122,8 +140,13 @@ impl Refusals {
                 _ => ", error=\"invalid_token\"",
             };
             let quoted = realm.replace('\\', "\\\\").replace('"', "\\\"");
-            if let Ok(challenge) = HeaderValue::try_from(format!("Bearer realm=\"{quoted}\"{error}")) {
-                response.headers_mut().entry(WWW_AUTHENTICATE).or_insert(challenge);
+            if let Ok(challenge) =
+                HeaderValue::try_from(format!("Bearer realm=\"{quoted}\"{error}"))
+            {
+                response
+                    .headers_mut()
+                    .entry(WWW_AUTHENTICATE)
+                    .or_insert(challenge);
             }
         }
     }
@@ -148,13 +171,18 @@ pub(crate) fn whole_seconds(wait: Duration) -> u64 {
 fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {
     let mut response = Response::new(Bytes::from(body));
     *response.status_mut() = status;
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+        .headers_mut()
+        .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 
 /// Tyk chooses by the *request's* content type, compared exactly, without parameters.
 fn tyk(rejection: &Rejection, head: &Parts) -> Response<Bytes> {
-    let content_type = head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let content_type = head
+        .headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let media_type = content_type.map(|text| text.split(';').next().unwrap_or_default());
     let xml = match media_type {
         Some("application/xml") => Some("application/xml"),
@@ -166,9 +194,17 @@ fn tyk(rejection: &Rejection, head: &Parts) -> Response<Bytes> {
     match xml {
         Some(content_type) => {
             let declaration = "<?xml version = \"1.0\" encoding = \"UTF-8\"?>";
-            answer(status, content_type, format!("{declaration}\n<error>{}</error>\n", xml_text(message)))
+            answer(
+                status,
+                content_type,
+                format!("{declaration}\n<error>{}</error>\n", xml_text(message)),
+            )
         }
-        None => answer(status, "application/json", format!("{{\n    \"error\": {}\n}}", json!(message))),
+        None => answer(
+            status,
+            "application/json",
+            format!("{{\n    \"error\": {}\n}}", json!(message)),
+        ),
     }
 }
 
@@ -210,7 +246,10 @@ fn grpc(rejection: &Rejection) -> Response<Bytes> {
     const MESSAGE: &AsciiSet = &CONTROLS.add(b'%');
     let mut response = answer(StatusCode::OK, "application/grpc", String::new());
     let headers = response.headers_mut();
-    headers.insert(HeaderName::from_static("grpc-status"), grpc_status(rejection).into());
+    headers.insert(
+        HeaderName::from_static("grpc-status"),
+        grpc_status(rejection).into(),
+    );
     let message = utf8_percent_encode(rejection.message(), MESSAGE).to_string();
     if let Ok(message) = HeaderValue::try_from(message) {
         headers.insert(HeaderName::from_static("grpc-message"), message);
@@ -267,7 +306,12 @@ mod tests {
         check(&tyk, Some("text/plain"), "application/json", json);
         check(&tyk, Some("TEXT/XML"), "application/json", json);
         check(&tyk, Some("text/xml; charset=UTF-8"), "text/xml", xml);
-        check(&tyk, Some("application/soap+xml"), "application/soap+xml", xml);
+        check(
+            &tyk,
+            Some("application/soap+xml"),
+            "application/soap+xml",
+            xml,
+        );
     }
 
     #[test]
@@ -276,20 +320,29 @@ mod tests {
         let json = Refusals::tyk().render(&rejection, &head(None));
         assert_eq!(json.body(), "{\n    \"error\": \"it's <\\\"&\\n\"\n}");
         let xml = Refusals::tyk().render(&rejection, &head(Some("text/xml")));
-        assert!(xml.body().ends_with(b"<error>it&#39;s &lt;&#34;&amp;\n</error>\n"));
+        assert!(
+            xml.body()
+                .ends_with(b"<error>it&#39;s &lt;&#34;&amp;\n</error>\n")
+        );
     }
 
     #[test]
     fn waits_are_rounded_up() {
         for (wait, seconds) in [(0, 1), (1, 1), (999, 1), (1000, 1), (1001, 2), (2900, 3)] {
-            assert_eq!(whole_seconds(Duration::from_millis(wait)), seconds, "{wait} ms");
+            assert_eq!(
+                whole_seconds(Duration::from_millis(wait)),
+                seconds,
+                "{wait} ms"
+            );
         }
     }
 
     #[test]
     fn problem_details_name_the_code() {
-        let rejection =
-            Rejection::RateLimited { limit: LimitOwner::Key, retry_after: Duration::from_millis(2900) };
+        let rejection = Rejection::RateLimited {
+            limit: LimitOwner::Key,
+            retry_after: Duration::from_millis(2900),
+        };
         let response = Refusals::problem().render(&rejection, &head(None));
         let problem: serde_json::Value = serde_json::from_slice(response.body()).unwrap();
         assert_eq!(problem["status"], 429);
@@ -301,10 +354,16 @@ mod tests {
     #[test]
     fn grpc_is_told_in_its_own_way() {
         for refusals in [Refusals::tyk(), Refusals::problem(), Refusals::plain()] {
-            let response = refusals.render(&Rejection::CredentialMissing, &head(Some("application/grpc+proto")));
+            let response = refusals.render(
+                &Rejection::CredentialMissing,
+                &head(Some("application/grpc+proto")),
+            );
             assert_eq!(response.status(), 200);
             assert_eq!(response.headers()["grpc-status"], "16");
-            assert_eq!(response.headers()["grpc-message"], "Authorization field missing");
+            assert_eq!(
+                response.headers()["grpc-message"],
+                "Authorization field missing"
+            );
         }
         assert!(!is_grpc(&head(Some("application/grpc-web")).headers));
     }
@@ -313,13 +372,25 @@ mod tests {
     fn a_401_challenges() {
         let challenge = |rejection, refusals: Refusals| {
             let response = refusals.render(&rejection, &head(None));
-            response.headers().get(WWW_AUTHENTICATE).map(|value| value.to_str().unwrap().to_owned())
+            response
+                .headers()
+                .get(WWW_AUTHENTICATE)
+                .map(|value| value.to_str().unwrap().to_owned())
         };
-        let missing = challenge(Rejection::CredentialMissing, Refusals::tyk().with_realm("a \"b\""));
+        let missing = challenge(
+            Rejection::CredentialMissing,
+            Refusals::tyk().with_realm("a \"b\""),
+        );
         assert_eq!(missing.as_deref(), Some("Bearer realm=\"a \\\"b\\\"\""));
         let expired = challenge(Rejection::KeyExpired, Refusals::tyk());
-        assert_eq!(expired.as_deref(), Some("Bearer realm=\"tollgate\", error=\"invalid_token\""));
-        assert_eq!(challenge(Rejection::KeyExpired, Refusals::tyk().without_challenge()), None);
+        assert_eq!(
+            expired.as_deref(),
+            Some("Bearer realm=\"tollgate\", error=\"invalid_token\"")
+        );
+        assert_eq!(
+            challenge(Rejection::KeyExpired, Refusals::tyk().without_challenge()),
+            None
+        );
         assert_eq!(challenge(Rejection::KeyUnknown, Refusals::tyk()), None);
     }
 }

@@ -107,7 +107,10 @@ impl SessionLayer {
 
     /// Asks these sources for the token, in this order, in place of `Authorization`.
     pub fn with_sources(self, sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {
-        Self(self.0.change(|gate| gate.sources = sources.into_iter().collect()))
+        Self(
+            self.0
+                .change(|gate| gate.sources = sources.into_iter().collect()),
+        )
     }
 
     /// How tokens become names in the store. The default is [`KeyScheme::plain`].
@@ -117,12 +120,18 @@ impl SessionLayer {
 
     /// Applies these policies to sessions that name them.
     pub fn with_policies(self, policies: PolicySet) -> Self {
-        Self(self.0.change(|gate| gate.set_plan(gate.plan.load().with_policies(policies))))
+        Self(
+            self.0
+                .change(|gate| gate.set_plan(gate.plan.load().with_policies(policies))),
+        )
     }
 
     /// How sessions are read: organisation, path patterns, windows of rates.
     pub fn with_rules(self, rules: Rules) -> Self {
-        Self(self.0.change(|gate| gate.set_plan(gate.plan.load().with_rules(rules))))
+        Self(
+            self.0
+                .change(|gate| gate.set_plan(gate.plan.load().with_rules(rules))),
+        )
     }
 
     /// Takes the credential out of the request before the service sees it, from every source.
@@ -155,7 +164,9 @@ pub struct SessionGate {
 
 impl std::fmt::Debug for SessionGate {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SessionGate").field("keys", &self.keys).finish_non_exhaustive()
+        f.debug_struct("SessionGate")
+            .field("keys", &self.keys)
+            .finish_non_exhaustive()
     }
 }
 
@@ -182,7 +193,11 @@ impl SessionGate {
             if let Some(token) = source.find(head)? {
                 let plan = self.plan.load();
                 let names = self.keys.candidates(&plan.rules().organisation, &token);
-                return if names.is_empty() { Err(Rejection::KeyUnknown) } else { Ok(names) };
+                return if names.is_empty() {
+                    Err(Rejection::KeyUnknown)
+                } else {
+                    Ok(names)
+                };
             }
         }
         Err(Rejection::CredentialMissing)
@@ -190,11 +205,14 @@ impl SessionGate {
 
     fn ask(&self, names: SmallVec<[StorageKey; 2]>) -> Step {
         let (plan, then) = (self.plan.clone(), self.on_store_error);
-        Step::wait(self.store.get_first(names), move |found, _head, visit| match found {
-            Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
-            Ok(None) => Step::Refuse(Rejection::KeyUnknown),
-            Err(error) => store_failed(&error, then, visit),
-        })
+        Step::wait(
+            self.store.get_first(names),
+            move |found, _head, visit| match found {
+                Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
+                Ok(None) => Step::Refuse(Rejection::KeyUnknown),
+                Err(error) => store_failed(&error, then, visit),
+            },
+        )
     }
 }
 
@@ -244,7 +262,7 @@ fn policies_of(pass: &Pass) -> String {
 }
 
 /// A store that fails is not a client that fails.
-fn store_failed(error: &StoreError, then: OnStoreError, visit: &mut Visit) -> Step {
+pub(crate) fn store_failed(error: &StoreError, then: OnStoreError, visit: &mut Visit) -> Step {
     if error.kind() == StoreErrorKind::Corrupt {
         report::store_failed(error, "session", "refused as unknown");
         return Step::Refuse(Rejection::KeyUnknown);
@@ -257,7 +275,9 @@ fn store_failed(error: &StoreError, then: OnStoreError, visit: &mut Visit) -> St
         }
         OnStoreError::Refuse | OnStoreError::Local => {
             report::store_failed(error, "session", "refused");
-            Step::Refuse(Rejection::StoreUnavailable { retry_after: RETRY_AFTER })
+            Step::Refuse(Rejection::StoreUnavailable {
+                retry_after: RETRY_AFTER,
+            })
         }
     }
 }

@@ -8,7 +8,10 @@
 use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, StatusCode, header::CONTENT_TYPE};
-use tollgate_core::{Moment, store::{Batch, SharedStore}};
+use tollgate_core::{
+    Moment,
+    store::{Batch, SharedStore},
+};
 
 use crate::gate::Departure;
 
@@ -46,7 +49,9 @@ pub(crate) struct Receipt {
 
 impl Receipt {
     pub(crate) fn new(store: SharedStore, charges: Batch, at: Moment) -> Self {
-        Self { charges: Some((store, charges, at)) }
+        Self {
+            charges: Some((store, charges, at)),
+        }
     }
 
     /// The request goes on: the charges stay.
@@ -73,7 +78,12 @@ pub(crate) struct Settlement {
 
 impl Settlement {
     pub(crate) fn new(store: SharedStore, charges: Batch, at: Moment, when: ChargeWhen) -> Self {
-        Self { store, charges, at, when }
+        Self {
+            store,
+            charges,
+            at,
+            when,
+        }
     }
 
     /// Settles by the head of the response. Comes back where only the end of the body can tell.
@@ -111,7 +121,9 @@ impl Settlement {
         let mut back = self.charges.clone();
         back.retain(|charge| {
             let rest = charge.cost.get().saturating_sub(units);
-            std::num::NonZeroU64::new(rest).map(|rest| charge.cost = rest).is_some()
+            std::num::NonZeroU64::new(rest)
+                .map(|rest| charge.cost = rest)
+                .is_some()
         });
         self.store.give_back(&back, self.at);
     }

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use tollgate_core::Clock;
 
-use crate::{gate::{Gate, Gates}, gated::Gated, refusal::Refusals};
+use crate::{
+    gate::{Gate, Gates},
+    gated::Gated,
+    refusal::Refusals,
+};
 
 /// One gate, and the list of one that services share. The list is made anew when a setting changes,
 /// so that `Layer::layer` clones one `Arc` and makes nothing.
@@ -17,11 +21,11 @@ pub(crate) struct Single<G> {
 
 impl<G: Gate + Clone> Single<G> {
     pub(crate) fn new(gate: G) -> Self {
-        Self { gates: Gates::of(gate.clone()), gate, observed: false }
-    }
-
-    pub(crate) fn gate(&self) -> &G {
-        &self.gate
+        Self {
+            gates: Gates::of(gate.clone()),
+            gate,
+            observed: false,
+        }
     }
 
     #[must_use]

@@ -165,9 +165,16 @@ impl Builder {
 
     /// Looks for the token in these sources, in this order, in place of `Authorization`. With none, the
     /// stack has no session: it then holds gates and limits of yours.
-    pub fn token_sources(mut self, sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {
+    pub fn token_sources(
+        mut self,
+        sources: impl IntoIterator<Item = Arc<dyn TokenSource>>,
+    ) -> Self {
         self.session.sources = sources.into_iter().collect();
-        self.sources = if self.session.sources.is_empty() { Sources::None } else { Sources::Given };
+        self.sources = if self.session.sources.is_empty() {
+            Sources::None
+        } else {
+            Sources::Given
+        };
         self
     }
 
@@ -222,7 +229,10 @@ impl Builder {
     }
 
     /// The request tells which API it calls. `None` is no API of ours, and refused.
-    pub fn api_by(mut self, choose: impl Fn(&Parts) -> Option<ApiId> + Send + Sync + 'static) -> Self {
+    pub fn api_by(
+        mut self,
+        choose: impl Fn(&Parts) -> Option<ApiId> + Send + Sync + 'static,
+    ) -> Self {
         self.api = Some(ApiChoice::By(Arc::new(choose)));
         self
     }
@@ -238,7 +248,10 @@ impl Builder {
     where
         V: for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync + 'static,
     {
-        self.versions = Some(Versions { rule: Arc::new(rule), version: Arc::new(version) });
+        self.versions = Some(Versions {
+            rule: Arc::new(rule),
+            version: Arc::new(version),
+        });
         self
     }
 
@@ -277,7 +290,8 @@ impl Builder {
     ///
     /// Fails where the name is none, frames the message, or the text names a secret.
     pub fn inject(mut self, name: &str, text: &str) -> Result<Self, InjectError> {
-        self.inject.push(Injected::parse(name, text, Side::Request)?);
+        self.inject
+            .push(Injected::parse(name, text, Side::Request)?);
         Ok(self)
     }
 
@@ -287,7 +301,8 @@ impl Builder {
     ///
     /// As [`inject`](Self::inject).
     pub fn inject_response(mut self, name: &str, text: &str) -> Result<Self, InjectError> {
-        self.inject.push(Injected::parse(name, text, Side::Response)?);
+        self.inject
+            .push(Injected::parse(name, text, Side::Response)?);
         Ok(self)
     }
 
@@ -369,29 +384,49 @@ impl Builder {
         let texts = self.inject.plan();
         let fixed_organisation = !self.rules.organisation.is_empty();
         let plan = self.session.plan.load().with_policies(self.policies);
-        self.session.set_plan(plan.with_rules(self.rules).with_texts(texts));
+        self.session
+            .set_plan(plan.with_rules(self.rules).with_texts(texts));
         let has_session = self.sources != Sources::None && self.session_gates.is_empty();
         let session = has_session.then_some(self.session.clone());
 
-        let organisation = self.organisation_limits.then(|| OrganisationGate::new(&self.session));
-        let (before, behind) = if fixed_organisation { (organisation, None) } else { (None, organisation) };
+        let organisation = self
+            .organisation_limits
+            .then(|| OrganisationGate::new(&self.session));
+        let (before, behind) = if fixed_organisation {
+            (organisation, None)
+        } else {
+            (None, organisation)
+        };
         let mut gates = self.gates;
         gates = before.into_iter().fold(gates, Gates::and);
         gates = match session.clone() {
             Some(session) => gates.seat(Arc::new(session), self.observe_session),
-            None => self.session_gates.into_iter().fold(gates, |gates, gate| gates.seat(gate, self.observe_session)),
+            None => self
+                .session_gates
+                .into_iter()
+                .fold(gates, |gates, gate| gates.seat(gate, self.observe_session)),
         };
         gates = behind.into_iter().fold(gates, Gates::and);
         if let Some(api) = self.api {
-            let access = AccessRightsGate { api, listen_path: self.listen_path.clone(), versions: self.versions };
+            let access = AccessRightsGate {
+                api,
+                listen_path: self.listen_path.clone(),
+                versions: self.versions,
+            };
             gates = gates.seat(Arc::new(access), self.observe_rights);
         }
         if !self.inject.is_empty() {
             gates = gates.and(self.inject);
         }
-        gates = self.own_gates.into_iter().fold(gates, |gates, gate| gates.seat(gate, false));
+        gates = self
+            .own_gates
+            .into_iter()
+            .fold(gates, |gates, gate| gates.seat(gate, false));
         if self.limits.has_limits() || self.organisation_limits {
-            gates = gates.and(self.limits.with(|rules| rules.listen_path = self.listen_path));
+            gates = gates.and(
+                self.limits
+                    .with(|rules| rules.listen_path = self.listen_path),
+            );
         }
         if gates.iter().next().is_none() {
             return Err(BuildError::Empty);
@@ -425,7 +460,9 @@ impl Builder {
 
 impl fmt::Debug for Builder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Builder").field("rules", &self.rules).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 
@@ -437,7 +474,9 @@ pub enum BuildError {
     #[error("{0} needs a session, and there is no token source: `token_sources` was given none")]
     NoSessionSource(&'static str),
     /// Two gates would find the session.
-    #[error("two session gates: `session_gate` replaces the stack's own, and was given twice or with `token_sources`")]
+    #[error(
+        "two session gates: `session_gate` replaces the stack's own, and was given twice or with `token_sources`"
+    )]
     TwoSessionGates,
     /// A setting of the API without an API.
     #[error("{0} needs an API: say `api` or `api_by`")]

@@ -80,13 +80,19 @@ enum Scheme {
 impl HeaderSource {
     /// The token in this header; `Bearer` before it is cut off.
     pub fn new(name: HeaderName) -> Self {
-        Self { name, scheme: Scheme::Optional }
+        Self {
+            name,
+            scheme: Scheme::Optional,
+        }
     }
 
     /// The token in `Authorization: Bearer …` (RFC 6750 §2.1). Other schemes are not ours: this source
     /// then has no token.
     pub fn bearer() -> Self {
-        Self { name: AUTHORIZATION, scheme: Scheme::Required }
+        Self {
+            name: AUTHORIZATION,
+            scheme: Scheme::Required,
+        }
     }
 }
 
@@ -100,11 +106,16 @@ impl Default for HeaderSource {
 impl TokenSource for HeaderSource {
     fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
         let mut values = head.headers.get_all(&self.name).iter();
-        let Some(first) = values.next() else { return Ok(None) };
+        let Some(first) = values.next() else {
+            return Ok(None);
+        };
         if values.any(|other| other != first) {
             return Err(Rejection::CredentialMalformed);
         }
-        let text = first.to_str().map_err(|_| Rejection::CredentialMalformed)?.trim();
+        let text = first
+            .to_str()
+            .map_err(|_| Rejection::CredentialMalformed)?
+            .trim();
         let token = match (after_bearer(text), self.scheme) {
             (Some(token), _) if token.contains(',') => return Err(Rejection::CredentialMalformed),
             (Some(token), _) => token,
@@ -147,18 +158,36 @@ impl QuerySource {
 
 impl TokenSource for QuerySource {
     fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
-        let pairs = head.uri.query().unwrap_or_default().split('&').filter_map(form_pair);
-        only(pairs.filter(|(name, _)| *name == self.name).map(|(_, value)| value))
+        let pairs = head
+            .uri
+            .query()
+            .unwrap_or_default()
+            .split('&')
+            .filter_map(form_pair);
+        only(
+            pairs
+                .filter(|(name, _)| *name == self.name)
+                .map(|(_, value)| value),
+        )
     }
 
     fn remove(&self, head: &mut Parts) {
-        let Some(query) = head.uri.query() else { return };
+        let Some(query) = head.uri.query() else {
+            return;
+        };
         if !query.split('&').any(|pair| self.is_mine(pair)) {
             return;
         }
-        let rest: Vec<_> = query.split('&').filter(|pair| !self.is_mine(pair)).collect();
+        let rest: Vec<_> = query
+            .split('&')
+            .filter(|pair| !self.is_mine(pair))
+            .collect();
         let path = head.uri.path();
-        let target = if rest.is_empty() { path.to_owned() } else { format!("{path}?{}", rest.join("&")) };
+        let target = if rest.is_empty() {
+            path.to_owned()
+        } else {
+            format!("{path}?{}", rest.join("&"))
+        };
         let mut parts = std::mem::take(&mut head.uri).into_parts();
         parts.path_and_query = PathAndQuery::try_from(target).ok();
         head.uri = Uri::from_parts(parts).unwrap_or_default();
@@ -176,12 +205,17 @@ pub(crate) fn form_pair(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
 
 fn form_text(text: &str) -> Option<Cow<'_, str>> {
     let hex = |bytes: &[u8]| bytes.len() >= 2 && bytes[..2].iter().all(u8::is_ascii_hexdigit);
-    if text.match_indices('%').any(|(at, _)| !hex(&text.as_bytes()[at + 1..])) {
+    if text
+        .match_indices('%')
+        .any(|(at, _)| !hex(&text.as_bytes()[at + 1..]))
+    {
         return None;
     }
     if text.contains('+') {
         let spaced = text.replace('+', " ");
-        return Some(Cow::Owned(percent_decode_str(&spaced).decode_utf8_lossy().into_owned()));
+        return Some(Cow::Owned(
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned(),
+        ));
     }
     Some(percent_decode_str(text).decode_utf8_lossy())
 }
@@ -203,13 +237,20 @@ impl CookieSource {
 
 impl TokenSource for CookieSource {
     fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
-        only(cookies(head).filter(|(name, _)| *name == self.name).map(|(_, value)| Cow::from(value)))
+        only(
+            cookies(head)
+                .filter(|(name, _)| *name == self.name)
+                .map(|(_, value)| Cow::from(value)),
+        )
     }
 
     fn remove(&self, head: &mut Parts) {
         let is_mine = |pair: &str| pair.trim().split('=').next() == Some(&*self.name);
         let lines: Vec<_> = head.headers.get_all(COOKIE).iter().cloned().collect();
-        if !lines.iter().any(|line| line.to_str().is_ok_and(|line| line.split(';').any(is_mine))) {
+        if !lines
+            .iter()
+            .any(|line| line.to_str().is_ok_and(|line| line.split(';').any(is_mine)))
+        {
             return;
         }
         head.headers.remove(COOKIE);
@@ -218,7 +259,11 @@ impl TokenSource for CookieSource {
                 head.headers.append(COOKIE, line);
                 continue;
             };
-            let rest: Vec<_> = text.split(';').filter(|pair| !is_mine(pair)).map(str::trim).collect();
+            let rest: Vec<_> = text
+                .split(';')
+                .filter(|pair| !is_mine(pair))
+                .map(str::trim)
+                .collect();
             if let (false, Ok(rest)) = (rest.is_empty(), HeaderValue::try_from(rest.join("; "))) {
                 head.headers.append(COOKIE, rest);
             }
@@ -228,10 +273,16 @@ impl TokenSource for CookieSource {
 
 /// Names and values of a request's cookies, in order.
 pub(crate) fn cookies(head: &Parts) -> impl Iterator<Item = (&str, &str)> {
-    let lines = head.headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let lines = head
+        .headers
+        .get_all(COOKIE)
+        .iter()
+        .filter_map(|line| line.to_str().ok());
     lines.flat_map(|line| line.split(';')).filter_map(|pair| {
         let (name, value) = pair.trim().split_once('=').unwrap_or((pair.trim(), ""));
-        let unquoted = value.strip_prefix('"').and_then(|value| value.strip_suffix('"'));
+        let unquoted = value
+            .strip_prefix('"')
+            .and_then(|value| value.strip_suffix('"'));
         (!name.is_empty()).then_some((name, unquoted.unwrap_or(value)))
     })
 }
@@ -239,7 +290,9 @@ pub(crate) fn cookies(head: &Parts) -> impl Iterator<Item = (&str, &str)> {
 /// The one value that all are; empty ones do not count.
 fn only<'a>(values: impl Iterator<Item = Cow<'a, str>>) -> Result<Option<Cow<'a, str>>, Rejection> {
     let mut values = values.filter(|value| !value.is_empty());
-    let Some(first) = values.next() else { return Ok(None) };
+    let Some(first) = values.next() else {
+        return Ok(None);
+    };
     if values.any(|other| other != first) {
         return Err(Rejection::CredentialMalformed);
     }
@@ -263,20 +316,46 @@ mod tests {
     #[track_caller]
     fn check(source: &dyn TokenSource, head: &Parts, found: Result<Option<&str>, Rejection>) {
         let token = source.find(head);
-        assert_eq!(token.as_ref().map(|token| token.as_deref()), found.as_ref().map(|token| *token));
+        assert_eq!(
+            token.as_ref().map(|token| token.as_deref()),
+            found.as_ref().map(|token| *token)
+        );
     }
 
     /// Attack 3.
     #[test]
     fn attack_03_the_scheme_is_read_in_every_spelling() {
         let source = HeaderSource::default();
-        for spelling in ["k", "Bearer k", "bearer k", "BEARER   k", "Bearer\tk", " Bearer k "] {
-            check(&source, &head("/", &[("authorization", spelling)]), Ok(Some("k")));
+        for spelling in [
+            "k",
+            "Bearer k",
+            "bearer k",
+            "BEARER   k",
+            "Bearer\tk",
+            " Bearer k ",
+        ] {
+            check(
+                &source,
+                &head("/", &[("authorization", spelling)]),
+                Ok(Some("k")),
+            );
         }
-        check(&source, &head("/", &[("authorization", "Basic k")]), Ok(Some("Basic k")));
-        check(&source, &head("/", &[("authorization", "Bearer ")]), Ok(Some("Bearer")));
+        check(
+            &source,
+            &head("/", &[("authorization", "Basic k")]),
+            Ok(Some("Basic k")),
+        );
+        check(
+            &source,
+            &head("/", &[("authorization", "Bearer ")]),
+            Ok(Some("Bearer")),
+        );
         check(&source, &head("/", &[("authorization", "")]), Ok(None));
-        check(&HeaderSource::bearer(), &head("/", &[("authorization", "k")]), Ok(None));
+        check(
+            &HeaderSource::bearer(),
+            &head("/", &[("authorization", "k")]),
+            Ok(None),
+        );
     }
 
     /// Attack 2.
@@ -284,11 +363,31 @@ mod tests {
     fn attack_02_two_tokens_in_one_place_are_refused() {
         let malformed = Err(Rejection::CredentialMalformed);
         let source = HeaderSource::default();
-        check(&source, &head("/", &[("authorization", "a"), ("authorization", "b")]), malformed.clone());
-        check(&source, &head("/", &[("authorization", "a"), ("authorization", "a")]), Ok(Some("a")));
-        check(&source, &head("/", &[("authorization", "Bearer a, Bearer b")]), malformed.clone());
-        check(&QuerySource::new("k"), &head("/?k=a&k=b", &[]), malformed.clone());
-        check(&CookieSource::new("k"), &head("/", &[("cookie", "k=a; k=b")]), malformed);
+        check(
+            &source,
+            &head("/", &[("authorization", "a"), ("authorization", "b")]),
+            malformed.clone(),
+        );
+        check(
+            &source,
+            &head("/", &[("authorization", "a"), ("authorization", "a")]),
+            Ok(Some("a")),
+        );
+        check(
+            &source,
+            &head("/", &[("authorization", "Bearer a, Bearer b")]),
+            malformed.clone(),
+        );
+        check(
+            &QuerySource::new("k"),
+            &head("/?k=a&k=b", &[]),
+            malformed.clone(),
+        );
+        check(
+            &CookieSource::new("k"),
+            &head("/", &[("cookie", "k=a; k=b")]),
+            malformed,
+        );
     }
 
     /// Attack 5.
@@ -307,9 +406,21 @@ mod tests {
     #[test]
     fn attack_06_cookies_of_one_name_must_agree() {
         let source = CookieSource::new("tok");
-        check(&source, &head("/", &[("cookie", "tok2=x; tok=\"a\"")]), Ok(Some("a")));
-        check(&source, &head("/", &[("cookie", "tok=a"), ("cookie", "tok=a")]), Ok(Some("a")));
-        check(&source, &head("/", &[("cookie", "tok=a"), ("cookie", "tok=b")]), Err(Rejection::CredentialMalformed));
+        check(
+            &source,
+            &head("/", &[("cookie", "tok2=x; tok=\"a\"")]),
+            Ok(Some("a")),
+        );
+        check(
+            &source,
+            &head("/", &[("cookie", "tok=a"), ("cookie", "tok=a")]),
+            Ok(Some("a")),
+        );
+        check(
+            &source,
+            &head("/", &[("cookie", "tok=a"), ("cookie", "tok=b")]),
+            Err(Rejection::CredentialMalformed),
+        );
     }
 
     /// Attack 39.

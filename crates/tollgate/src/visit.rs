@@ -41,6 +41,7 @@ pub struct Visit {
     /// Values noted so far, where somebody asked for an explanation.
     rehearsal: Option<Box<Vec<Fact>>>,
     keeps_receipt: bool,
+    can_wait: bool,
 }
 
 /// Where one limit of the request stands.
@@ -59,7 +60,9 @@ pub struct LimitStanding {
 impl LimitStanding {
     pub(crate) fn of(charge: &Charge, standing: Standing) -> Self {
         let kind = match &charge.limit {
-            Limit::Rate(rate) => LimitKind::Rate { window: whole_seconds(rate.window) },
+            Limit::Rate(rate) => LimitKind::Rate {
+                window: whole_seconds(rate.window),
+            },
             Limit::Quota(quota) => LimitKind::Quota {
                 period: match quota.period {
                     Period::Every(period) => Some(whole_seconds(period)),
@@ -67,7 +70,12 @@ impl LimitStanding {
                 },
             },
         };
-        Self { owner: charge.owner, kind, standing, mode: charge.mode }
+        Self {
+            owner: charge.owner,
+            kind,
+            standing,
+            mode: charge.mode,
+        }
     }
 
     /// A short name: whose limit, and what kind.
@@ -92,12 +100,14 @@ impl LimitStanding {
     /// What a client is told who went over this limit.
     pub(crate) fn rejection(&self) -> Rejection {
         match self.kind {
-            LimitKind::Rate { .. } => {
-                Rejection::RateLimited { limit: self.owner, retry_after: self.standing.retry_in }
-            }
-            LimitKind::Quota { .. } => {
-                Rejection::QuotaExceeded { limit: self.owner, renews_in: self.standing.resets_in }
-            }
+            LimitKind::Rate { .. } => Rejection::RateLimited {
+                limit: self.owner,
+                retry_after: self.standing.retry_in,
+            },
+            LimitKind::Quota { .. } => Rejection::QuotaExceeded {
+                limit: self.owner,
+                renews_in: self.standing.resets_in,
+            },
         }
     }
 
@@ -107,9 +117,16 @@ impl LimitStanding {
         match self.kind {
             LimitKind::Rate { .. } => {
                 let at = now.after(self.standing.retry_in);
-                at.unix().0 + u64::from(at.unix_nanos % 1_000_000_000 > 0 && !self.standing.retry_in.is_zero())
+                at.unix().0
+                    + u64::from(
+                        at.unix_nanos % 1_000_000_000 > 0 && !self.standing.retry_in.is_zero(),
+                    )
             }
-            LimitKind::Quota { .. } => now.after(self.standing.resets_in.unwrap_or_default()).unix().0,
+            LimitKind::Quota { .. } => {
+                now.after(self.standing.resets_in.unwrap_or_default())
+                    .unix()
+                    .0
+            }
         }
     }
 }
@@ -144,6 +161,7 @@ impl Clone for Visit {
             settlement: None,
             rehearsal: None,
             keeps_receipt: false,
+            can_wait: self.can_wait,
         }
     }
 }
@@ -151,11 +169,18 @@ impl Clone for Visit {
 impl Visit {
     /// Goes on with the visit of a `Gated` further out, or starts a new one.
     pub(crate) fn resumed_from(extensions: &mut Extensions) -> Self {
-        extensions.remove::<Arc<Self>>().map_or_else(Self::default, Arc::unwrap_or_clone)
+        extensions
+            .remove::<Arc<Self>>()
+            .map_or_else(Self::default, Arc::unwrap_or_clone)
     }
 
-    pub(crate) fn start(&mut self, now: Moment) {
-        self.now = now;
+    pub(crate) fn start(&mut self, now: Moment, can_wait: bool) {
+        (self.now, self.can_wait) = (now, can_wait);
+    }
+
+    /// Whether the clock of the gates can be waited on.
+    pub(crate) fn can_wait(&self) -> bool {
+        self.can_wait
     }
 
     /// The time of this request, read once.
@@ -252,7 +277,10 @@ impl Visit {
 
     /// Where the session's rights to the API come from.
     pub(crate) fn source_of_rights(&self) -> String {
-        let policies = self.origins().map(|origins| &*origins.rights).unwrap_or_default();
+        let policies = self
+            .origins()
+            .map(|origins| &*origins.rights)
+            .unwrap_or_default();
         match policies {
             [] => "the session".to_owned(),
             policies => policies_named(policies),
@@ -266,13 +294,23 @@ impl Visit {
         }
         let is_rate = matches!(limit.kind, LimitKind::Rate { .. });
         let policy = self.origins().and_then(|origins| {
-            if is_rate { origins.rate.as_ref() } else { origins.quota.as_ref() }
+            if is_rate {
+                origins.rate.as_ref()
+            } else {
+                origins.quota.as_ref()
+            }
         });
         if let Some(policy) = policy {
             return policies_named(std::slice::from_ref(policy));
         }
         let limits = self.entry().map(Entry::limits);
-        match limits.map(|limits| if is_rate { limits.rate_source } else { limits.source }) {
+        match limits.map(|limits| {
+            if is_rate {
+                limits.rate_source
+            } else {
+                limits.source
+            }
+        }) {
             Some(LimitSource::Endpoint) => "the session's endpoint".to_owned(),
             Some(LimitSource::Api) => "the session's entry for the API".to_owned(),
             Some(LimitSource::Root) | None => "the session".to_owned(),
@@ -286,7 +324,10 @@ impl Visit {
     }
 
     pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
-        self.rehearsal.as_mut().map(|facts| std::mem::take(&mut **facts)).unwrap_or_default()
+        self.rehearsal
+            .as_mut()
+            .map(|facts| std::mem::take(&mut **facts))
+            .unwrap_or_default()
     }
 }
 
