@@ -27,15 +27,15 @@
 //!
 //! let store = MemoryStore::new();
 //! store.insert(
-//!     "k1",
+//!     "joes-key",
 //!     r#"{"access_rights": {"orders": {"allowed_urls": [{"url": "^/orders$", "methods": ["GET"]}]}}}"#.parse()?,
-//! );
+//! )?;
 //! let service = ServiceBuilder::new()
 //!     .layer(SessionLayer::new(store))
 //!     .layer(AccessRightsLayer::new("orders"))
 //!     .service(service_fn(handle));
 //!
-//! let ask = |path: &str| Request::get(path).header("authorization", "k1").body(());
+//! let ask = |path: &str| Request::get(path).header("authorization", "joes-key").body(());
 //! assert_eq!(service.clone().oneshot(ask("/orders")?).await?.status(), 200);
 //! assert_eq!(service.clone().oneshot(ask("/admin")?).await?.status(), 403);
 //! assert_eq!(service.oneshot(ask("/x/../orders")?).await?.status(), 400);

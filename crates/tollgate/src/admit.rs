@@ -9,10 +9,10 @@
 //! use tollgate::{MemoryStore, Tollgate};
 //!
 //! let store = MemoryStore::new();
-//! store.insert("k1", r#"{"quota_max": 1, "meta_data": {"user": "joe"}}"#.parse()?);
+//! store.insert("joes-key", r#"{"quota_max": 1, "meta_data": {"user": "joe"}}"#.parse()?)?;
 //! let gate = Tollgate::builder(store).quota().inject("x-user", "$tyk_meta.user")?.build()?;
 //!
-//! let head = || Request::get("/").header("authorization", "k1").body(()).map(|it| it.into_parts().0);
+//! let head = || Request::get("/").header("authorization", "joes-key").body(()).map(|it| it.into_parts().0);
 //! let admitted = gate.admit(head()?).await?;
 //! assert_eq!(admitted.head().headers["x-user"], "joe");
 //! let mut headers = HeaderMap::new();

@@ -22,11 +22,11 @@
 //! }
 //!
 //! let store = MemoryStore::new();
-//! store.insert("k1", r#"{"alias": "joe@x", "quota_max": 3, "meta_data": {"user": "joe"}}"#.parse()?);
+//! store.insert("joes-key", r#"{"alias": "joe@x", "quota_max": 3, "meta_data": {"user": "joe"}}"#.parse()?)?;
 //! let gate = Tollgate::builder(store).quota().build()?;
 //! let app = Router::new().route("/", get(hello)).layer(gate.layer());
 //!
-//! let request = Request::get("/").header("authorization", "k1").body(Body::empty())?;
+//! let request = Request::get("/").header("authorization", "joes-key").body(Body::empty())?;
 //! let body = axum::body::to_bytes(app.oneshot(request).await?.into_body(), 99).await?;
 //! assert_eq!(body, "joe (joe@x), 2 left");
 //! # Ok(())

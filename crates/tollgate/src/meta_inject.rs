@@ -18,7 +18,7 @@
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! let store = MemoryStore::new();
-//! store.insert("k1", r#"{"meta_data": {"user": "joe", "plan": "gold"}}"#.parse()?);
+//! store.insert("joes-key", r#"{"meta_data": {"user": "joe", "plan": "gold"}}"#.parse()?)?;
 //!
 //! let service = ServiceBuilder::new()
 //!     .layer(SessionLayer::new(store))
@@ -28,7 +28,7 @@
 //!         Ok::<_, std::convert::Infallible>(Response::new(axum::body::Body::empty()))
 //!     }));
 //!
-//! let request = Request::get("/").header("authorization", "k1").header("x-user", "root").body(())?;
+//! let request = Request::get("/").header("authorization", "joes-key").header("x-user", "root").body(())?;
 //! assert_eq!(service.oneshot(request).await?.headers()["x-plan"], "gold");
 //! # Ok(())
 //! # }

@@ -28,10 +28,10 @@
 //! # }
 //!
 //! let store = MemoryStore::new();
-//! store.insert("k1", r#"{"alias": "joe", "rate": 10, "per": 1}"#.parse()?);
+//! store.insert("joes-key", r#"{"alias": "joe", "rate": 10, "per": 1}"#.parse()?)?;
 //! let service = SessionLayer::new(store).layer(service_fn(handle));
 //!
-//! let request = Request::get("/").header("authorization", "Bearer k1").body(())?;
+//! let request = Request::get("/").header("authorization", "Bearer joes-key").body(())?;
 //! assert_eq!(service.clone().oneshot(request).await?.status(), 200);
 //! assert_eq!(service.oneshot(Request::new(())).await?.status(), 401);
 //! # Ok(())

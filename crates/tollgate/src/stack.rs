@@ -19,9 +19,9 @@
 //!
 //! let store = MemoryStore::new();
 //! store.insert(
-//!     "k1",
+//!     "joes-key",
 //!     r#"{"rate": 1, "per": 60, "access_rights": {"orders": {}}, "meta_data": {"user": "joe"}}"#.parse()?,
-//! );
+//! )?;
 //!
 //! let gate = Tollgate::builder(store)
 //!     .api("orders")
@@ -31,7 +31,7 @@
 //!     .build()?;
 //! let app = Router::new().route("/", get(|| async { "hello" })).layer(gate.layer());
 //!
-//! let ask = || Request::get("/").header("authorization", "k1").body(Body::empty());
+//! let ask = || Request::get("/").header("authorization", "joes-key").body(Body::empty());
 //! assert_eq!(app.clone().oneshot(ask()?).await?.status(), 200);
 //! assert_eq!(app.oneshot(ask()?).await?.status(), 429);
 //! # Ok(())

@@ -7,19 +7,13 @@
 //! # Example
 //!
 //! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use tollgate_core::{
-//!     Session,
-//!     store::{Expect, MemoryStore, SessionStore},
-//! };
+//! use tollgate_core::store::{MemoryStore, SessionStore};
 //!
 //! let store = MemoryStore::new();
-//! let session: Session = r#"{"rate": 10, "per": 60}"#.parse()?;
-//! store.put("ann", session, Expect::Absent, None).await?;
-//! assert!(store.get("ann").await?.is_some());
-//! # Ok(())
-//! # }
+//! store.insert("ann", r#"{"rate": 10, "per": 60}"#.parse()?)?;
+//! assert!(matches!(store.try_get("ann"), Some(Some(_))));
+//! assert!(matches!(store.try_get("bob"), Some(None)));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 use std::{
@@ -149,6 +143,17 @@ impl MemoryStore {
     /// A store that ends sessions by this clock.
     pub fn with_clock(clock: impl Clock) -> Self {
         MemoryOptions::new().clock(clock).build()
+    }
+
+    /// Puts a session in place of whatever is stored under this name, at once.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreErrorKind::Full`] where the store is bounded and has no room.
+    pub fn insert(&self, key: &str, session: Session) -> Result<Version, StoreError> {
+        let version = self.0.put(key, session, Expect::Anything, None)?;
+        self.0.tell(Change::Key(key));
+        Ok(version)
     }
 
     /// How many sessions it holds, ended ones that were not yet dropped included.

@@ -116,7 +116,8 @@ impl KeyScheme {
         let mut candidates = Candidates::new();
         for reading in self.readings(org, &token) {
             let candidate = self.key_as(org, &token, reading);
-            if !candidates.contains(&candidate) {
+            let of_organisation = candidate.as_str().starts_with(StorageKey::ORGANISATION);
+            if !of_organisation && !candidates.contains(&candidate) {
                 candidates.push(candidate);
             }
         }
