@@ -14,8 +14,9 @@ pub(crate) fn ask(path: &str, token: &str) -> Request<Body> {
 
 /// A service that answers 200.
 pub(crate) fn ok()
--> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send> + Clone + Send
-{
+-> impl Service<Request<Body>, Response = Response<Body>, Error = Infallible, Future: Send>
++ Clone
++ Send {
     service_fn(async |_: Request<Body>| Ok(Response::new(Body::from("ok"))))
 }
 
@@ -24,5 +25,10 @@ pub(crate) async fn status<S, B>(service: &S, request: Request<Body>) -> StatusC
 where
     S: Service<Request<Body>, Response = Response<B>, Error: std::fmt::Debug> + Clone,
 {
-    service.clone().oneshot(request).await.expect("no error").status()
+    service
+        .clone()
+        .oneshot(request)
+        .await
+        .expect("no error")
+        .status()
 }
