@@ -115,7 +115,7 @@ impl Rejection {
             Self::KeyInactive => "key_inactive",
             Self::KeyExpired => "key_expired",
             Self::OrganisationInactive => "organisation_inactive",
-            Self::SessionMissing => "session_missing",
+            Self::SessionMissing => "no_session",
             Self::ApiNotGranted => "api_not_granted",
             Self::PathNotGranted => "path_not_granted",
             Self::PathAmbiguous => "path_ambiguous",

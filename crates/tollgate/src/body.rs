@@ -61,6 +61,15 @@ impl<B: Default> Default for GateBody<B> {
     }
 }
 
+impl<B> std::fmt::Debug for GateBody<B> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Inner { .. } | Kind::Settling { .. } => "GateBody(the service's)",
+            Kind::Refused { .. } => "GateBody(a refusal's)",
+        })
+    }
+}
+
 impl<B: Body<Data = Bytes>> Body for GateBody<B> {
     type Data = Bytes;
     type Error = B::Error;
