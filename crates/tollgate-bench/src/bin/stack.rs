@@ -1,0 +1,293 @@
+//! What a stack costs a request, beside tower_governor: over a plain service and over an axum router.
+//!
+//! ```text
+//! cargo run --release -p tollgate-bench --bin stack
+//! ```
+//!
+//! Every table has three rows of ours for each kind of work: one hot key; 100,000 keys of 10 APIs and
+//! 20 path rules each, drawn at random; and a hot key of which a tenth of the requests is refused.
+
+use std::{cell::RefCell, convert::Infallible, fmt::Debug, rc::Rc, time::Duration};
+
+use axum::{Router, body::Body, routing::get};
+use http::{Request, Response, StatusCode};
+use tollgate::{LimitHeaders, MemoryStore, Tollgate, policy::PolicySet, stack::Builder};
+use tollgate_bench::{Variant, print, run};
+use tower::{Layer, Service, service_fn};
+use tower_governor::{
+    GovernorError, GovernorLayer, governor::GovernorConfigBuilder, key_extractor::KeyExtractor,
+};
+
+const KEYS: usize = 100_000;
+const ROUNDS: usize = 61;
+const CALLS: u32 = 2000;
+
+fn token(index: usize) -> String {
+    format!("53ac07777cbb8c2d53000002{index:032x}")
+}
+
+/// Ten APIs with twenty path rules each, and limits that are never reached.
+fn policies() -> PolicySet {
+    let rules: Vec<_> = (0..20)
+        .map(|rule| format!(r#"{{"url": "/path-{rule}/", "methods": ["GET"]}}"#))
+        .chain([r#"{"url": "/hello", "methods": ["GET"]}"#.into()])
+        .skip(1)
+        .collect();
+    let entry = format!(
+        r#"{{"versions": ["Default"], "allowed_urls": [{}]}}"#,
+        rules.join(",")
+    );
+    let entries: Vec<_> = (0..10)
+        .map(|api| format!(r#""api-{api}": {entry}"#))
+        .collect();
+    let policy = format!(
+        r#"{{"gold": {{"rate": 1e9, "per": 1, "quota_max": 1000000000000, "quota_renewal_rate": 3600,
+            "access_rights": {{{}}}, "meta_data": {{"plan": "gold"}}}}}}"#,
+        entries.join(",")
+    );
+    PolicySet::from_record_file(policy.as_bytes())
+        .expect("policies")
+        .0
+}
+
+fn keys() -> MemoryStore {
+    let store = MemoryStore::new();
+    for index in 0..KEYS {
+        let session = format!(
+            r#"{{"alias": "user {index}", "apply_policies": ["gold"], "meta_data": {{"user": "u{index}"}}}}"#
+        );
+        store
+            .insert(&token(index), session.parse().expect("a session"))
+            .expect("room");
+    }
+    let used_up = r#"{"rate": 1e-9, "per": 1, "access_rights": {"api-3": {}}}"#;
+    store
+        .insert(USED_UP, used_up.parse().expect("a session"))
+        .expect("room");
+    store
+}
+
+fn builder(store: &MemoryStore) -> Builder {
+    Tollgate::builder(store.clone())
+        .policies(policies())
+        .api("api-3")
+        .rate_limit()
+        .quota()
+}
+
+/// A key whose rate is used up.
+const USED_UP: &str = "53ac07777cbb8c2d53000002-used-up";
+
+fn request(token: &str, without_key: bool) -> Request<Body> {
+    let name = if without_key {
+        "x-nothing"
+    } else {
+        "authorization"
+    };
+    let request = Request::builder()
+        .uri("/hello")
+        .header(name, token)
+        .header("x-forwarded-for", "203.0.113.7");
+    request.body(Body::empty()).expect("a request")
+}
+
+/// Which requests are sent.
+#[derive(Clone, Copy, PartialEq)]
+enum Load {
+    Bare,
+    HotKey,
+    ManyKeys,
+    /// Each tenth request has a key whose rate is used up.
+    TenthRefused,
+    /// Each tenth request has no key: a limiter with one limit for all keys has no other refusal that
+    /// comes in even turns.
+    TenthWithoutKey,
+}
+
+/// Drives a service as hyper does: one value, called again and again.
+fn drive<S, B>(name: &str, service: S, load: Load) -> Variant
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: Debug> + 'static,
+{
+    let service = Rc::new(RefCell::new(service));
+    let keys = if load == Load::ManyKeys { KEYS } else { 1 };
+    let tokens: Rc<Vec<String>> = Rc::new((0..keys).map(token).collect());
+    let mut at = 0_usize;
+    Variant::new(name, move |calls| {
+        let (service, tokens) = (service.clone(), tokens.clone());
+        let start = at;
+        at = at.wrapping_add(calls as usize);
+        async move {
+            #[expect(
+                clippy::await_holding_refcell_ref,
+                reason = "one variant runs at a time"
+            )]
+            let mut service = service.borrow_mut();
+            for call in start..start + calls as usize {
+                let tenth =
+                    matches!(load, Load::TenthRefused | Load::TenthWithoutKey) && call % 10 == 0;
+                let token = match load {
+                    Load::TenthRefused if tenth => USED_UP,
+                    _ => &tokens[call.wrapping_mul(7919) % tokens.len()],
+                };
+                let refused = tenth;
+                let request = request(token, load == Load::TenthWithoutKey && tenth);
+                std::future::poll_fn(|cx| service.poll_ready(cx))
+                    .await
+                    .expect("ready");
+                let response = service.call(request).await.expect("a response");
+                assert!(start == 0 || (response.status() == StatusCode::OK) != refused);
+                std::hint::black_box(response);
+            }
+        }
+    })
+}
+
+#[derive(Clone)]
+struct ByHeader;
+
+impl KeyExtractor for ByHeader {
+    type Key = String;
+
+    fn extract<T>(&self, request: &Request<T>) -> Result<String, GovernorError> {
+        let key = request
+            .headers()
+            .get("authorization")
+            .and_then(|value| value.to_str().ok());
+        key.map(str::to_owned)
+            .ok_or(GovernorError::UnableToExtractKey)
+    }
+}
+
+type GovernorRow = GovernorLayer<
+    ByHeader,
+    governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>,
+    Body,
+>;
+type GovernorHeaderRow =
+    GovernorLayer<ByHeader, governor::middleware::StateInformationMiddleware, Body>;
+
+/// tower_governor with a limit that is never reached, keyed by a header.
+fn governor() -> GovernorRow {
+    let mut config = GovernorConfigBuilder::default();
+    config.period(Duration::from_nanos(1)).burst_size(u32::MAX);
+    GovernorLayer::new(
+        config
+            .key_extractor(ByHeader)
+            .finish()
+            .expect("a configuration"),
+    )
+}
+
+/// The same with its headers.
+fn governor_with_headers() -> GovernorHeaderRow {
+    let mut config = GovernorConfigBuilder::default();
+    config.period(Duration::from_nanos(1)).burst_size(u32::MAX);
+    let config = config.key_extractor(ByHeader).use_headers().finish();
+    GovernorLayer::new(config.expect("a configuration"))
+}
+
+/// All rows of a table; `$over` puts a layer before the service.
+macro_rules! rows {
+    ($store:expr, $over:ident) => {{
+        let lean = || {
+            builder($store)
+                .headers(LimitHeaders::none())
+                .without_context()
+                .build()
+                .expect("a stack")
+                .layer()
+        };
+        let rich = || {
+            let builder = builder($store).headers(LimitHeaders::quota());
+            builder
+                .inject("x-user", "$tyk_meta.user")
+                .expect("a header")
+                .build()
+                .expect("a stack")
+                .layer()
+        };
+        vec![
+            drive(
+                "bare service",
+                $over(tower::layer::util::Identity::new()),
+                Load::Bare,
+            ),
+            drive(
+                "tower_governor, header key",
+                $over(governor()),
+                Load::HotKey,
+            ),
+            drive("ours, lean: one hot key", $over(lean()), Load::HotKey),
+            drive("ours, lean: 100,000 keys", $over(lean()), Load::ManyKeys),
+            drive(
+                "tower_governor: 100,000 keys",
+                $over(governor()),
+                Load::ManyKeys,
+            ),
+            drive(
+                "ours, lean: a tenth refused",
+                $over(lean()),
+                Load::TenthRefused,
+            ),
+            drive(
+                "tower_governor: a tenth without a key",
+                $over(governor()),
+                Load::TenthWithoutKey,
+            ),
+            drive(
+                "tower_governor, with its headers",
+                $over(governor_with_headers()),
+                Load::HotKey,
+            ),
+            drive("ours, rich: one hot key", $over(rich()), Load::HotKey),
+            drive("ours, rich: 100,000 keys", $over(rich()), Load::ManyKeys),
+            drive(
+                "ours, rich: a tenth refused",
+                $over(rich()),
+                Load::TenthRefused,
+            ),
+        ]
+    }};
+}
+
+fn over_service<L: Layer<Leaf>>(layer: L) -> L::Service {
+    layer.layer(service_fn(answer))
+}
+
+type Leaf = tower::util::ServiceFn<
+    fn(Request<Body>) -> std::future::Ready<Result<Response<Body>, Infallible>>,
+>;
+
+fn answer(_: Request<Body>) -> std::future::Ready<Result<Response<Body>, Infallible>> {
+    std::future::ready(Ok(Response::new(Body::from("hi"))))
+}
+
+/// As `axum::serve` runs it: `with_state` builds the layers once.
+fn over_router<L>(layer: L) -> Router
+where
+    L: Layer<axum::routing::Route> + Clone + Send + Sync + 'static,
+    L::Service: Service<
+            Request<Body>,
+            Response: axum::response::IntoResponse,
+            Error: Into<Infallible>,
+            Future: Send,
+        > + Clone
+        + Send
+        + Sync
+        + 'static,
+{
+    Router::new()
+        .route("/hello", get(|| async { "hi" }))
+        .layer(layer)
+        .with_state(())
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let store = &keys();
+    let rows = run(rows!(store, over_service), ROUNDS, CALLS).await;
+    print("Over a plain service", &rows, 1);
+    let rows = run(rows!(store, over_router), ROUNDS, CALLS).await;
+    print("Over an axum router", &rows, 1);
+}
