@@ -36,7 +36,7 @@ pub enum Rejection {
     RateLimited {
         /// Whose limit.
         limit: LimitOwner,
-        /// When the same request would pass.
+        /// When the same request would pass; [`Duration::MAX`] for never.
         retry_after: Duration,
     },
     /// A quota is used up.
@@ -194,15 +194,16 @@ impl Rejection {
         }
     }
 
-    /// When the client may come back, for `Retry-After`.
+    /// When the client may come back, for `Retry-After`; `None` where it is never or not known.
     pub fn retry_after(&self) -> Option<Duration> {
-        match self {
+        let wait = match self {
             Self::RateLimited { retry_after, .. } | Self::StoreUnavailable { retry_after } => {
                 Some(*retry_after)
             }
             Self::QuotaExceeded { renews_in, .. } => *renews_in,
             _ => None,
-        }
+        };
+        wait.filter(|wait| *wait < Duration::MAX)
     }
 }
 

@@ -37,11 +37,11 @@ impl<B> GateBody<B> {
         }
     }
 
-    pub(crate) fn settling(body: B, settlement: Settlement) -> Self {
+    pub(crate) fn settling(body: B, settlement: Box<Settlement>) -> Self {
         Self {
             kind: Kind::Settling {
                 body,
-                settlement: Some(Box::new(settlement)),
+                settlement: Some(settlement),
             },
         }
     }

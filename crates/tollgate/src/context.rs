@@ -136,8 +136,7 @@ impl Context for LimitContext<'_> {
             (_, Some(figure)) => (false, figure),
             _ => return,
         };
-        let is_kind =
-            |limit: &&LimitStanding| matches!(limit.kind, LimitKind::Rate { .. }) == wants_rate;
+        let is_kind = |limit: &&LimitStanding| matches!(limit.kind, LimitKind::Rate) == wants_rate;
         let Some(limit) = self.0.limits().iter().rfind(is_kind) else {
             return;
         };

@@ -159,7 +159,7 @@ fn quota(visit: &Visit) -> Option<QuotaStanding> {
     let quota = visit
         .limits()
         .iter()
-        .find(|limit| matches!(limit.kind, LimitKind::Quota { .. }))?;
+        .find(|limit| matches!(limit.kind, LimitKind::Quota))?;
     let renews = quota
         .standing
         .resets_in

@@ -178,7 +178,7 @@ pin_project! {
         #[pin]
         future: F,
         visit: Kept,
-        settlement: Option<Settlement>,
+        settlement: Option<Box<Settlement>>,
         gates: Gates,
     }
 }

@@ -82,7 +82,7 @@ use crate::{
     session::{OnStoreError, RETRY_AFTER},
     settlement::{ChargeWhen, Receipt, Settlement},
     single::{Single, single_gate_layer},
-    visit::{LimitKind, LimitStanding, Visit},
+    visit::{LimitStanding, Visit},
 };
 
 /// Layer that lets so many requests through a window.
@@ -400,11 +400,13 @@ impl Gate for LimitGate {
                 return self.look(charges.into_batch(), visit.now());
             }
             match rules.store.try_take(&charges, visit.now()) {
-                Some(verdict) => rules.decide(&charges, verdict, visit.keeps_receipt()),
+                Some(verdict) => {
+                    rules.decide(&charges, verdict, &rules.store, visit.keeps_receipt())
+                }
                 None => return self.take(charges.into_batch(), visit.now()),
             }
         };
-        rules.carry_out(decision, &rules.store, visit)
+        rules.carry_out(decision, visit)
     }
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
@@ -419,8 +421,8 @@ impl LimitGate {
         let taking = rules.store.take(batch.clone(), now);
         Step::wait(taking, move |verdict, _head, visit| match verdict {
             Ok(verdict) => {
-                let decision = rules.decide(&batch, verdict, visit.keeps_receipt());
-                rules.carry_out(decision, &rules.store, visit)
+                let decision = rules.decide(&batch, verdict, &rules.store, visit.keeps_receipt());
+                rules.carry_out(decision, visit)
             }
             Err(error) => rules.store_failed(&error, &batch, visit),
         })
@@ -432,7 +434,7 @@ impl LimitGate {
         let looking = rules.store.look(batch.clone(), now);
         Step::wait(looking, move |verdict, _head, visit| match verdict {
             Ok(verdict) => {
-                let decision = rules.decide(&batch, verdict, false);
+                let decision = rules.decide(&batch, verdict, &rules.store, false);
                 explain(&decision, visit);
                 decision.outcome.map(|_| ()).into()
             }
@@ -469,17 +471,18 @@ impl Charges<'_> {
 
 /// What a verdict means for the request.
 struct Decision {
-    limits: SmallVec<[LimitStanding; 4]>,
+    limits: SmallVec<[LimitStanding; 2]>,
     outcome: Result<Admission, Rejection>,
 }
 
+/// What is rare is in boxes, so that the usual decision is small to hand on.
 struct Admission {
     at: Moment,
     wait: Duration,
-    /// What a cancelled request gives back; empty where it can not be cancelled.
-    receipt: Batch,
+    /// What a cancelled request gives back; none where it can not be cancelled.
+    receipt: Option<Box<Receipt>>,
     /// What the response decides about.
-    settlement: Batch,
+    settlement: Option<Box<Settlement>>,
 }
 
 impl LimitRules {
@@ -535,30 +538,26 @@ impl LimitRules {
         })
     }
 
-    fn decide(&self, charges: &[Charge], verdict: Verdict, keeps_receipt: bool) -> Decision {
+    fn decide(
+        &self,
+        charges: &[Charge],
+        verdict: Verdict,
+        store: &SharedStore,
+        keeps_receipt: bool,
+    ) -> Decision {
         let (standings, outcome) = match verdict {
             Verdict::Taken(taken) => {
-                let must_wait = !taken.wait.is_zero();
-                let taken_by = |(charge, standing): (&Charge, &Standing)| {
-                    let counted = charge.mode == ChargeMode::Enforce || !standing.exceeded;
-                    counted.then(|| charge.clone())
-                };
-                let all = || {
-                    charges
-                        .iter()
-                        .zip(&taken.standings)
-                        .filter_map(taken_by)
-                        .collect()
-                };
+                let may_be_cancelled = keeps_receipt || !taken.wait.is_zero();
+                let receipt = may_be_cancelled.then(|| {
+                    let taken_by = taken_by(charges, &taken.standings);
+                    Box::new(Receipt::new(store.clone(), taken_by, taken.at))
+                });
+                let settlement = self.settlement(charges, store, taken.at);
                 let admission = Admission {
                     at: taken.at,
                     wait: taken.wait,
-                    receipt: if must_wait || keeps_receipt {
-                        all()
-                    } else {
-                        Batch::new()
-                    },
-                    settlement: self.to_settle(charges),
+                    receipt,
+                    settlement,
                 };
                 (taken.standings, Ok(admission))
             }
@@ -567,27 +566,30 @@ impl LimitRules {
                 (refused.standings, Err(rejection))
             }
         };
-        let limits = charges
-            .iter()
-            .zip(standings)
-            .map(|(charge, standing)| LimitStanding::of(charge, standing));
+        let standing = |(charge, standing)| LimitStanding::of(charge, standing);
         Decision {
-            limits: limits.collect(),
+            limits: charges.iter().zip(standings).map(standing).collect(),
             outcome,
         }
     }
 
-    fn to_settle(&self, charges: &[Charge]) -> Batch {
-        let is_quota = |charge: &&Charge| matches!(charge.limit, Limit::Quota(_));
-        match self.charge {
-            ChargeWhen::Request => Batch::new(),
-            ChargeWhen::Success | ChargeWhen::Response(_) => {
-                charges.iter().filter(is_quota).cloned().collect()
-            }
+    /// The quotas that wait for the response, where they are charged by it.
+    fn settlement(
+        &self,
+        charges: &[Charge],
+        store: &SharedStore,
+        at: Moment,
+    ) -> Option<Box<Settlement>> {
+        if matches!(self.charge, ChargeWhen::Request) {
+            return None;
         }
+        let is_quota = |charge: &&Charge| matches!(charge.limit, Limit::Quota(_));
+        let quotas: Batch = charges.iter().filter(is_quota).cloned().collect();
+        let settlement = || Settlement::new(store.clone(), quotas.clone(), at, self.charge.clone());
+        (!quotas.is_empty()).then(|| Box::new(settlement()))
     }
 
-    fn carry_out(&self, decision: Decision, store: &SharedStore, visit: &mut Visit) -> Step {
+    fn carry_out(&self, decision: Decision, visit: &mut Visit) -> Step {
         for limit in decision
             .limits
             .iter()
@@ -595,40 +597,24 @@ impl LimitRules {
         {
             report::would_reject(&limit.rejection());
         }
-        visit.add_limits(
-            decision
-                .limits
-                .into_iter()
-                .filter(|limit| limit.mode == ChargeMode::Enforce),
-        );
+        visit.add_limits(decision.limits);
         let admission = match decision.outcome {
             Ok(admission) => admission,
             Err(rejection) => return Step::Refuse(rejection),
         };
-        if !admission.receipt.is_empty() {
-            visit.receipt = Some(Receipt::new(store.clone(), admission.receipt, admission.at));
-        }
-        if !admission.settlement.is_empty() {
-            let settlement = Settlement::new(
-                store.clone(),
-                admission.settlement,
-                admission.at,
-                self.charge.clone(),
-            );
-            visit.settlement = Some(settlement);
-        }
         if admission.wait.is_zero() {
+            (visit.receipt, visit.settlement) = (admission.receipt, admission.settlement);
             return Step::Pass;
         }
         if !visit.can_wait() {
-            visit.receipt = None; // Gives back.
-            visit.settlement = None;
+            drop(admission.receipt); // Gives back.
             let limit = LimitOwner::Key;
             return Step::Refuse(Rejection::RateLimited {
                 limit,
                 retry_after: admission.wait,
             });
         }
+        (visit.receipt, visit.settlement) = (admission.receipt, admission.settlement);
         Step::wait_until(admission.at, |_head, _visit| Step::Pass)
     }
 
@@ -650,11 +636,24 @@ impl LimitRules {
                     .local
                     .try_take(batch, visit.now())
                     .expect("memory answers at once");
-                let decision = self.decide(batch, verdict, visit.keeps_receipt());
-                self.carry_out(decision, &self.local, visit)
+                let decision = self.decide(batch, verdict, &self.local, visit.keeps_receipt());
+                self.carry_out(decision, visit)
             }
         }
     }
+}
+
+/// The charges that took something: an observed one that was over its limit did not.
+fn taken_by(charges: &[Charge], standings: &[Standing]) -> Batch {
+    let counted = |(charge, standing): &(&Charge, &Standing)| {
+        charge.mode == ChargeMode::Enforce || !standing.exceeded
+    };
+    charges
+        .iter()
+        .zip(standings)
+        .filter(counted)
+        .map(|(charge, _)| charge.clone())
+        .collect()
 }
 
 /// Moves a charge to a counter of its own, which refuses nothing.
@@ -707,12 +706,9 @@ fn rejection(charge: &Charge, retry_in: Option<Duration>) -> Rejection {
 fn explain(decision: &Decision, visit: &mut Visit) {
     for limit in &decision.limits {
         let Standing { max, remaining, .. } = limit.standing;
-        let value = match limit.kind {
-            LimitKind::Rate { window } => format!("{remaining} of {max} in {window} s left"),
-            LimitKind::Quota {
-                period: Some(period),
-            } => format!("{remaining} of {max} in {period} s left"),
-            LimitKind::Quota { period: None } => format!("{remaining} of {max} left"),
+        let value = match limit.seconds {
+            Some(seconds) => format!("{remaining} of {max} in {seconds} s left"),
+            None => format!("{remaining} of {max} left"),
         };
         visit.explain(|visit| Fact::of(limit.name(), value, visit.source_of(limit)));
     }

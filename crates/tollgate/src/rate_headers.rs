@@ -100,12 +100,12 @@ impl LimitHeaders {
         let quota = || {
             limits
                 .iter()
-                .find(|limit| matches!(limit.kind, LimitKind::Quota { .. }))
+                .find(|limit| matches!(limit.kind, LimitKind::Quota))
         };
         let rate = || {
             limits
                 .iter()
-                .find(|limit| matches!(limit.kind, LimitKind::Rate { .. }))
+                .find(|limit| matches!(limit.kind, LimitKind::Rate))
         };
         match self.x {
             X::QuotaOrRate => quota().or_else(rate),
@@ -138,18 +138,14 @@ fn insert(
 const LARGEST: u64 = 999_999_999_999_999;
 
 fn policy(limit: &LimitStanding, out: &mut String) {
-    let window = match limit.kind {
-        LimitKind::Rate { window } => Some(window),
-        LimitKind::Quota { period } => period,
-    };
     let _ = write!(
         out,
         "\"{}\";q={}",
         limit.name(),
         limit.standing.max.min(LARGEST)
     );
-    if let Some(window) = window {
-        let _ = write!(out, ";w={}", window.min(LARGEST)); // Writing to a string can not fail.
+    if let Some(window) = limit.seconds {
+        let _ = write!(out, ";w={}", window.get().min(LARGEST)); // Writing to a string can not fail.
     }
 }
 

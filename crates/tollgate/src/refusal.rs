@@ -165,7 +165,8 @@ impl fmt::Debug for Refusals {
 
 /// A wait in whole seconds, rounded up: who comes back then is not refused again for being early.
 pub(crate) fn whole_seconds(wait: Duration) -> u64 {
-    (wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1)
+    let part = u64::from(wait.subsec_nanos() > 0);
+    wait.as_secs().saturating_add(part).max(1)
 }
 
 fn answer(status: StatusCode, content_type: &'static str, body: String) -> Response<Bytes> {

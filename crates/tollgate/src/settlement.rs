@@ -87,7 +87,7 @@ impl Settlement {
     }
 
     /// Settles by the head of the response. Comes back where only the end of the body can tell.
-    pub(crate) fn at_the_head(self, response: &Departure<'_>) -> Option<Self> {
+    pub(crate) fn at_the_head(self: Box<Self>, response: &Departure<'_>) -> Option<Box<Self>> {
         match &self.when {
             ChargeWhen::Request => None,
             ChargeWhen::Response(kept) => {

@@ -5,7 +5,7 @@
 //! goes with it as one `Arc` in the extensions, where handlers and extractors find it and a second
 //! [`Gated`](crate::gated::Gated) further in takes it up again.
 
-use std::sync::Arc;
+use std::{num::NonZeroU64, sync::Arc};
 
 use http::{Extensions, HeaderName, HeaderValue};
 use smallvec::SmallVec;
@@ -33,11 +33,11 @@ pub struct Visit {
     /// The entry of the API that is called; `None` where no gate asked.
     called: Option<EntryAt>,
     waived: bool,
-    limits: SmallVec<[LimitStanding; 4]>,
+    limits: SmallVec<[LimitStanding; 2]>, // A rate and a quota; more are rare.
     /// Values made at the head of the request for headers of the response.
     pub(crate) stash: Vec<(HeaderName, HeaderValue)>,
-    pub(crate) receipt: Option<Receipt>,
-    pub(crate) settlement: Option<Settlement>,
+    pub(crate) receipt: Option<Box<Receipt>>,
+    pub(crate) settlement: Option<Box<Settlement>>,
     /// Values noted so far, where somebody asked for an explanation.
     rehearsal: Option<Box<Vec<Fact>>>,
     keeps_receipt: bool,
@@ -51,6 +51,9 @@ pub struct LimitStanding {
     pub owner: LimitOwner,
     /// What kind.
     pub kind: LimitKind,
+    /// The rate's window, or the quota's period where it has a fixed length, in whole seconds, rounded
+    /// up.
+    pub seconds: Option<NonZeroU64>,
     /// Where it stands.
     pub standing: Standing,
     /// Whether it refuses or is only watched.
@@ -59,20 +62,18 @@ pub struct LimitStanding {
 
 impl LimitStanding {
     pub(crate) fn of(charge: &Charge, standing: Standing) -> Self {
-        let kind = match &charge.limit {
-            Limit::Rate(rate) => LimitKind::Rate {
-                window: whole_seconds(rate.window),
-            },
-            Limit::Quota(quota) => LimitKind::Quota {
-                period: match quota.period {
-                    Period::Every(period) => Some(whole_seconds(period)),
-                    Period::Never | Period::Calendar(_) => None,
-                },
+        let (kind, length) = match &charge.limit {
+            Limit::Rate(rate) => (LimitKind::Rate, Some(rate.window)),
+            Limit::Quota(quota) => match quota.period {
+                Period::Every(period) => (LimitKind::Quota, Some(period)),
+                Period::Never | Period::Calendar(_) => (LimitKind::Quota, None),
             },
         };
+        let seconds = length.and_then(|length| NonZeroU64::new(whole_seconds(length)));
         Self {
             owner: charge.owner,
             kind,
+            seconds,
             standing,
             mode: charge.mode,
         }
@@ -80,7 +81,7 @@ impl LimitStanding {
 
     /// A short name: whose limit, and what kind.
     pub fn name(&self) -> &'static str {
-        let is_rate = matches!(self.kind, LimitKind::Rate { .. });
+        let is_rate = matches!(self.kind, LimitKind::Rate);
         match (self.owner, is_rate) {
             (LimitOwner::Key, true) => "key",
             (LimitOwner::Key, false) => "quota",
@@ -100,11 +101,11 @@ impl LimitStanding {
     /// What a client is told who went over this limit.
     pub(crate) fn rejection(&self) -> Rejection {
         match self.kind {
-            LimitKind::Rate { .. } => Rejection::RateLimited {
+            LimitKind::Rate => Rejection::RateLimited {
                 limit: self.owner,
                 retry_after: self.standing.retry_in,
             },
-            LimitKind::Quota { .. } => Rejection::QuotaExceeded {
+            LimitKind::Quota => Rejection::QuotaExceeded {
                 limit: self.owner,
                 renews_in: self.standing.resets_in,
             },
@@ -115,14 +116,14 @@ impl LimitStanding {
     /// would admit one more.
     pub(crate) fn reset_at(&self, now: Moment) -> u64 {
         match self.kind {
-            LimitKind::Rate { .. } => {
+            LimitKind::Rate => {
                 let at = now.after(self.standing.retry_in);
                 at.unix().0
                     + u64::from(
                         at.unix_nanos % 1_000_000_000 > 0 && !self.standing.retry_in.is_zero(),
                     )
             }
-            LimitKind::Quota { .. } => {
+            LimitKind::Quota => {
                 now.after(self.standing.resets_in.unwrap_or_default())
                     .unix()
                     .0
@@ -131,19 +132,13 @@ impl LimitStanding {
     }
 }
 
-/// What kind of limit, as far as headers must know.
+/// What kind of limit it is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum LimitKind {
-    /// A rate, with its window in whole seconds, rounded up.
-    Rate {
-        /// Seconds.
-        window: u64,
-    },
-    /// A quota, with its period in whole seconds where it has a fixed one.
-    Quota {
-        /// Seconds.
-        period: Option<u64>,
-    },
+    /// So many requests a window.
+    Rate,
+    /// So many requests a period.
+    Quota,
 }
 
 /// A copy leaves out what can be done only once: receipts and settlements.
@@ -245,8 +240,14 @@ impl Visit {
         &self.limits
     }
 
-    pub(crate) fn add_limits(&mut self, limits: impl IntoIterator<Item = LimitStanding>) {
-        self.limits.extend(limits);
+    /// Adds what was decided; what is only observed is told to nobody.
+    pub(crate) fn add_limits(&mut self, limits: SmallVec<[LimitStanding; 2]>) {
+        let told = |limit: &LimitStanding| limit.mode == ChargeMode::Enforce;
+        if self.limits.is_empty() && limits.iter().all(told) {
+            self.limits = limits;
+        } else {
+            self.limits.extend(limits.into_iter().filter(told));
+        }
     }
 
     /// Whether charges must be kept so that they can be given back: the request is served elsewhere.
@@ -292,7 +293,7 @@ impl Visit {
         if limit.owner != LimitOwner::Key {
             return limit.owner.as_str().to_owned();
         }
-        let is_rate = matches!(limit.kind, LimitKind::Rate { .. });
+        let is_rate = matches!(limit.kind, LimitKind::Rate);
         let policy = self.origins().and_then(|origins| {
             if is_rate {
                 origins.rate.as_ref()
