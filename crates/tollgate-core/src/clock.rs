@@ -115,10 +115,10 @@ impl ManualClock {
         let mut state = self.state.lock();
         state.now = state.now.after(by);
         let now = state.now.ticks;
-        let woken: Vec<_> = state
-            .sleepers
-            .extract_if(.., |(at, _)| *at <= now)
-            .collect();
+        let (woken, asleep): (Vec<_>, Vec<_>) = std::mem::take(&mut state.sleepers)
+            .into_iter()
+            .partition(|(at, _)| *at <= now);
+        state.sleepers = asleep;
         drop(state);
         woken.into_iter().for_each(|(_, waker)| waker.wake());
     }

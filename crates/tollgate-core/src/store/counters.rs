@@ -64,7 +64,7 @@ pub(crate) struct Slot {
 #[derive(Default)]
 struct Shard {
     index: HashTable<u32>,
-    chunks: Vec<Box<[Entry; CHUNK]>>,
+    chunks: Vec<Box<[Entry]>>, // Each of `CHUNK`; growing moves none of them.
     free: Option<u32>,
     hand: u32,
 }
@@ -120,11 +120,12 @@ impl Shard {
     /// Adds a chunk of free entries; tells the first.
     fn grow(&mut self) -> u32 {
         let start = u32::try_from(self.chunks.len() * CHUNK).expect("bounded by the table");
-        self.chunks.push(Box::new(std::array::from_fn(|place| {
+        let entry = |place: usize| {
             let next = (place + 1 < CHUNK).then_some(start + place as u32 + 1);
             let kept = Kept::Free(next);
             Entry { print: 0, kept }
-        })));
+        };
+        self.chunks.push((0..CHUNK).map(entry).collect());
         start
     }
 
@@ -193,6 +194,35 @@ impl Tallies for Locked<'_> {
 
     fn same(&self, one: usize, other: usize) -> bool {
         self.places[one] == self.places[other]
+    }
+}
+
+/// The one tally of a batch of one.
+struct One<'a>(&'a mut Tally);
+
+impl Tallies for One<'_> {
+    fn tally(&mut self, _index: usize) -> &mut Tally {
+        self.0
+    }
+
+    fn same(&self, _one: usize, _other: usize) -> bool {
+        true
+    }
+}
+
+/// The tallies of a batch whose counters are all held.
+struct Held<'a> {
+    tallies: SmallVec<[MutexGuard<'a, Tally>; 4]>,
+    guards: SmallVec<[usize; 4]>, // Where in `tallies`, by place in the batch.
+}
+
+impl Tallies for Held<'_> {
+    fn tally(&mut self, index: usize) -> &mut Tally {
+        &mut self.tallies[self.guards[index]]
+    }
+
+    fn same(&self, one: usize, other: usize) -> bool {
+        self.guards[one] == self.guards[other]
     }
 }
 
@@ -289,15 +319,6 @@ impl Counters {
             overflow: SmallVec::new(),
             places: SmallVec::from_elem(Place::Nowhere, batch.len()),
         };
-        if held.iter().all(Option::is_some) {
-            let slots: SmallVec<[&Slot; 4]> = held.into_iter().flatten().collect();
-            lock_slots(&slots, &mut locked);
-            for (index, slot) in slots.iter().enumerate() {
-                locked.places[index] = slot_place(&locked, slot);
-                self.seed(&batch[index].limit, slot, locked.tally(index), now);
-            }
-            return work(&mut locked);
-        }
         let named: SmallVec<[(usize, u64); 4]> = (0..batch.len())
             .filter(|index| held[*index].is_none())
             .map(|index| (index, self.print(batch[index].counter.name())))
@@ -460,8 +481,40 @@ impl Counters {
         }
     }
 
+    /// Takes from counters that are all held, without the table; `None` where it is needed.
+    fn take_held(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
+        if self.overflows.load(Relaxed) {
+            return None;
+        }
+        if let [charge] = batch {
+            let mut tally = self.held(charge, now)?.tally.lock();
+            return Some(tally::decide(batch, &mut One(&mut tally), now));
+        }
+        let mut order: SmallVec<[(usize, &Slot); 4]> = SmallVec::new();
+        for (index, charge) in batch.iter().enumerate() {
+            order.push((index, self.held(charge, now)?));
+        }
+        order.sort_unstable_by_key(|(_, slot)| std::ptr::from_ref(*slot));
+        let mut held = Held {
+            tallies: SmallVec::new(),
+            guards: SmallVec::from_elem(0, batch.len()),
+        };
+        let mut last: Option<&Slot> = None;
+        for (index, slot) in order {
+            if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
+                held.tallies.push(slot.tally.lock());
+                last = Some(slot);
+            }
+            held.guards[index] = held.tallies.len() - 1;
+        }
+        Some(tally::decide(batch, &mut held, now))
+    }
+
     pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
         assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
+        if let Some(verdict) = self.take_held(batch, now) {
+            return verdict;
+        }
         self.with(batch, now, Missing::Make, |locked| {
             if locked.overflow.is_empty() {
                 return tally::decide(batch, locked, now);

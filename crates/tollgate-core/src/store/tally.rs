@@ -764,34 +764,31 @@ pub fn take(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
 pub fn look(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     assert_eq!(batch.len(), tallies.len(), "one tally for each charge");
     let tallies = &mut ByPlace { batch, tallies };
-    match examine(batch, tallies, now) {
-        Ok(look) => look.taken(batch, tallies),
-        Err(refused) => Verdict::Refused(refused),
-    }
+    examine(batch, tallies, now).verdict(batch, tallies)
 }
 
 /// Looks at all charges, then adds to all, or to none.
 pub(crate) fn decide(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Verdict {
-    let look = match examine(batch, tallies, now) {
-        Ok(look) => look,
-        Err(refused) => return Verdict::Refused(refused),
-    };
-    for (index, charge) in batch.iter().enumerate() {
+    let look = examine(batch, tallies, now);
+    let admitted = if look.refused.is_none() { batch } else { &[] };
+    for (index, charge) in admitted.iter().enumerate() {
         if look.exceeded[index] {
-            continue; // Observed alone, or the batch had been refused.
+            continue; // Only watched.
         }
         let tally = tallies.tally(index);
         if now.ticks < look.turn {
             tally.0.queue(&charge.limit, look.turn, charge.cost.get());
         } else {
-            tally.fit(&charge.limit, now); // Another charge of the batch may have changed it.
+            if 1 < batch.len() {
+                tally.fit(&charge.limit, now); // Another charge of the batch may have changed it.
+            }
             tally.0.add(&charge.limit, now, charge.cost.get());
         }
     }
-    look.taken(batch, tallies)
+    look.verdict(batch, tallies)
 }
 
-fn examine(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Result<Look, Refused> {
+fn examine(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Look {
     let mut look = Look::new(now);
     for (index, charge) in batch.iter().enumerate() {
         let before = (0..index).filter(|before| tallies.same(*before, index));
@@ -805,15 +802,7 @@ fn examine(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Result<
         look.refused =
             (0..batch.len()).find(|index| MAX_BYSTANDERS <= tallies.tally(*index).waiting().0);
     }
-    let Some(index) = look.refused else {
-        return Ok(look);
-    };
-    let retry_at = look.retry_at.map(|at| at.max(look.turn) - now.ticks);
-    Err(Refused {
-        index,
-        retry_in: retry_at.map(Duration::from_nanos),
-        standings: standings(batch, tallies, now, &look.exceeded),
-    })
+    look
 }
 
 /// What was seen of a batch so far.
@@ -863,12 +852,22 @@ impl Look {
 }
 
 impl Look {
-    fn taken(&self, batch: &[Charge], tallies: &mut impl Tallies) -> Verdict {
-        let wait = Duration::from_nanos(self.turn - self.now.ticks);
+    fn verdict(&self, batch: &[Charge], tallies: &mut impl Tallies) -> Verdict {
+        let now = self.now;
+        let standings = standings(batch, tallies, now, &self.exceeded);
+        if let Some(index) = self.refused {
+            let retry_at = self.retry_at.map(|at| at.max(self.turn) - now.ticks);
+            return Verdict::Refused(Refused {
+                index,
+                retry_in: retry_at.map(Duration::from_nanos),
+                standings,
+            });
+        }
+        let wait = Duration::from_nanos(self.turn - now.ticks);
         Verdict::Taken(Taken {
-            standings: standings(batch, tallies, self.now, &self.exceeded),
+            standings,
             wait,
-            at: self.now.after(wait),
+            at: now.after(wait),
         })
     }
 }
