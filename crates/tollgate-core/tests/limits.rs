@@ -1,5 +1,6 @@
 //! Which limit holds, and what each algorithm admits.
 #![cfg(feature = "test-util")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{num::NonZeroU64, time::Duration};
 
@@ -783,7 +784,7 @@ fn a_daily_quota_renews_at_midnight() {
 fn what_is_given_back_can_be_taken_again() {
     for limit in limits(5) {
         let bed = Bed::new(limit.clone());
-        let taken: Vec<_> = [0.0, 0.1, 0.1, 0.2, 0.3].map(|time| after(time)).into();
+        let taken: Vec<_> = [0.0, 0.1, 0.1, 0.2, 0.3].map(after).into();
         taken.iter().for_each(|now| assert!(bed.passes(*now)));
         assert!(!bed.passes(after(0.3)));
         for now in &taken[1..3] {

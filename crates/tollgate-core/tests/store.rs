@@ -1,5 +1,6 @@
 //! The stores of this crate, and one written by hand, against the contract.
 #![cfg(feature = "test-util")]
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{
     collections::HashMap,

@@ -216,6 +216,26 @@ struct Held<'a> {
     guards: SmallVec<[usize; 4]>, // Where in `tallies`, by place in the batch.
 }
 
+impl<'a> Held<'a> {
+    /// Locks each slot once, in the order of their places in memory.
+    fn lock(mut order: SmallVec<[(usize, &'a Slot); 4]>) -> Self {
+        order.sort_unstable_by_key(|(_, slot)| std::ptr::from_ref(*slot));
+        let mut held = Held {
+            tallies: SmallVec::new(),
+            guards: SmallVec::from_elem(0, order.len()),
+        };
+        let mut last: Option<&Slot> = None;
+        for (index, slot) in order {
+            if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
+                held.tallies.push(slot.tally.lock());
+                last = Some(slot);
+            }
+            held.guards[index] = held.tallies.len() - 1;
+        }
+        held
+    }
+}
+
 impl Tallies for Held<'_> {
     fn tally(&mut self, index: usize) -> &mut Tally {
         &mut self.tallies[self.guards[index]]
@@ -481,40 +501,45 @@ impl Counters {
         }
     }
 
-    /// Takes from counters that are all held, without the table; `None` where it is needed.
-    fn take_held(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
+    // The verdict is large. It is returned from where it is made, never through an `Option` in
+    // between, so that it is written once.
+    #[inline]
+    pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
+        assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
         if self.overflows.load(Relaxed) {
-            return None;
+            return self.take_any(batch, now);
         }
         if let [charge] = batch {
-            let mut tally = self.held(charge, now)?.tally.lock();
-            return Some(tally::decide(batch, &mut One(&mut tally), now));
+            return match self.held(charge, now) {
+                Some(slot) => tally::decide(batch, &mut One(&mut slot.tally.lock()), now),
+                None => self.take_named(batch, now),
+            };
         }
         let mut order: SmallVec<[(usize, &Slot); 4]> = SmallVec::new();
         for (index, charge) in batch.iter().enumerate() {
-            order.push((index, self.held(charge, now)?));
+            let Some(slot) = self.held(charge, now) else {
+                return self.take_any(batch, now);
+            };
+            order.push((index, slot));
         }
-        order.sort_unstable_by_key(|(_, slot)| std::ptr::from_ref(*slot));
-        let mut held = Held {
-            tallies: SmallVec::new(),
-            guards: SmallVec::from_elem(0, batch.len()),
-        };
-        let mut last: Option<&Slot> = None;
-        for (index, slot) in order {
-            if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
-                held.tallies.push(slot.tally.lock());
-                last = Some(slot);
-            }
-            held.guards[index] = held.tallies.len() - 1;
-        }
-        Some(tally::decide(batch, &mut held, now))
+        tally::decide(batch, &mut Held::lock(order), now)
     }
 
-    pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
-        assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
-        if let Some(verdict) = self.take_held(batch, now) {
-            return verdict;
+    /// Takes from the one counter of the batch where the table knows it and nobody holds it.
+    fn take_named(&self, batch: &[Charge], now: Moment) -> Verdict {
+        let print = self.print(batch[0].counter.name());
+        let mut shard = self.shards[Self::shard_of(print)].lock();
+        if let Some(at) = shard.find(print) {
+            if let Kept::Bare(tally) = &mut shard.entry_mut(at).kept {
+                return tally::decide(batch, &mut One(tally), now);
+            }
         }
+        drop(shard);
+        self.take_any(batch, now)
+    }
+
+    /// Takes from counters wherever they are.
+    fn take_any(&self, batch: &[Charge], now: Moment) -> Verdict {
         self.with(batch, now, Missing::Make, |locked| {
             if locked.overflow.is_empty() {
                 return tally::decide(batch, locked, now);

@@ -176,47 +176,15 @@ impl State {
             Limit::Rate(rate) => self.fit_rate(rate, now),
             Limit::Quota(quota) => match self {
                 Self::Quota { .. } => {}
-                _ => self.become_(QuotaState::new(quota, now).into(), limit, now),
+                _ => self.go_over_to(QuotaState::new(quota, now).into(), limit, now),
             },
         }
     }
 
     fn fit_rate(&mut self, rate: &Rate, now: Moment) {
         let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
-        let limit = Limit::Rate(*rate);
-        match (rate.algorithm, &mut *self) {
-            (Algorithm::Sliding, Self::Ring(ring)) if requests <= EXACT => {
-                ring.fit(requests, window);
-            }
-            (Algorithm::Sliding, Self::Slots(slots)) if requests <= u64::from(u32::MAX) => {
-                // Slots stay while they count: a ring would have to guess the times.
-                if requests <= EXACT && slots.is_over(now.ticks) {
-                    *self = Self::Ring(Ring::new(requests, window));
-                } else {
-                    slots.fit(window, now.ticks);
-                }
-            }
-            (Algorithm::Sliding, Self::Slots(slots)) => {
-                *self = Self::WideSlots(slots.rebuilt(window, now.ticks));
-            }
-            (Algorithm::Sliding, Self::WideSlots(slots)) => {
-                if requests <= EXACT && slots.is_over(now.ticks) {
-                    *self = Self::Ring(Ring::new(requests, window));
-                } else {
-                    slots.fit(window, now.ticks);
-                }
-            }
-            (Algorithm::Sliding, Self::Ring(ring)) => *self = slots_of(ring, requests, window),
-            (Algorithm::Sliding, _) => {
-                let fresh = match requests {
-                    ..=EXACT => Self::Ring(Ring::new(requests, window)),
-                    _ if requests <= u64::from(u32::MAX) => {
-                        Self::Slots(Slots::new(window, now.ticks))
-                    }
-                    _ => Self::WideSlots(Slots::new(window, now.ticks)),
-                };
-                self.become_(fresh, &limit, now);
-            }
+        let fresh = match (rate.algorithm, &mut *self) {
+            (Algorithm::Sliding, _) => return self.fit_sliding(rate, now),
             (
                 Algorithm::FixedWindow,
                 &mut Self::Fixed {
@@ -226,23 +194,23 @@ impl State {
                 },
             ) => {
                 if was != window {
+                    let used = used.into();
                     let made = FixedWindow {
-                        used: used.into(),
+                        used,
                         ends,
                         window: was,
                     };
                     with_small!(self, fixed, made, fixed.fit(window, now));
                 }
+                return;
             }
             (Algorithm::Bucket, &mut Self::Bucket { used, start, ends }) => {
                 if ends.checked_sub(start) != Some(window) {
-                    let made = Bucket {
-                        used: used.into(),
-                        start,
-                        ends,
-                    };
+                    let used = used.into();
+                    let made = Bucket { used, start, ends };
                     with_small!(self, bucket, made, bucket.fit(window));
                 }
+                return;
             }
             (
                 Algorithm::Gcra,
@@ -252,27 +220,52 @@ impl State {
                     whole_at,
                 },
             ) => {
+                let since = since.into();
                 let made = Gcra {
-                    since: since.into(),
+                    since,
                     interval,
                     whole_at,
                 };
                 with_small!(self, gcra, made, gcra.fit(requests, window, now.ticks));
+                return;
             }
-            (Algorithm::FixedWindow, _) => {
-                self.become_(FixedWindow::new(window, now).into(), &limit, now);
+            (Algorithm::FixedWindow, _) => FixedWindow::new(window, now).into(),
+            (Algorithm::Bucket, _) => Bucket::new(window, now.ticks).into(),
+            (Algorithm::Gcra, _) => Gcra::new(requests, window).into(),
+        };
+        self.go_over_to(fresh, &Limit::Rate(*rate), now);
+    }
+
+    fn fit_sliding(&mut self, rate: &Rate, now: Moment) {
+        let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
+        let is_narrow = requests <= u64::from(u32::MAX);
+        match self {
+            Self::Ring(ring) if requests <= EXACT => return ring.fit(requests, window),
+            Self::Ring(ring) => return *self = slots_of(ring, requests, window),
+            // Slots stay while they count: a ring would have to guess the times.
+            Self::Slots(slots) if EXACT < requests || !slots.is_over(now.ticks) => {
+                if is_narrow {
+                    slots.fit(window, now.ticks);
+                } else {
+                    *self = Self::WideSlots(slots.rebuilt(window, now.ticks));
+                }
+                return;
             }
-            (Algorithm::Bucket, _) => {
-                self.become_(Bucket::new(window, now.ticks).into(), &limit, now);
+            Self::WideSlots(slots) if EXACT < requests || !slots.is_over(now.ticks) => {
+                return slots.fit(window, now.ticks);
             }
-            (Algorithm::Gcra, _) => {
-                self.become_(Gcra::new(requests, window).into(), &limit, now);
-            }
+            _ => {}
         }
+        let fresh = match requests {
+            ..=EXACT => Self::Ring(Ring::new(requests, window)),
+            _ if is_narrow => Self::Slots(Slots::new(window, now.ticks)),
+            _ => Self::WideSlots(Slots::new(window, now.ticks)),
+        };
+        self.go_over_to(fresh, &Limit::Rate(*rate), now);
     }
 
     /// Goes over to another form, with all that still counts as if it had been taken now.
-    fn become_(&mut self, fresh: Self, limit: &Limit, now: Moment) {
+    fn go_over_to(&mut self, fresh: Self, limit: &Limit, now: Moment) {
         let used = self.used_by_own(now);
         *self = fresh;
         if used > 0 {
@@ -291,6 +284,7 @@ impl State {
     }
 
     /// What counts; the sliding forms ask for the window.
+    #[inline]
     fn used(&self, window: u64, now: Moment) -> u64 {
         match *self {
             Self::Empty => 0,
@@ -354,6 +348,7 @@ impl State {
     }
 
     /// The tick from which on `cost` more fit, in the form of the limit; `None` for never.
+    #[inline]
     fn earliest(&self, limit: &Limit, now: Moment, cost: u64) -> Option<u64> {
         let max = max(limit);
         if max < cost {
@@ -445,6 +440,7 @@ impl State {
     }
 
     /// Counts `cost` in the form of the limit.
+    #[inline]
     fn add(&mut self, limit: &Limit, now: Moment, cost: u64) {
         match *self {
             Self::Empty => unreachable!("fitted before"),
