@@ -2,8 +2,8 @@
 //!
 //! A [`Tally`] is what a store keeps for a counter. It takes the form that the limit of the charge
 //! asks for, and when that limit changes it changes form and keeps the count: a raised limit acts at
-//! once, a lowered one is not exceeded. [`decide`] looks at all tallies of a batch, then adds to all
-//! or to none. A store of your own needs no more than a map of tallies and a lock:
+//! once, a lowered one is not exceeded. [`take`] looks at all tallies of a batch, then adds to all or
+//! to none. A store of your own needs no more than a map of tallies and a lock:
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -751,12 +751,21 @@ impl Tallies for ByPlace<'_> {
 
 /// Charges all of `batch` or nothing. `tallies` are in the batch's order; of several charges with one
 /// name only the first one's tally is used.
+///
+/// # Panics
+///
+/// Panics if there is not one tally for each charge.
 pub fn take(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     assert_eq!(batch.len(), tallies.len(), "one tally for each charge");
     decide(batch, &mut ByPlace { batch, tallies }, now)
 }
 
-/// What [`take`] would say, charging nothing: the standings are those of now.
+/// What [`take`] would say, charging nothing: the standings are those of now. The tallies may change
+/// form.
+///
+/// # Panics
+///
+/// Panics if there is not one tally for each charge.
 pub fn look(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     assert_eq!(batch.len(), tallies.len(), "one tally for each charge");
     let tallies = &mut ByPlace { batch, tallies };
