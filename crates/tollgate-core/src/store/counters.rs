@@ -64,7 +64,7 @@ pub(crate) struct Slot {
 #[derive(Default)]
 struct Shard {
     index: HashTable<u32>,
-    chunks: Vec<Box<[Entry; CHUNK]>>,
+    chunks: Vec<Box<[Entry]>>, // Each of `CHUNK`; growing moves none of them.
     free: Option<u32>,
     hand: u32,
 }
@@ -120,11 +120,12 @@ impl Shard {
     /// Adds a chunk of free entries; tells the first.
     fn grow(&mut self) -> u32 {
         let start = u32::try_from(self.chunks.len() * CHUNK).expect("bounded by the table");
-        self.chunks.push(Box::new(std::array::from_fn(|place| {
+        let entry = |place: usize| {
             let next = (place + 1 < CHUNK).then_some(start + place as u32 + 1);
             let kept = Kept::Free(next);
             Entry { print: 0, kept }
-        })));
+        };
+        self.chunks.push((0..CHUNK).map(entry).collect());
         start
     }
 
@@ -193,6 +194,55 @@ impl Tallies for Locked<'_> {
 
     fn same(&self, one: usize, other: usize) -> bool {
         self.places[one] == self.places[other]
+    }
+}
+
+/// The one tally of a batch of one.
+struct One<'a>(&'a mut Tally);
+
+impl Tallies for One<'_> {
+    fn tally(&mut self, _index: usize) -> &mut Tally {
+        self.0
+    }
+
+    fn same(&self, _one: usize, _other: usize) -> bool {
+        true
+    }
+}
+
+/// The tallies of a batch whose counters are all held.
+struct Held<'a> {
+    tallies: SmallVec<[MutexGuard<'a, Tally>; 4]>,
+    guards: SmallVec<[usize; 4]>, // Where in `tallies`, by place in the batch.
+}
+
+impl<'a> Held<'a> {
+    /// Locks each slot once, in the order of their places in memory.
+    fn lock(mut order: SmallVec<[(usize, &'a Slot); 4]>) -> Self {
+        order.sort_unstable_by_key(|(_, slot)| std::ptr::from_ref(*slot));
+        let mut held = Held {
+            tallies: SmallVec::new(),
+            guards: SmallVec::from_elem(0, order.len()),
+        };
+        let mut last: Option<&Slot> = None;
+        for (index, slot) in order {
+            if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
+                held.tallies.push(slot.tally.lock());
+                last = Some(slot);
+            }
+            held.guards[index] = held.tallies.len() - 1;
+        }
+        held
+    }
+}
+
+impl Tallies for Held<'_> {
+    fn tally(&mut self, index: usize) -> &mut Tally {
+        &mut self.tallies[self.guards[index]]
+    }
+
+    fn same(&self, one: usize, other: usize) -> bool {
+        self.guards[one] == self.guards[other]
     }
 }
 
@@ -289,15 +339,6 @@ impl Counters {
             overflow: SmallVec::new(),
             places: SmallVec::from_elem(Place::Nowhere, batch.len()),
         };
-        if held.iter().all(Option::is_some) {
-            let slots: SmallVec<[&Slot; 4]> = held.into_iter().flatten().collect();
-            lock_slots(&slots, &mut locked);
-            for (index, slot) in slots.iter().enumerate() {
-                locked.places[index] = slot_place(&locked, slot);
-                self.seed(&batch[index].limit, slot, locked.tally(index), now);
-            }
-            return work(&mut locked);
-        }
         let named: SmallVec<[(usize, u64); 4]> = (0..batch.len())
             .filter(|index| held[*index].is_none())
             .map(|index| (index, self.print(batch[index].counter.name())))
@@ -460,8 +501,45 @@ impl Counters {
         }
     }
 
+    // The verdict is large. It is returned from where it is made, never through an `Option` in
+    // between, so that it is written once.
+    #[inline]
     pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
         assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
+        if self.overflows.load(Relaxed) {
+            return self.take_any(batch, now);
+        }
+        if let [charge] = batch {
+            return match self.held(charge, now) {
+                Some(slot) => tally::decide(batch, &mut One(&mut slot.tally.lock()), now),
+                None => self.take_named(batch, now),
+            };
+        }
+        let mut order: SmallVec<[(usize, &Slot); 4]> = SmallVec::new();
+        for (index, charge) in batch.iter().enumerate() {
+            let Some(slot) = self.held(charge, now) else {
+                return self.take_any(batch, now);
+            };
+            order.push((index, slot));
+        }
+        tally::decide(batch, &mut Held::lock(order), now)
+    }
+
+    /// Takes from the one counter of the batch where the table knows it and nobody holds it.
+    fn take_named(&self, batch: &[Charge], now: Moment) -> Verdict {
+        let print = self.print(batch[0].counter.name());
+        let mut shard = self.shards[Self::shard_of(print)].lock();
+        if let Some(at) = shard.find(print) {
+            if let Kept::Bare(tally) = &mut shard.entry_mut(at).kept {
+                return tally::decide(batch, &mut One(tally), now);
+            }
+        }
+        drop(shard);
+        self.take_any(batch, now)
+    }
+
+    /// Takes from counters wherever they are.
+    fn take_any(&self, batch: &[Charge], now: Moment) -> Verdict {
         self.with(batch, now, Missing::Make, |locked| {
             if locked.overflow.is_empty() {
                 return tally::decide(batch, locked, now);

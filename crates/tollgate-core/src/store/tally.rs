@@ -2,8 +2,8 @@
 //!
 //! A [`Tally`] is what a store keeps for a counter. It takes the form that the limit of the charge
 //! asks for, and when that limit changes it changes form and keeps the count: a raised limit acts at
-//! once, a lowered one is not exceeded. [`decide`] looks at all tallies of a batch, then adds to all
-//! or to none. A store of your own needs no more than a map of tallies and a lock:
+//! once, a lowered one is not exceeded. [`take`] looks at all tallies of a batch, then adds to all or
+//! to none. A store of your own needs no more than a map of tallies and a lock:
 //!
 //! ```
 //! use std::collections::HashMap;
@@ -176,47 +176,15 @@ impl State {
             Limit::Rate(rate) => self.fit_rate(rate, now),
             Limit::Quota(quota) => match self {
                 Self::Quota { .. } => {}
-                _ => self.become_(QuotaState::new(quota, now).into(), limit, now),
+                _ => self.go_over_to(QuotaState::new(quota, now).into(), limit, now),
             },
         }
     }
 
     fn fit_rate(&mut self, rate: &Rate, now: Moment) {
         let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
-        let limit = Limit::Rate(*rate);
-        match (rate.algorithm, &mut *self) {
-            (Algorithm::Sliding, Self::Ring(ring)) if requests <= EXACT => {
-                ring.fit(requests, window);
-            }
-            (Algorithm::Sliding, Self::Slots(slots)) if requests <= u64::from(u32::MAX) => {
-                // Slots stay while they count: a ring would have to guess the times.
-                if requests <= EXACT && slots.is_over(now.ticks) {
-                    *self = Self::Ring(Ring::new(requests, window));
-                } else {
-                    slots.fit(window, now.ticks);
-                }
-            }
-            (Algorithm::Sliding, Self::Slots(slots)) => {
-                *self = Self::WideSlots(slots.rebuilt(window, now.ticks));
-            }
-            (Algorithm::Sliding, Self::WideSlots(slots)) => {
-                if requests <= EXACT && slots.is_over(now.ticks) {
-                    *self = Self::Ring(Ring::new(requests, window));
-                } else {
-                    slots.fit(window, now.ticks);
-                }
-            }
-            (Algorithm::Sliding, Self::Ring(ring)) => *self = slots_of(ring, requests, window),
-            (Algorithm::Sliding, _) => {
-                let fresh = match requests {
-                    ..=EXACT => Self::Ring(Ring::new(requests, window)),
-                    _ if requests <= u64::from(u32::MAX) => {
-                        Self::Slots(Slots::new(window, now.ticks))
-                    }
-                    _ => Self::WideSlots(Slots::new(window, now.ticks)),
-                };
-                self.become_(fresh, &limit, now);
-            }
+        let fresh = match (rate.algorithm, &mut *self) {
+            (Algorithm::Sliding, _) => return self.fit_sliding(rate, now),
             (
                 Algorithm::FixedWindow,
                 &mut Self::Fixed {
@@ -226,23 +194,23 @@ impl State {
                 },
             ) => {
                 if was != window {
+                    let used = used.into();
                     let made = FixedWindow {
-                        used: used.into(),
+                        used,
                         ends,
                         window: was,
                     };
                     with_small!(self, fixed, made, fixed.fit(window, now));
                 }
+                return;
             }
             (Algorithm::Bucket, &mut Self::Bucket { used, start, ends }) => {
                 if ends.checked_sub(start) != Some(window) {
-                    let made = Bucket {
-                        used: used.into(),
-                        start,
-                        ends,
-                    };
+                    let used = used.into();
+                    let made = Bucket { used, start, ends };
                     with_small!(self, bucket, made, bucket.fit(window));
                 }
+                return;
             }
             (
                 Algorithm::Gcra,
@@ -252,27 +220,52 @@ impl State {
                     whole_at,
                 },
             ) => {
+                let since = since.into();
                 let made = Gcra {
-                    since: since.into(),
+                    since,
                     interval,
                     whole_at,
                 };
                 with_small!(self, gcra, made, gcra.fit(requests, window, now.ticks));
+                return;
             }
-            (Algorithm::FixedWindow, _) => {
-                self.become_(FixedWindow::new(window, now).into(), &limit, now);
+            (Algorithm::FixedWindow, _) => FixedWindow::new(window, now).into(),
+            (Algorithm::Bucket, _) => Bucket::new(window, now.ticks).into(),
+            (Algorithm::Gcra, _) => Gcra::new(requests, window).into(),
+        };
+        self.go_over_to(fresh, &Limit::Rate(*rate), now);
+    }
+
+    fn fit_sliding(&mut self, rate: &Rate, now: Moment) {
+        let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
+        let is_narrow = requests <= u64::from(u32::MAX);
+        match self {
+            Self::Ring(ring) if requests <= EXACT => return ring.fit(requests, window),
+            Self::Ring(ring) => return *self = slots_of(ring, requests, window),
+            // Slots stay while they count: a ring would have to guess the times.
+            Self::Slots(slots) if EXACT < requests || !slots.is_over(now.ticks) => {
+                if is_narrow {
+                    slots.fit(window, now.ticks);
+                } else {
+                    *self = Self::WideSlots(slots.rebuilt(window, now.ticks));
+                }
+                return;
             }
-            (Algorithm::Bucket, _) => {
-                self.become_(Bucket::new(window, now.ticks).into(), &limit, now);
+            Self::WideSlots(slots) if EXACT < requests || !slots.is_over(now.ticks) => {
+                return slots.fit(window, now.ticks);
             }
-            (Algorithm::Gcra, _) => {
-                self.become_(Gcra::new(requests, window).into(), &limit, now);
-            }
+            _ => {}
         }
+        let fresh = match requests {
+            ..=EXACT => Self::Ring(Ring::new(requests, window)),
+            _ if is_narrow => Self::Slots(Slots::new(window, now.ticks)),
+            _ => Self::WideSlots(Slots::new(window, now.ticks)),
+        };
+        self.go_over_to(fresh, &Limit::Rate(*rate), now);
     }
 
     /// Goes over to another form, with all that still counts as if it had been taken now.
-    fn become_(&mut self, fresh: Self, limit: &Limit, now: Moment) {
+    fn go_over_to(&mut self, fresh: Self, limit: &Limit, now: Moment) {
         let used = self.used_by_own(now);
         *self = fresh;
         if used > 0 {
@@ -291,6 +284,7 @@ impl State {
     }
 
     /// What counts; the sliding forms ask for the window.
+    #[inline]
     fn used(&self, window: u64, now: Moment) -> u64 {
         match *self {
             Self::Empty => 0,
@@ -354,6 +348,7 @@ impl State {
     }
 
     /// The tick from which on `cost` more fit, in the form of the limit; `None` for never.
+    #[inline]
     fn earliest(&self, limit: &Limit, now: Moment, cost: u64) -> Option<u64> {
         let max = max(limit);
         if max < cost {
@@ -445,6 +440,7 @@ impl State {
     }
 
     /// Counts `cost` in the form of the limit.
+    #[inline]
     fn add(&mut self, limit: &Limit, now: Moment, cost: u64) {
         match *self {
             Self::Empty => unreachable!("fitted before"),
@@ -755,43 +751,49 @@ impl Tallies for ByPlace<'_> {
 
 /// Charges all of `batch` or nothing. `tallies` are in the batch's order; of several charges with one
 /// name only the first one's tally is used.
+///
+/// # Panics
+///
+/// Panics if there is not one tally for each charge.
 pub fn take(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     assert_eq!(batch.len(), tallies.len(), "one tally for each charge");
     decide(batch, &mut ByPlace { batch, tallies }, now)
 }
 
-/// What [`take`] would say, charging nothing: the standings are those of now.
+/// What [`take`] would say, charging nothing: the standings are those of now. The tallies may change
+/// form.
+///
+/// # Panics
+///
+/// Panics if there is not one tally for each charge.
 pub fn look(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     assert_eq!(batch.len(), tallies.len(), "one tally for each charge");
     let tallies = &mut ByPlace { batch, tallies };
-    match examine(batch, tallies, now) {
-        Ok(look) => look.taken(batch, tallies),
-        Err(refused) => Verdict::Refused(refused),
-    }
+    examine(batch, tallies, now).verdict(batch, tallies)
 }
 
 /// Looks at all charges, then adds to all, or to none.
 pub(crate) fn decide(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Verdict {
-    let look = match examine(batch, tallies, now) {
-        Ok(look) => look,
-        Err(refused) => return Verdict::Refused(refused),
-    };
-    for (index, charge) in batch.iter().enumerate() {
+    let look = examine(batch, tallies, now);
+    let admitted = if look.refused.is_none() { batch } else { &[] };
+    for (index, charge) in admitted.iter().enumerate() {
         if look.exceeded[index] {
-            continue; // Observed alone, or the batch had been refused.
+            continue; // Only watched.
         }
         let tally = tallies.tally(index);
         if now.ticks < look.turn {
             tally.0.queue(&charge.limit, look.turn, charge.cost.get());
         } else {
-            tally.fit(&charge.limit, now); // Another charge of the batch may have changed it.
+            if 1 < batch.len() {
+                tally.fit(&charge.limit, now); // Another charge of the batch may have changed it.
+            }
             tally.0.add(&charge.limit, now, charge.cost.get());
         }
     }
-    look.taken(batch, tallies)
+    look.verdict(batch, tallies)
 }
 
-fn examine(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Result<Look, Refused> {
+fn examine(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Look {
     let mut look = Look::new(now);
     for (index, charge) in batch.iter().enumerate() {
         let before = (0..index).filter(|before| tallies.same(*before, index));
@@ -805,15 +807,7 @@ fn examine(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Result<
         look.refused =
             (0..batch.len()).find(|index| MAX_BYSTANDERS <= tallies.tally(*index).waiting().0);
     }
-    let Some(index) = look.refused else {
-        return Ok(look);
-    };
-    let retry_at = look.retry_at.map(|at| at.max(look.turn) - now.ticks);
-    Err(Refused {
-        index,
-        retry_in: retry_at.map(Duration::from_nanos),
-        standings: standings(batch, tallies, now, &look.exceeded),
-    })
+    look
 }
 
 /// What was seen of a batch so far.
@@ -863,12 +857,22 @@ impl Look {
 }
 
 impl Look {
-    fn taken(&self, batch: &[Charge], tallies: &mut impl Tallies) -> Verdict {
-        let wait = Duration::from_nanos(self.turn - self.now.ticks);
+    fn verdict(&self, batch: &[Charge], tallies: &mut impl Tallies) -> Verdict {
+        let now = self.now;
+        let standings = standings(batch, tallies, now, &self.exceeded);
+        if let Some(index) = self.refused {
+            let retry_at = self.retry_at.map(|at| at.max(self.turn) - now.ticks);
+            return Verdict::Refused(Refused {
+                index,
+                retry_in: retry_at.map(Duration::from_nanos),
+                standings,
+            });
+        }
+        let wait = Duration::from_nanos(self.turn - now.ticks);
         Verdict::Taken(Taken {
-            standings: standings(batch, tallies, self.now, &self.exceeded),
+            standings,
             wait,
-            at: self.now.after(wait),
+            at: now.after(wait),
         })
     }
 }
