@@ -19,12 +19,15 @@
 //! - A key of one organisation does not open an API of another, unless [`Organisations::Mixed`].
 //! - The default version stands in only for a version that does not exist.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     ids::{ApiId, OrgId},
     rejection::Rejection,
-    session::{AccessDefinition, Session},
+    session::{AccessDefinition, Rights, Session},
 };
 
 mod endpoints;
@@ -200,6 +203,51 @@ impl AccessRights {
         }
         let entry = self.apis.get(api).ok_or(Rejection::ApiNotGranted)?;
         Ok(Granted::Entry(entry))
+    }
+}
+
+/// The rights of a session, each compiled where it is first asked: a key may hold many APIs and call
+/// one. Sessions with the same rights share one of these.
+#[derive(Debug)]
+pub(crate) struct CompiledRights {
+    rights: Rights,
+    apis: Box<[(ApiId, OnceLock<Arc<ApiRights>>)]>, // Sorted by API.
+}
+
+impl CompiledRights {
+    pub(crate) fn of(rights: &Rights) -> Self {
+        let apis = rights.keys().map(|api| (api.clone(), OnceLock::new()));
+        Self {
+            rights: rights.clone(),
+            apis: apis.collect(),
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.apis.len()
+    }
+
+    pub(crate) fn find(&self, api: &ApiId) -> Option<usize> {
+        self.apis.binary_search_by(|(other, _)| other.cmp(api)).ok()
+    }
+
+    pub(crate) fn api(&self, at: usize) -> (&ApiId, &AccessDefinition) {
+        let api = &self.apis[at].0;
+        (api, &self.rights[api])
+    }
+
+    /// The entry, compiled; patterns that can not be used are told to `report`, once.
+    pub(crate) fn get(
+        &self,
+        at: usize,
+        options: PathOptions,
+        report: impl FnOnce(&[RuleProblem]),
+    ) -> &Arc<ApiRights> {
+        self.apis[at].1.get_or_init(|| {
+            let (rights, problems) = ApiRights::compile(self.api(at).1, options);
+            report(&problems);
+            Arc::new(rights)
+        })
     }
 }
 

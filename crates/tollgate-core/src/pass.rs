@@ -19,14 +19,14 @@ use parking_lot::RwLock;
 
 use crate::{
     access::{
-        ApiRights, MasterKeys, Organisations, PathOptions, RequestPath, RuleProblem, VersionRule,
-        organisation_allowed,
+        ApiRights, CompiledRights, MasterKeys, Organisations, PathOptions, RequestPath,
+        RuleProblem, VersionRule, organisation_allowed,
     },
     ids::{ApiId, OrgId},
     limits::{Algorithm, ApiLimits, Limit, LimitError},
-    policy::{self, Origins, PolicyOptions, PolicySet},
+    policy::{self, Memory, Origins, PolicyOptions, PolicySet},
     rejection::{LimitOwner, Rejection},
-    session::{AccessDefinition, Endpoint, EndpointMethod, Session},
+    session::{AccessDefinition, Endpoint, EndpointMethod, Rights, Session},
     store::{Charge, Counter, Loaded, StorageKey},
     variables::{NoContext, Text, UnsafeValues, ValueStyle, header_value},
 };
@@ -49,12 +49,12 @@ pub struct Rules {
 }
 
 /// What sessions are compiled for: rules, a snapshot of the policies, and texts to fill.
-#[derive(Clone, Debug)]
 pub struct Plan {
     id: PlanId,
     rules: Rules,
     policies: PolicySet,
     texts: Arc<[PlannedText]>,
+    memory: Memory,
 }
 
 /// A header's value, to be filled with each session's metadata.
@@ -88,11 +88,16 @@ impl Default for Plan {
 impl Plan {
     /// A plan with these rules and policies.
     pub fn new(rules: Rules, policies: PolicySet) -> Self {
+        Self::of(rules, policies, Arc::default())
+    }
+
+    fn of(rules: Rules, policies: PolicySet, texts: Arc<[PlannedText]>) -> Self {
         Self {
             id: PlanId::next(),
             rules,
             policies,
-            texts: Arc::default(),
+            texts,
+            memory: Memory::default(),
         }
     }
 
@@ -109,31 +114,23 @@ impl Plan {
     /// A new plan with other policies.
     #[must_use]
     pub fn with_policies(&self, policies: PolicySet) -> Self {
-        Self {
-            id: PlanId::next(),
-            policies,
-            ..self.clone()
-        }
+        Self::of(self.rules.clone(), policies, self.texts.clone())
     }
 
     /// A new plan with other rules.
     #[must_use]
     pub fn with_rules(&self, rules: Rules) -> Self {
-        Self {
-            id: PlanId::next(),
-            rules,
-            ..self.clone()
-        }
+        Self::of(rules, self.policies.clone(), self.texts.clone())
     }
 
     /// A new plan that fills these texts; [`Pass::text`] has them in this order.
     #[must_use]
     pub fn with_texts(&self, texts: impl IntoIterator<Item = PlannedText>) -> Self {
-        Self {
-            id: PlanId::next(),
-            texts: texts.into_iter().collect(),
-            ..self.clone()
-        }
+        Self::of(
+            self.rules.clone(),
+            self.policies.clone(),
+            texts.into_iter().collect(),
+        )
     }
 
     /// The record compiled for this plan, once.
@@ -142,31 +139,51 @@ impl Plan {
     ///
     /// [`Rejection::KeyUnknown`] where its policies make no session, as Tyk answers;
     /// [`Rejection::ApiNotGranted`] where it is of another organisation. The log has the reason.
-    pub fn pass(&self, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
-        loaded.passes().get_or_compile(self.id, || {
-            let session = loaded.session();
-            let organisation = self.organisation_of(session);
-            if !organisation_allowed(&session.org_id, organisation, self.rules.organisations) {
-                return Err(Rejection::ApiNotGranted);
-            }
-            let options = PolicyOptions {
-                allow_inline_policies: self.rules.allow_inline_policies,
-                organisations: self.rules.organisations,
-            };
-            let merged = policy::apply(session, &self.policies, organisation, options);
-            let merged = merged.map_err(|error| {
-                let alias = &*session.alias;
-                tracing::warn!(target: "tollgate", alias, %error, "policies make no session");
-                Rejection::KeyUnknown
-            })?;
-            let origins = merged.origins;
-            Pass::compile(
-                self.clone(),
-                loaded.key().clone(),
-                merged.session.into(),
-                origins,
-            )
-        })
+    pub fn pass(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
+        let compile = || self.compile(loaded);
+        loaded.passes().get_or_compile(self.id, compile)
+    }
+
+    fn compile(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
+        let stored = loaded.session();
+        let organisation = self.organisation_of(stored);
+        if !organisation_allowed(&stored.org_id, organisation, self.rules.organisations) {
+            return Err(Rejection::ApiNotGranted);
+        }
+        let options = PolicyOptions {
+            allow_inline_policies: self.rules.allow_inline_policies,
+            organisations: self.rules.organisations,
+        };
+        let memory = Some(&self.memory);
+        let merged = policy::apply_with(stored, &self.policies, organisation, options, memory);
+        let merged = merged.map_err(|error| {
+            let alias = &*stored.alias;
+            tracing::warn!(target: "tollgate", alias, %error, "policies make no session");
+            Rejection::KeyUnknown
+        })?;
+        // A session that its policies do not change is not kept twice.
+        let same = merged.session == **stored;
+        let session = if same {
+            stored.clone()
+        } else {
+            Arc::new(merged.session)
+        };
+        let root = self
+            .source(LimitOwner::Key, None)
+            .compile(&session, loaded.key());
+        let root = root.map_err(|error| unusable(&session, &error))?;
+        Ok(Arc::new(Pass {
+            plan: self.clone(),
+            key: loaded.key().clone(),
+            texts: self.texts.iter().map(|text| text.fill(&session)).collect(),
+            entries: (0..merged.compiled.len())
+                .map(|_| OnceLock::new())
+                .collect(),
+            rights: merged.compiled,
+            origins: merged.origins,
+            session,
+            root,
+        }))
     }
 
     /// An organisation's record compiled for this plan: its own limits, for all its keys together.
@@ -174,28 +191,25 @@ impl Plan {
     /// # Errors
     ///
     /// [`Rejection::KeyUnknown`] where its numbers are no limits.
-    pub fn organisation_pass(&self, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
+    pub fn organisation_pass(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
         loaded.passes().get_or_compile(self.id, || {
             let session = Session {
-                access_rights: Default::default(),
+                access_rights: Rights::default(),
                 ..(**loaded.session()).clone()
             };
-            let plan = Self {
-                texts: Arc::default(),
-                ..self.clone()
-            };
-            let key = loaded.key().clone();
-            let entry = self
-                .source(LimitOwner::Organisation, None)
-                .compile(&session, &key);
-            let entry = entry.map_err(|error| unusable(&session, &error))?;
-            Ok(Pass::of(
-                plan,
-                key,
-                session.into(),
-                Origins::default(),
-                entry,
-            ))
+            let source = self.source(LimitOwner::Organisation, None);
+            let root = source.compile(&session, loaded.key());
+            let root = root.map_err(|error| unusable(&session, &error))?;
+            Ok(Arc::new(Pass {
+                plan: self.clone(),
+                key: loaded.key().clone(),
+                texts: Box::default(),
+                entries: Box::default(),
+                rights: CompiledRights::of(&session.access_rights).into(),
+                origins: Arc::default(),
+                session: session.into(),
+                root,
+            }))
         })
     }
 
@@ -265,19 +279,15 @@ impl Passes {
 
 /// A session compiled for one stack.
 pub struct Pass {
-    plan: Plan,
+    plan: Arc<Plan>,
     key: StorageKey,
     session: Arc<Session>,
-    origins: Origins,
+    origins: Arc<Origins>,
     root: Entry,
-    entries: Box<[LazyEntry]>, // Sorted by API.
+    rights: Arc<CompiledRights>,
+    /// By place in `rights`; `None` where the numbers of an entry are no limits.
+    entries: Box<[OnceLock<Option<Box<Entry>>>]>,
     texts: Box<[Filled]>,
-}
-
-struct LazyEntry {
-    api: ApiId,
-    // A key may hold many APIs and call one: each is compiled when it is first called.
-    entry: OnceLock<Result<Box<Entry>, Rejection>>,
 }
 
 /// What a text gave for a session.
@@ -292,41 +302,6 @@ pub enum Filled {
 }
 
 impl Pass {
-    fn compile(
-        plan: Plan,
-        key: StorageKey,
-        session: Arc<Session>,
-        origins: Origins,
-    ) -> Result<Arc<Self>, Rejection> {
-        let root = plan.source(LimitOwner::Key, None).compile(&session, &key);
-        let root = root.map_err(|error| unusable(&session, &error))?;
-        Ok(Self::of(plan, key, session, origins, root))
-    }
-
-    fn of(
-        plan: Plan,
-        key: StorageKey,
-        session: Arc<Session>,
-        origins: Origins,
-        root: Entry,
-    ) -> Arc<Self> {
-        let lazy = |api: &ApiId| LazyEntry {
-            api: api.clone(),
-            entry: OnceLock::new(),
-        };
-        let entries = session.access_rights.keys().map(lazy).collect();
-        let texts = plan.texts.iter().map(|text| text.fill(&session)).collect();
-        Arc::new(Self {
-            plan,
-            key,
-            session,
-            origins,
-            root,
-            entries,
-            texts,
-        })
-    }
-
     /// The session with its policies applied.
     pub fn session(&self) -> &Arc<Session> {
         &self.session
@@ -357,31 +332,23 @@ impl Pass {
         if self.entries.is_empty() && self.plan.rules.master_keys == MasterKeys::Allowed {
             return Ok(EntryAt(None));
         }
-        let found = self.entries.binary_search_by(|entry| entry.api.cmp(api));
-        let at = found.map_err(|_| Rejection::ApiNotGranted)?;
-        let lazy = &self.entries[at];
-        let compiled = lazy.entry.get_or_init(|| self.compile_entry(&lazy.api));
-        compiled
+        let at = self.rights.find(api).ok_or(Rejection::ApiNotGranted)?;
+        let entry = self.entries[at].get_or_init(|| self.compile_entry(at));
+        entry
             .as_ref()
             .map(|_| EntryAt(Some(at)))
-            .map_err(Clone::clone)
+            .ok_or(Rejection::KeyUnknown)
     }
 
     /// The entry at a place that [`find`](Self::find) told.
     pub fn entry(&self, at: EntryAt) -> &Entry {
-        let found =
-            at.0.and_then(|at| self.entries.get(at))
-                .and_then(|lazy| lazy.entry.get());
-        match found {
-            Some(Ok(entry)) => entry,
-            _ => &self.root,
-        }
+        let compiled = at.0.and_then(|at| self.entries.get(at)?.get()?.as_deref());
+        compiled.unwrap_or(&self.root)
     }
 
     /// The API of an entry; `None` for the session's own limits.
     pub fn api_of(&self, at: EntryAt) -> Option<&ApiId> {
-        at.0.and_then(|at| self.entries.get(at))
-            .map(|lazy| &lazy.api)
+        at.0.map(|at| self.rights.api(at).0)
     }
 
     /// What a text of the plan gave for this session.
@@ -389,17 +356,21 @@ impl Pass {
         self.texts.get(at).unwrap_or(&Filled::ByRequest)
     }
 
-    fn compile_entry(&self, api: &ApiId) -> Result<Box<Entry>, Rejection> {
-        let right = &self.session.access_rights[api];
-        let (rights, problems) = ApiRights::compile(right, self.plan.rules.paths);
-        self.report(api, &problems);
-        let source = self.plan.source(LimitOwner::Key, Some((api, right)));
-        let entry = source.compile(&self.session, &self.key);
-        let entry = entry.map_err(|error| unusable(&self.session, &error))?;
-        Ok(Box::new(Entry {
-            rights: Some(rights),
-            ..entry
-        }))
+    fn compile_entry(&self, at: usize) -> Option<Box<Entry>> {
+        let right = self.rights.api(at);
+        let report = |problems: &[RuleProblem]| self.report(right.0, problems);
+        let rights = self.rights.get(at, self.plan.rules.paths, report);
+        let source = self.plan.source(LimitOwner::Key, Some(right));
+        match source.compile(&self.session, &self.key) {
+            Ok(entry) => Some(Box::new(Entry {
+                rights: Some(rights.clone()),
+                ..entry
+            })),
+            Err(error) => {
+                unusable(&self.session, &error);
+                None
+            }
+        }
     }
 
     /// A pattern that does not compile grants nothing; who wrote it must know.
@@ -422,6 +393,14 @@ impl Pass {
                 "a pattern does not compile and grants nothing"
             );
         }
+    }
+}
+
+impl fmt::Debug for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Plan")
+            .field("rules", &self.rules)
+            .finish_non_exhaustive()
     }
 }
 
@@ -458,7 +437,7 @@ pub struct EntryAt(Option<usize>);
 /// What a session holds of one API, compiled: rights, and charges ready to be made.
 #[derive(Debug)]
 pub struct Entry {
-    rights: Option<ApiRights>, // None: every path of every version.
+    rights: Option<Arc<ApiRights>>, // None: every path of every version.
     limits: ApiLimits,
     scope: Box<str>,
     charges: ChargeSet,
@@ -553,7 +532,7 @@ impl Entry {
 
     /// The charges of a request.
     pub fn charges(&self, kinds: Kinds, call: Option<(&str, &RequestPath<'_>)>) -> &[Charge] {
-        let rules = self.rights.as_ref().map(ApiRights::endpoints);
+        let rules = self.rights.as_deref().map(ApiRights::endpoints);
         let found = rules
             .zip(call)
             .and_then(|(rules, (method, path))| rules.find(method, path));

@@ -30,10 +30,10 @@
 //! - Policies in a key's own `meta_data` count only where [`PolicyOptions`] say so.
 //! - A key whose policies grant nothing is refused.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
-    access::{self, Organisations, PathOptions, RuleProblem},
+    access::{self, CompiledRights, Organisations, PathOptions, RuleProblem},
     ids::{ApiId, OrgId, PolicyId},
     meta::MetaData,
     session::{AccessDefinition, Session, Smoothing},
@@ -45,6 +45,7 @@ mod lists;
 mod merge;
 mod set;
 
+pub(crate) use merge::Memory;
 pub use set::{Duplicate, PolicyLoadError, PolicySet};
 
 record! {
@@ -214,12 +215,14 @@ pub enum PolicyError {
 }
 
 /// A session with its policies in force. It is never stored.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Merged {
     /// The session in force.
     pub session: Session,
     /// Where its parts come from.
-    pub origins: Origins,
+    pub origins: Arc<Origins>,
+    /// Its rights, compiled where they are first asked; shared by sessions with the same.
+    pub(crate) compiled: Arc<CompiledRights>,
 }
 
 /// Where the parts of a merged session come from, for explanations.
@@ -256,9 +259,20 @@ pub fn apply(
     org: &OrgId,
     options: PolicyOptions,
 ) -> Result<Merged, PolicyError> {
+    apply_with(session, policies, org, options, None)
+}
+
+/// The same, remembering what the policies grant for the next session that brings the same to them.
+pub(crate) fn apply_with(
+    session: &Session,
+    policies: &PolicySet,
+    org: &OrgId,
+    options: PolicyOptions,
+    memory: Option<&Memory>,
+) -> Result<Merged, PolicyError> {
     if let Some(inline) = inline_policies(session, options)? {
         let inline: Vec<&Policy> = inline.iter().collect();
-        return merge::merge(session, &inline, org, options);
+        return merge::merge(session, &inline, org, options, None);
     }
     let ids = session.policies();
     if ids.is_empty() {
@@ -268,8 +282,10 @@ pub fn apply(
     if let ([id], []) = (ids, &*found) {
         return Err(PolicyError::NotFound { policy: id.clone() });
     }
-    let mut merged = merge::merge(session, &found, org, options)?;
-    merged.origins.missing = missing;
+    let mut merged = merge::merge(session, &found, org, options, memory)?;
+    if !missing.is_empty() {
+        Arc::make_mut(&mut merged.origins).missing = missing;
+    }
     Ok(merged)
 }
 

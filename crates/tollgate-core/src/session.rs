@@ -6,7 +6,13 @@
 //! in [`access`](crate::access), how much in [`limits`](crate::limits), what policies change in
 //! [`policy`](crate::policy).
 
-use std::{collections::BTreeMap, str::FromStr};
+use std::{
+    collections::BTreeMap,
+    fmt,
+    ops::{Deref, DerefMut},
+    str::FromStr,
+    sync::Arc,
+};
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -57,7 +63,7 @@ record! {
         /// The quota period, in seconds. Zero and below: the quota never renews.
         pub quota_renewal_rate: i64 = "quota_renewal_rate" keep,
         /// What the key may call. Empty: a master key, see [`access`](crate::access).
-        pub access_rights: BTreeMap<ApiId, AccessDefinition> = "access_rights" keep,
+        pub access_rights: Rights = "access_rights" keep,
         /// The organisation that owns the key.
         pub org_id: OrgId = "org_id" keep,
         /// The OAuth client that the key was issued through.
@@ -355,6 +361,72 @@ record! {
     pub struct Monitor {
         /// Per cents of the quota.
         pub trigger_limits: Vec<f64> = "trigger_limits" keep,
+    }
+}
+
+/// What a session may call, by API: a map that sessions with the same rights share.
+///
+/// It reads as the map it is. Who changes it gets a map of its own first.
+#[derive(Clone, Default)]
+pub struct Rights(Arc<BTreeMap<ApiId, AccessDefinition>>);
+
+impl Rights {
+    /// Whether both are one map in memory.
+    pub fn is_shared_with(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Deref for Rights {
+    type Target = BTreeMap<ApiId, AccessDefinition>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+impl DerefMut for Rights {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        Arc::make_mut(&mut self.0)
+    }
+}
+
+impl From<BTreeMap<ApiId, AccessDefinition>> for Rights {
+    fn from(rights: BTreeMap<ApiId, AccessDefinition>) -> Self {
+        Self(Arc::new(rights))
+    }
+}
+
+impl FromIterator<(ApiId, AccessDefinition)> for Rights {
+    fn from_iter<I: IntoIterator<Item = (ApiId, AccessDefinition)>>(rights: I) -> Self {
+        BTreeMap::from_iter(rights).into()
+    }
+}
+
+impl PartialEq for Rights {
+    fn eq(&self, other: &Self) -> bool {
+        self.is_shared_with(other) || self.0 == other.0
+    }
+}
+
+impl fmt::Debug for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl Member for Rights {
+    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        BTreeMap::read(deserializer).map(Self::from)
+    }
+    fn write<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.0.write(serializer)
+    }
+    fn is_unset(&self) -> bool {
+        self.is_empty()
+    }
+    fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
+        Arc::make_mut(&mut self.0).read_again(deserializer)
     }
 }
 

@@ -338,7 +338,7 @@ fn inline_policies_count_only_where_allowed() {
             ..PolicyOptions::default()
         };
         let merged = policy::apply(&session, &policies, &OrgId::default(), options)?;
-        Ok::<_, PolicyError>(merged.session.access_rights.into_keys().collect::<Vec<_>>())
+        Ok::<_, PolicyError>(merged.session.access_rights.keys().cloned().collect::<Vec<_>>())
     };
     let inline = r#"[{"id": "q", "access_rights": {"b": {}}}]"#;
     assert_eq!(apis(inline, false), Ok(vec!["a".into()]));
@@ -494,7 +494,7 @@ prop_compose! {
         is_inactive in proptest::bool::weighted(0.2), limit in limit(),
     ) -> Session {
         Session {
-            apply_policies: ids.into_iter().map(PolicyId::from).collect(), access_rights, is_inactive,
+            apply_policies: ids.into_iter().map(PolicyId::from).collect(), access_rights: access_rights.into(), is_inactive,
             rate: limit.rate, quota_max: limit.quota_max, ..Session::default()
         }
     }

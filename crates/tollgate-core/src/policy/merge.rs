@@ -1,6 +1,11 @@
 //! One session made of a session and its policies.
 
-use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, btree_map::Entry},
+    sync::Arc,
+};
+
+use parking_lot::Mutex;
 
 use super::{
     ApiOrigins, Merged, Origins, Partitions, Policy, PolicyError, PolicyOptions,
@@ -8,23 +13,31 @@ use super::{
     lists::{unite_rights, unite_texts},
 };
 use crate::{
-    access::Organisations,
+    access::{CompiledRights, Organisations},
     ids::{ApiId, OrgId, PolicyId},
-    session::{AccessDefinition, ApiLimit, Session},
+    session::{AccessDefinition, ApiLimit, Rights, Session},
 };
 
 /// A session without policies: entries with limits of their own get counters of their own.
 pub(super) fn without_policies(session: &Session) -> Merged {
     let mut session = session.clone();
     drop_repeated_tags(&mut session);
-    for (api, entry) in &mut session.access_rights {
-        if !entry.limit.is_empty() {
-            entry.allowance_scope = api.to_string();
+    let is_own = |(api, entry): (&ApiId, &AccessDefinition)| {
+        entry.limit.is_empty() || entry.allowance_scope == api.as_str()
+    };
+    // Changing makes the map the session's alone, so it is not touched without need.
+    if !session.access_rights.iter().all(is_own) {
+        for (api, entry) in session.access_rights.iter_mut() {
+            if !entry.limit.is_empty() {
+                entry.allowance_scope = api.to_string();
+            }
         }
     }
+    let compiled = Arc::new(CompiledRights::of(&session.access_rights));
     Merged {
         session,
-        origins: Origins::default(),
+        origins: Arc::default(),
+        compiled,
     }
 }
 
@@ -34,23 +47,24 @@ pub(super) fn merge(
     policies: &[&Policy],
     org: &OrgId,
     options: PolicyOptions,
+    memory: Option<&Memory>,
 ) -> Result<Merged, PolicyError> {
     check_kinds(policies, org, options.organisations)?;
-    let mut merge = Merge::new(session);
-    for policy in policies {
-        merge.clear(&policy.partitions.ruled());
-    }
-    for policy in policies {
-        if policy.partitions.per_api {
-            merge.apply_per_api(policy);
-        } else if policy.access_rights.is_empty() {
-            merge.apply_to_root(policy);
-        } else {
-            merge.apply_parts(policy);
-        }
-        merge.apply_whole(policy);
-    }
-    merge.finish()
+    let roots = Roots::of(session);
+    let granted = match memory {
+        Some(memory) => memory.granted(&roots, policies, org)?,
+        None => Arc::new(Granted::by(&roots, policies)?),
+    };
+    let mut session = granted.put_into(session);
+    drop_repeated_tags(&mut session);
+    policies
+        .iter()
+        .for_each(|policy| apply_whole(&mut session, policy));
+    Ok(Merged {
+        session,
+        origins: granted.origins.clone(),
+        compiled: granted.compiled.clone(),
+    })
 }
 
 fn check_kinds(
@@ -92,20 +106,18 @@ struct Draft {
 }
 
 struct Merge<'a> {
-    own: &'a Session,
-    session: Session,
+    own: &'a Rights,
+    session: Session, // Of which only limits are meant.
     drafts: BTreeMap<ApiId, Draft>,
     root: ApiOrigins, // Whose limits stand at the session's root.
     root_quota_given: bool,
 }
 
 impl<'a> Merge<'a> {
-    fn new(own: &'a Session) -> Self {
-        let mut session = own.clone();
-        drop_repeated_tags(&mut session);
+    fn new(roots: &'a Roots) -> Self {
         Self {
-            own,
-            session,
+            own: &roots.0.access_rights,
+            session: roots.0.clone(),
             drafts: BTreeMap::new(),
             root: ApiOrigins::default(),
             root_quota_given: false,
@@ -153,7 +165,7 @@ impl<'a> Merge<'a> {
         let ruled = policy.partitions.ruled();
         for (api, entry) in &policy.access_rights {
             let draft = self.drafts.entry(api.clone()).or_default();
-            draft.keep_renewal(self.own.access_rights.get(api));
+            draft.keep_renewal(self.own.get(api));
             draft.name_after(entry);
             if ruled.acl {
                 draft.take_rights(policy, entry);
@@ -199,7 +211,7 @@ impl<'a> Merge<'a> {
 
     fn apply_per_api(&mut self, policy: &Policy) {
         for (api, entry) in &policy.access_rights {
-            let own = self.own.access_rights.get(api);
+            let own = self.own.get(api);
             let mut draft = Draft::per_api(policy, api, entry);
             draft.keep_renewal(own);
             draft.entry.disable_introspection |= own.is_some_and(|own| own.disable_introspection);
@@ -216,32 +228,7 @@ impl<'a> Merge<'a> {
         }
     }
 
-    /// What a policy gives to the whole session, whatever its partitions.
-    fn apply_whole(&mut self, policy: &Policy) {
-        let session = &mut self.session;
-        session.is_inactive |= policy.is_inactive;
-        session.hmac_enabled |= policy.hmac_enabled;
-        session.enable_http_signature_validation |= policy.enable_http_signature_validation;
-        unite_texts(&mut session.tags, &policy.tags);
-        session.meta_data.extend(&policy.meta_data);
-        if !policy.post_expiry_action.is_empty() {
-            session
-                .post_expiry_action
-                .clone_from(&policy.post_expiry_action);
-        }
-        if policy.post_expiry_grace_period != 0 {
-            session.post_expiry_grace_period = policy.post_expiry_grace_period;
-        }
-        let (theirs, ours) = (
-            seconds(&policy.last_updated),
-            seconds(&session.last_updated),
-        );
-        if theirs.is_some() && ours < theirs {
-            session.last_updated.clone_from(&policy.last_updated);
-        }
-    }
-
-    fn finish(mut self) -> Result<Merged, PolicyError> {
+    fn finish(mut self) -> Result<Granted, PolicyError> {
         let counts = |part: fn(&Partitions) -> bool| {
             self.drafts
                 .values()
@@ -268,10 +255,12 @@ impl<'a> Merge<'a> {
             origins.apis.insert(api.clone(), draft.origins);
             rights.insert(api, draft.entry);
         }
-        self.session.access_rights = rights;
-        Ok(Merged {
-            session: self.session,
-            origins,
+        self.session.access_rights = rights.into();
+        let compiled = CompiledRights::of(&self.session.access_rights);
+        Ok(Granted {
+            limits: Roots(self.session),
+            origins: origins.into(),
+            compiled: compiled.into(),
         })
     }
 
@@ -290,6 +279,148 @@ impl<'a> Merge<'a> {
                 draft.entry.allowance_scope = draft.granted_by.to_string();
             }
         }
+    }
+}
+
+/// What of a session rights and limits are merged from: its own rights, and its limits. All else is
+/// as in no session.
+#[derive(Clone)]
+pub(super) struct Roots(Session);
+
+impl Roots {
+    fn of(session: &Session) -> Self {
+        Self(Session {
+            rate: session.rate,
+            per: session.per,
+            smoothing: session.smoothing.clone(),
+            throttle_interval: session.throttle_interval,
+            throttle_retry_limit: session.throttle_retry_limit,
+            max_query_depth: session.max_query_depth,
+            quota_max: session.quota_max,
+            quota_renews: session.quota_renews,
+            quota_remaining: session.quota_remaining,
+            quota_renewal_rate: session.quota_renewal_rate,
+            access_rights: session.access_rights.clone(),
+            ..Session::default()
+        })
+    }
+
+    /// The limits as bits, where they are all that there is: most keys with policies have nothing else
+    /// of their own.
+    fn as_bits(&self) -> Option<[u64; 9]> {
+        let Session {
+            rate,
+            per,
+            throttle_interval,
+            ..
+        } = self.0;
+        let counts = [
+            self.0.throttle_retry_limit,
+            self.0.max_query_depth,
+            self.0.quota_max,
+            self.0.quota_renews,
+            self.0.quota_remaining,
+            self.0.quota_renewal_rate,
+        ];
+        if self.0.smoothing.is_some() || !self.0.access_rights.is_empty() {
+            return None;
+        }
+        let mut bits = [0; 9];
+        let numbers = [rate, per, throttle_interval].map(f64::to_bits);
+        let counts = counts.map(|count| count as u64); // The bits are compared, not the number.
+        for (bit, value) in bits.iter_mut().zip(numbers.into_iter().chain(counts)) {
+            *bit = value;
+        }
+        Some(bits)
+    }
+}
+
+/// What policies make of a session's limits and rights: the same for all sessions that bring the same
+/// to them.
+pub(super) struct Granted {
+    limits: Roots,
+    origins: Arc<Origins>,
+    compiled: Arc<CompiledRights>,
+}
+
+impl Granted {
+    fn by(roots: &Roots, policies: &[&Policy]) -> Result<Self, PolicyError> {
+        let mut merge = Merge::new(roots);
+        for policy in policies {
+            merge.clear(&policy.partitions.ruled());
+        }
+        for policy in policies {
+            if policy.partitions.per_api {
+                merge.apply_per_api(policy);
+            } else if policy.access_rights.is_empty() {
+                merge.apply_to_root(policy);
+            } else {
+                merge.apply_parts(policy);
+            }
+        }
+        merge.finish()
+    }
+
+    fn put_into(&self, session: &Session) -> Session {
+        let Roots(limits) = &self.limits;
+        Session {
+            rate: limits.rate,
+            per: limits.per,
+            smoothing: limits.smoothing.clone(),
+            throttle_interval: limits.throttle_interval,
+            throttle_retry_limit: limits.throttle_retry_limit,
+            max_query_depth: limits.max_query_depth,
+            quota_max: limits.quota_max,
+            quota_renews: limits.quota_renews,
+            quota_remaining: limits.quota_remaining,
+            quota_renewal_rate: limits.quota_renewal_rate,
+            access_rights: limits.access_rights.clone(),
+            ..session.clone()
+        }
+    }
+}
+
+/// What was granted before, for sessions that bring the same to the same policies. It belongs to one
+/// snapshot of the policies.
+#[derive(Default)]
+pub(crate) struct Memory(Mutex<HashMap<MemoryKey, Arc<Granted>, foldhash::fast::RandomState>>);
+
+#[derive(Eq, Hash, PartialEq)]
+struct MemoryKey {
+    org: OrgId,
+    policies: Box<[PolicyId]>,
+    limits: [u64; 9],
+}
+
+impl Memory {
+    /// Over this many different grants, further ones are made anew for each session.
+    const GRANTS: usize = 10_000;
+
+    fn granted(
+        &self,
+        roots: &Roots,
+        policies: &[&Policy],
+        org: &OrgId,
+    ) -> Result<Arc<Granted>, PolicyError> {
+        let granted = || Granted::by(roots, policies).map(Arc::new);
+        let Some(limits) = roots.as_bits() else {
+            return granted();
+        };
+        let policies = policies.iter().map(|policy| policy.id.clone()).collect();
+        let key = MemoryKey {
+            org: org.clone(),
+            policies,
+            limits,
+        };
+        if let Some(granted) = self.0.lock().get(&key) {
+            return Ok(granted.clone());
+        }
+        let granted = granted()?;
+        let mut all = self.0.lock();
+        if all.len() < Self::GRANTS {
+            all.insert(key, granted.clone());
+        }
+        Ok(granted)
     }
 }
 
@@ -448,6 +579,30 @@ impl Draft {
             limit.quota_renews = session.quota_renews;
             self.origins.quota.clone_from(&root.quota);
         }
+    }
+}
+
+/// What a policy gives to the whole session, whatever its partitions.
+fn apply_whole(session: &mut Session, policy: &Policy) {
+    session.is_inactive |= policy.is_inactive;
+    session.hmac_enabled |= policy.hmac_enabled;
+    session.enable_http_signature_validation |= policy.enable_http_signature_validation;
+    unite_texts(&mut session.tags, &policy.tags);
+    session.meta_data.extend(&policy.meta_data);
+    if !policy.post_expiry_action.is_empty() {
+        session
+            .post_expiry_action
+            .clone_from(&policy.post_expiry_action);
+    }
+    if policy.post_expiry_grace_period != 0 {
+        session.post_expiry_grace_period = policy.post_expiry_grace_period;
+    }
+    let (theirs, ours) = (
+        seconds(&policy.last_updated),
+        seconds(&session.last_updated),
+    );
+    if theirs.is_some() && ours < theirs {
+        session.last_updated.clone_from(&policy.last_updated);
     }
 }
 
