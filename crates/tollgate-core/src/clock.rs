@@ -5,7 +5,13 @@
 //! only module of the crate that asks the machine for its time.
 
 use std::{
-    sync::{Arc, LazyLock},
+    sync::{
+        Arc, LazyLock,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+        },
+    },
     task::{Poll, Waker},
     time::{Duration, Instant, SystemTime},
 };
@@ -81,16 +87,35 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 }
 
 /// Reads the machine's clocks. A [`Clock`] needs a runtime's timer besides.
+///
+/// The wall clock is read every 20 ms; between two readings it goes on with the monotonic one. When
+/// somebody sets it, requests know 20 ms later.
 pub fn machine_time() -> Moment {
     static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+    // One second in, so that "a little before now" needs no care for zero.
+    let ticks = nanos(START.elapsed()).saturating_add(NANOS);
+    Moment {
+        ticks,
+        unix_nanos: ticks.wrapping_add(wall_offset(ticks)),
+    }
+}
+
+/// What the wall clock is ahead of the monotonic one, as of the last reading.
+fn wall_offset(ticks: u64) -> u64 {
+    const EVERY: u64 = 20_000_000;
+    static READ_AT: AtomicU64 = AtomicU64::new(0);
+    static OFFSET: AtomicU64 = AtomicU64::new(0);
+    // Acquire and release pair up: who sees the new time of reading sees its offset too.
+    if ticks.saturating_sub(READ_AT.load(Acquire)) < EVERY {
+        return OFFSET.load(Relaxed);
+    }
     let unix = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();
-    // One second in, so that "a little before now" needs no care for zero.
-    Moment {
-        ticks: nanos(START.elapsed()).saturating_add(NANOS),
-        unix_nanos: nanos(unix),
-    }
+    let offset = nanos(unix).wrapping_sub(ticks);
+    OFFSET.store(offset, Relaxed);
+    READ_AT.store(ticks, Release);
+    offset
 }
 
 /// The machine's clocks, without a timer: it tells the time and can not wait.

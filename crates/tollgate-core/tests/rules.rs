@@ -338,7 +338,14 @@ fn inline_policies_count_only_where_allowed() {
             ..PolicyOptions::default()
         };
         let merged = policy::apply(&session, &policies, &OrgId::default(), options)?;
-        Ok::<_, PolicyError>(merged.session.access_rights.keys().cloned().collect::<Vec<_>>())
+        Ok::<_, PolicyError>(
+            merged
+                .session
+                .access_rights
+                .keys()
+                .cloned()
+                .collect::<Vec<_>>(),
+        )
     };
     let inline = r#"[{"id": "q", "access_rights": {"b": {}}}]"#;
     assert_eq!(apis(inline, false), Ok(vec!["a".into()]));

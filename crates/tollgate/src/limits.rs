@@ -566,11 +566,11 @@ impl LimitRules {
                 (refused.standings, Err(rejection))
             }
         };
-        let standing = |(charge, standing)| LimitStanding::of(charge, standing);
-        Decision {
-            limits: charges.iter().zip(standings).map(standing).collect(),
-            outcome,
+        let mut limits = SmallVec::new();
+        for (charge, standing) in charges.iter().zip(&standings) {
+            limits.push(LimitStanding::of(charge, *standing));
         }
+        Decision { limits, outcome }
     }
 
     /// The quotas that wait for the response, where they are charged by it.

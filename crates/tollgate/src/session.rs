@@ -54,11 +54,11 @@
 //!     .with_credential_removed();
 //! ```
 
-use std::{sync::Arc, time::Duration};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use http::request::Parts;
-use smallvec::SmallVec;
+use smallvec::{SmallVec, smallvec};
 use tollgate_core::{
     Loaded, PolicyId, Rejection, StoreError,
     pass::{Pass, Plan, Rules},
@@ -187,20 +187,38 @@ impl SessionGate {
         self.plan = Arc::new(ArcSwap::from_pointee(plan));
     }
 
-    /// The names under which the session may be stored, in the order in which they are tried.
-    fn names(&self, head: &Parts) -> Result<SmallVec<[StorageKey; 2]>, Rejection> {
+    /// The token of the first source that has one.
+    fn token<'a>(&self, head: &'a Parts) -> Result<Cow<'a, str>, Rejection> {
         for source in &self.sources {
             if let Some(token) = source.find(head)? {
-                let plan = self.plan.load();
-                let names = self.keys.candidates(&plan.rules().organisation, &token);
-                return if names.is_empty() {
-                    Err(Rejection::KeyUnknown)
-                } else {
-                    Ok(names)
-                };
+                return Ok(token);
             }
         }
         Err(Rejection::CredentialMissing)
+    }
+
+    /// Asks for the names that the token may be stored under, in the order in which they are tried.
+    fn look_up(&self, plan: &Arc<Plan>, token: &str, visit: &mut Visit) -> Step {
+        let organisation = &plan.rules().organisation;
+        if let Some(name) = self.keys.presented_name(organisation, token) {
+            return match self.store.try_get(name) {
+                Some(Some(loaded)) => accept(plan, &loaded, visit).into(),
+                Some(None) => Step::Refuse(Rejection::KeyUnknown),
+                None => self.ask(smallvec![name.into()]),
+            };
+        }
+        let mut names = self.keys.candidates(organisation, token);
+        for at in 0..names.len() {
+            match self.store.try_get(names[at].as_str()) {
+                Some(Some(loaded)) => return accept(plan, &loaded, visit).into(),
+                Some(None) => {}
+                None => {
+                    names.drain(..at); // Those before are surely not there.
+                    return self.ask(names);
+                }
+            }
+        }
+        Step::Refuse(Rejection::KeyUnknown)
     }
 
     fn ask(&self, names: SmallVec<[StorageKey; 2]>) -> Step {
@@ -208,7 +226,7 @@ impl SessionGate {
         Step::wait(
             self.store.get_first(names),
             move |found, _head, visit| match found {
-                Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
+                Ok(Some(loaded)) => accept(&plan.load(), &loaded, visit).into(),
                 Ok(None) => Step::Refuse(Rejection::KeyUnknown),
                 Err(error) => store_failed(&error, then, visit),
             },
@@ -222,21 +240,10 @@ impl Gate for SessionGate {
     }
 
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
-        let mut names = match self.names(head) {
-            Ok(names) => names,
-            Err(rejection) => return Step::Refuse(rejection),
-        };
-        for at in 0..names.len() {
-            match self.store.try_get(names[at].as_str()) {
-                Some(Some(loaded)) => return accept(&self.plan, &loaded, visit).into(),
-                Some(None) => {}
-                None => {
-                    names.drain(..at); // Those before are surely not there.
-                    return self.ask(names);
-                }
-            }
+        match self.token(head) {
+            Ok(token) => self.look_up(&self.plan.load(), &token, visit),
+            Err(rejection) => Step::Refuse(rejection),
         }
-        Step::Refuse(Rejection::KeyUnknown)
     }
 
     fn forward(&self, head: &mut Parts, _visit: &Visit) {
@@ -247,8 +254,8 @@ impl Gate for SessionGate {
 }
 
 /// Makes what was found the session of this request, if it may be used.
-fn accept(plan: &ArcSwap<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
-    let pass = plan.load().pass(loaded)?;
+fn accept(plan: &Arc<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
+    let pass = plan.pass(loaded)?;
     visit.explain(|_| Fact::of("alias", pass.session().alias.clone(), "the stored session"));
     visit.explain(|_| Fact::of("policies", policies_of(&pass), "the stored session"));
     pass.session().lifecycle(visit.now().unix())?;

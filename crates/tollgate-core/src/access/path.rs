@@ -37,11 +37,11 @@ impl<'a> RequestPath<'a> {
     /// slash that is encoded, a dot, slash, backslash or per cent sign that is encoded twice, or an
     /// overlong UTF-8 form.
     pub fn of(target: &'a str, listen_path: Option<&str>) -> Result<Self, Rejection> {
-        let end = target.find(['?', '#']).unwrap_or(target.len());
-        let text = decoded(&target[..end]).ok_or(Rejection::PathAmbiguous)?;
-        if !is_plain(text.as_bytes()) {
-            return Err(Rejection::PathAmbiguous);
-        }
+        let text = if is_usual(target.as_bytes()) {
+            Cow::Borrowed(target)
+        } else {
+            unusual(target).ok_or(Rejection::PathAmbiguous)?
+        };
         let listen = listen_path.and_then(|listen_path| below(&text, listen_path));
         Ok(Self {
             listen: listen.unwrap_or(0),
@@ -70,6 +70,26 @@ impl<'a> RequestPath<'a> {
     pub(super) fn listen(&self) -> usize {
         self.listen
     }
+}
+
+/// Whether nothing in a path has to be looked at twice: segments of letters, digits, `-`, `_` and `~`,
+/// none of them empty but the last.
+fn is_usual(path: &[u8]) -> bool {
+    let mut before = 0;
+    let mut is_usual = |byte: &u8| {
+        let fits = byte.is_ascii_alphanumeric()
+            || matches!(byte, b'-' | b'_' | b'~')
+            || (*byte == b'/' && before != b'/');
+        before = *byte;
+        fits
+    };
+    path.first() == Some(&b'/') && path.iter().all(&mut is_usual)
+}
+
+/// A path that needs a closer look; `None` where it can be read in two ways.
+fn unusual(target: &str) -> Option<Cow<'_, str>> {
+    let end = target.find(['?', '#']).unwrap_or(target.len());
+    decoded(&target[..end]).filter(|text| is_plain(text.as_bytes()))
 }
 
 /// The path with its escapes decoded once; `None` where an escape is broken or hides something.

@@ -124,6 +124,19 @@ impl KeyScheme {
         candidates
     }
 
+    /// The one name to try where it is the presented text itself: a plain scheme, and no organisation
+    /// to put before it. It is what [`candidates`](Self::candidates) gives, without making a list.
+    pub fn presented_name<'a>(&self, org: &OrgId, presented: &'a str) -> Option<&'a str> {
+        let is_plain = self.names == Names::Plain && self.form == TokenForm::Joined;
+        let is_only = is_plain && self.fallbacks.is_empty() && org.is_empty();
+        let fits = self.min_length <= presented.len() && presented.len() <= MAX_TOKEN_LENGTH;
+        let is_token = is_only
+            && fits
+            && !presented.bytes().any(|byte| byte.is_ascii_control())
+            && !presented.starts_with(StorageKey::ORGANISATION);
+        is_token.then_some(presented)
+    }
+
     /// The token that was found: of all that `presented` may stand for, the one stored under `found`.
     ///
     /// Tyk uses it in place of the presented text from then on.
