@@ -1,7 +1,9 @@
 //! Stories through real stacks, by subject.
 
+mod attacks;
 mod bodies;
 mod cancel;
+mod coverage;
 mod examples;
 mod failing_store;
 mod observe;

@@ -320,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn a_name_is_as_long_as_it_can_be() {
+    fn attack_42_a_name_is_as_long_as_it_can_be() {
         let meta = r#"{"a": "1", "ab": "2", "a.": "3", "na": "4"}"#;
         check("$tyk_meta.a $tyk_meta.ab", meta, "1 2");
         check("$tyk_meta.a.", meta, "3");
@@ -339,7 +339,7 @@ mod tests {
         check("$tyk_meta.ключ", "{}", "$tyk_meta.ключ");
     }
 
-    /// Attacks 41 and 42.
+    /// Attack 41.
     #[test]
     fn attack_41_a_value_is_never_expanded_again() {
         let meta = r#"{"a": "$tyk_meta.b$tyk_context.path", "b": "secret"}"#;

@@ -361,3 +361,50 @@ fn keep_from_connection(headers: &mut HeaderMap, name: &HeaderName) {
         headers.insert(CONNECTION, rest);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Attack 38.
+    #[test]
+    fn attack_38_headers_that_frame_the_message_can_not_be_set() {
+        let framing = [
+            "Host",
+            "content-length",
+            "Transfer-Encoding",
+            "connection",
+            "TE",
+            "trailer",
+            "Upgrade",
+        ];
+        for name in framing {
+            let refused = MetaInjectLayer::new().request(name, "x").unwrap_err();
+            assert_eq!(refused, InjectError::Framing { name: name.into() });
+        }
+        for name in [":path", "a b", "", "x\r\ny"] {
+            assert_eq!(
+                MetaInjectLayer::new().response(name, "x").unwrap_err(),
+                InjectError::Name { name: name.into() }
+            );
+        }
+        let secret = MetaInjectLayer::new()
+            .request("x-a", "$secret_env.A")
+            .unwrap_err();
+        assert!(matches!(secret, InjectError::Secret { .. }));
+    }
+
+    #[test]
+    fn a_connection_keeps_what_is_not_ours() {
+        let mut headers = HeaderMap::new();
+        headers.append(CONNECTION, "keep-alive, X-User".parse().unwrap());
+        headers.append(CONNECTION, "x-user".parse().unwrap());
+        set(
+            &mut headers,
+            &HeaderName::from_static("x-user"),
+            HeaderValue::from_static("joe"),
+        );
+        assert_eq!(headers[CONNECTION], "keep-alive");
+        assert_eq!(headers["x-user"], "joe");
+    }
+}
