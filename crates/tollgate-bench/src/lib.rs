@@ -9,8 +9,10 @@ use std::{pin::Pin, time::Instant};
 /// One variant: its name, and how to run a batch of so many calls.
 pub struct Variant {
     name: String,
-    run: Box<dyn FnMut(u32) -> Pin<Box<dyn Future<Output = ()>>>>,
+    run: Box<Run>,
 }
+
+type Run = dyn FnMut(u32) -> Pin<Box<dyn Future<Output = ()>>>;
 
 impl Variant {
     /// A variant that runs asynchronously.

@@ -5,13 +5,14 @@
 //! the result through one `Arc`. What to compile for is the [`Plan`] of a stack; each plan has an id
 //! of its own and its own snapshot of the policies, so that no request mixes two.
 
+mod entry;
+
 use std::{
     fmt,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
-    time::Duration,
 };
 
 use http::HeaderValue;
@@ -19,17 +20,19 @@ use parking_lot::RwLock;
 
 use crate::{
     access::{
-        ApiRights, CompiledRights, MasterKeys, Organisations, PathOptions, RequestPath,
-        RuleProblem, VersionRule, organisation_allowed,
+        CompiledRights, MasterKeys, Organisations, PathOptions, RuleProblem, organisation_allowed,
     },
     ids::{ApiId, OrgId},
-    limits::{Algorithm, ApiLimits, Limit, LimitError},
+    limits::{Algorithm, LimitError},
     policy::{self, Memory, Origins, PolicyOptions, PolicySet},
     rejection::{LimitOwner, Rejection},
-    session::{AccessDefinition, Endpoint, EndpointMethod, Rights, Session},
-    store::{Charge, Counter, Loaded, StorageKey},
+    session::{AccessDefinition, Rights, Session},
+    store::{Loaded, StorageKey},
     variables::{NoContext, Text, UnsafeValues, ValueStyle, header_value},
 };
+
+use entry::Source;
+pub use entry::{Entry, Kinds};
 
 /// How a stack reads sessions.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -362,10 +365,7 @@ impl Pass {
         let rights = self.rights.get(at, self.plan.rules.paths, report);
         let source = self.plan.source(LimitOwner::Key, Some(right));
         match source.compile(&self.session, &self.key) {
-            Ok(entry) => Some(Box::new(Entry {
-                rights: Some(rights.clone()),
-                ..entry
-            })),
+            Ok(entry) => Some(Box::new(entry.with_rights(rights.clone()))),
             Err(error) => {
                 unusable(&self.session, &error);
                 None
@@ -433,247 +433,3 @@ fn unusable(session: &Session, error: &LimitError) -> Rejection {
 /// The place of an entry in a pass.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct EntryAt(Option<usize>);
-
-/// What a session holds of one API, compiled: rights, and charges ready to be made.
-#[derive(Debug)]
-pub struct Entry {
-    rights: Option<Arc<ApiRights>>, // None: every path of every version.
-    limits: ApiLimits,
-    scope: Box<str>,
-    charges: ChargeSet,
-    endpoints: EndpointCharges,
-    counter_text: Option<Text>,
-}
-
-/// Charges by endpoint, under the endpoint's name.
-type EndpointCharges = Box<[(Box<str>, ChargeSet)]>;
-
-/// Which limits are charged.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum Kinds {
-    /// Rates alone.
-    Rate,
-    /// Quotas alone.
-    Quota,
-    /// Both.
-    Both,
-}
-
-/// Charges, the rates before the quotas.
-#[derive(Debug)]
-struct ChargeSet {
-    charges: Box<[Charge]>,
-    rates: usize,
-}
-
-impl ChargeSet {
-    fn of(&self, kinds: Kinds) -> &[Charge] {
-        match kinds {
-            Kinds::Rate => &self.charges[..self.rates],
-            Kinds::Quota => &self.charges[self.rates..],
-            Kinds::Both => &self.charges,
-        }
-    }
-}
-
-impl Entry {
-    /// Whether the version that the request names may be called.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::ApiNotGranted`].
-    pub fn version_allowed(
-        &self,
-        version: Option<&str>,
-        rule: &VersionRule,
-    ) -> Result<(), Rejection> {
-        let allowed = self
-            .rights
-            .as_ref()
-            .is_none_or(|rights| rights.allows_version(version, rule));
-        if allowed {
-            Ok(())
-        } else {
-            Err(Rejection::ApiNotGranted)
-        }
-    }
-
-    /// Whether the path may be called with this method.
-    ///
-    /// # Errors
-    ///
-    /// [`Rejection::PathNotGranted`].
-    pub fn path_allowed(&self, method: &str, path: &RequestPath<'_>) -> Result<(), Rejection> {
-        let allowed = self
-            .rights
-            .as_ref()
-            .is_none_or(|rights| rights.paths().allows(method, path));
-        if allowed {
-            Ok(())
-        } else {
-            Err(Rejection::PathNotGranted)
-        }
-    }
-
-    /// The limits that hold.
-    pub fn limits(&self) -> &ApiLimits {
-        &self.limits
-    }
-
-    /// The name of the counters that this entry shares with others; empty: the session's own.
-    pub fn scope(&self) -> &str {
-        &self.scope
-    }
-
-    /// Whether some paths have rates of their own, so that [`charges`](Self::charges) needs the path.
-    pub fn has_endpoints(&self) -> bool {
-        !self.endpoints.is_empty()
-    }
-
-    /// The charges of a request.
-    pub fn charges(&self, kinds: Kinds, call: Option<(&str, &RequestPath<'_>)>) -> &[Charge] {
-        let rules = self.rights.as_deref().map(ApiRights::endpoints);
-        let found = rules
-            .zip(call)
-            .and_then(|(rules, (method, path))| rules.find(method, path));
-        let own = found.and_then(|limit| {
-            self.endpoints
-                .iter()
-                .find(|(name, _)| **name == *limit.name())
-        });
-        own.map_or(&self.charges, |(_, charges)| charges).of(kinds)
-    }
-
-    /// The text that names the counters in place of the token, where it speaks of the request
-    /// (`meta_data.rate_limit_pattern`).
-    pub fn counter_text(&self) -> Option<&Text> {
-        self.counter_text.as_ref()
-    }
-}
-
-/// What an [`Entry`] is compiled from.
-struct Source<'a> {
-    owner: LimitOwner,
-    /// The API's entry; `None` for the session's own limits.
-    right: Option<(&'a ApiId, &'a AccessDefinition)>,
-    algorithm: Algorithm,
-}
-
-impl Source<'_> {
-    fn compile(&self, session: &Session, key: &StorageKey) -> Result<Entry, LimitError> {
-        let no_api = ApiId::default();
-        let api = self.right.map_or(&no_api, |(api, _)| api);
-        let limits = ApiLimits::of(session, api)?.with_algorithm(self.algorithm);
-        let pattern = counter_pattern(session).filter(|_| self.owner == LimitOwner::Key);
-        let filled = |text: &Text| text.fill(Some(&session.meta_data), &NoContext, ValueStyle::Tyk);
-        let by_request = |text: &Text| text.context_names().next().is_some();
-        let (counter_text, pattern) = match pattern {
-            Some(text) if by_request(&text) => (Some(text), None),
-            pattern => (None, pattern.map(|text| filled(&text))),
-        };
-        let who = Who {
-            owner: self.owner,
-            key: key.as_str(),
-            pattern: pattern.filter(|name| !name.is_empty()),
-            scope: limits.scope.clone().unwrap_or_default(),
-        };
-        let endpoints = self.right.map(|right| self.endpoints(right, &limits, &who));
-        Ok(Entry {
-            rights: None,
-            charges: who.charges(&limits, None),
-            endpoints: endpoints.transpose()?.unwrap_or_default(),
-            counter_text,
-            scope: who.scope,
-            limits,
-        })
-    }
-
-    fn endpoints(
-        &self,
-        (api, right): (&ApiId, &AccessDefinition),
-        limits: &ApiLimits,
-        who: &Who<'_>,
-    ) -> Result<EndpointCharges, LimitError> {
-        let all = right.endpoints.iter().flat_map(|endpoint| {
-            let methods = endpoint.methods.iter();
-            methods.map(move |method| (endpoint, method))
-        });
-        let compile = |(endpoint, method): (&Endpoint, &EndpointMethod)| {
-            let name: Box<str> = format!("{}:{}", method.name, endpoint.path).into();
-            let limits = limits
-                .clone()
-                .with_endpoint(method.limit.rate, method.limit.per)?;
-            let limits = limits.with_algorithm(self.algorithm);
-            let charges = who.charges(&limits, Some(&format!("{api}:{name}")));
-            Ok((name, charges))
-        };
-        all.map(compile).collect()
-    }
-}
-
-/// The text that names counters in place of the token, where the session has one
-/// (`meta_data.rate_limit_pattern`; only a text is one).
-fn counter_pattern(session: &Session) -> Option<Text> {
-    let pattern = session.meta_data.get("rate_limit_pattern")?.as_text()?;
-    Some(Text::with_secrets(&pattern, |_| None))
-}
-
-/// Whose counters they are.
-struct Who<'a> {
-    owner: LimitOwner,
-    key: &'a str,
-    pattern: Option<String>,
-    scope: Box<str>,
-}
-
-impl Who<'_> {
-    fn charges(&self, limits: &ApiLimits, endpoint: Option<&str>) -> ChargeSet {
-        let rate = limits.rate.map(|rate| {
-            let patience = match self.owner {
-                LimitOwner::Key => limits.patience(),
-                _ => Duration::ZERO, // An organisation's requests do not wait.
-            };
-            self.charge("rate", endpoint, Limit::Rate(rate), patience)
-        });
-        let quota = limits
-            .quota
-            .clone()
-            .map(|quota| self.charge("quota", None, Limit::Quota(quota), Duration::ZERO));
-        let rates = usize::from(rate.is_some());
-        ChargeSet {
-            charges: rate.into_iter().chain(quota).collect(),
-            rates,
-        }
-    }
-
-    fn charge(
-        &self,
-        kind: &str,
-        endpoint: Option<&str>,
-        limit: Limit,
-        patience: Duration,
-    ) -> Charge {
-        let counter = Counter::new(self.counter_name(kind, endpoint));
-        Charge {
-            patience,
-            owner: self.owner,
-            ..Charge::new(counter, limit)
-        }
-    }
-
-    /// Each part is preceded by its length, so that no two lists of parts make one name.
-    fn counter_name(&self, kind: &str, endpoint: Option<&str>) -> String {
-        let of = match (self.owner, &self.pattern) {
-            (LimitOwner::Organisation, _) => "org",
-            (_, Some(_)) => "pattern",
-            (_, None) => "key",
-        };
-        let key = self.pattern.as_deref().unwrap_or(self.key);
-        let parts = [&*self.scope, key, endpoint.unwrap_or_default()];
-        let mut name = format!("{kind}:{of}");
-        for part in parts {
-            name.push_str(&format!(":{}:{part}", part.len()));
-        }
-        name
-    }
-}

@@ -9,7 +9,7 @@
 //!
 //! One habit is not kept: members that Tyk does not know are kept and written back.
 //!
-//! [`record!`] declares a struct that reads and writes so.
+//! `record!` declares a struct that reads and writes so.
 
 use std::{collections::BTreeMap, fmt};
 

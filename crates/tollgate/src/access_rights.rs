@@ -120,8 +120,10 @@ pub struct AccessRightsGate {
 #[derive(Clone)]
 pub(crate) enum ApiChoice {
     Always(ApiId),
-    By(Arc<dyn Fn(&Parts) -> Option<ApiId> + Send + Sync>),
+    By(Arc<ApiOf>),
 }
+
+pub(crate) type ApiOf = dyn Fn(&Parts) -> Option<ApiId> + Send + Sync;
 
 #[derive(Clone)]
 pub(crate) struct Versions {

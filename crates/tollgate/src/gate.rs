@@ -79,7 +79,9 @@ pub enum Step {
 }
 
 /// What a gate does when its wait is over.
-pub struct Resume(Box<dyn FnOnce(&mut Parts, &mut Visit) -> Step + Send>);
+pub struct Resume(Box<GoOn>);
+
+type GoOn = dyn FnOnce(&mut Parts, &mut Visit) -> Step + Send;
 
 impl Step {
     /// Waits for `what`, then goes on with its result, the head and the visit in hand again.

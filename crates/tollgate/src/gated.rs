@@ -184,6 +184,10 @@ pin_project! {
 }
 
 /// The visit while the service works: shared with the request's extensions or not.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "a box would be an allocation for each request"
+)]
 enum Kept {
     Shared(Arc<Visit>),
     Own(Visit),

@@ -13,7 +13,7 @@ pub(crate) fn refused(rejection: &Rejection, gate: &'static str) {
     if let Rejection::Misconfigured(why) = rejection {
         tracing::error!(target: "tollgate", reason, status, gate, why, "request refused");
     } else {
-        tracing::info!(target: "tollgate", reason, status, gate, "request refused");
+        tracing::debug!(target: "tollgate", reason, status, gate, "request refused");
     }
 }
 

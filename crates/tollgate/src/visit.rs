@@ -39,7 +39,7 @@ pub struct Visit {
     pub(crate) receipt: Option<Box<Receipt>>,
     pub(crate) settlement: Option<Box<Settlement>>,
     /// Values noted so far, where somebody asked for an explanation.
-    rehearsal: Option<Box<Vec<Fact>>>,
+    rehearsal: Option<Vec<Fact>>,
     keeps_receipt: bool,
     can_wait: bool,
 }
@@ -116,12 +116,12 @@ impl LimitStanding {
     /// would admit one more.
     pub(crate) fn reset_at(&self, now: Moment) -> u64 {
         match self.kind {
+            // Rounded up: who comes back in that second is let in.
             LimitKind::Rate => {
                 let at = now.after(self.standing.retry_in);
-                at.unix().0
-                    + u64::from(
-                        at.unix_nanos % 1_000_000_000 > 0 && !self.standing.retry_in.is_zero(),
-                    )
+                let is_later = !self.standing.retry_in.is_zero();
+                let part = is_later && !at.unix_nanos.is_multiple_of(1_000_000_000);
+                at.unix().0 + u64::from(part)
             }
             LimitKind::Quota => {
                 now.after(self.standing.resets_in.unwrap_or_default())
@@ -265,7 +265,7 @@ impl Visit {
     }
 
     pub(crate) fn rehearse(&mut self) {
-        self.rehearsal = Some(Box::default());
+        self.rehearsal = Some(Vec::new());
     }
 
     /// Notes a value that a gate decided by, if somebody asked for an explanation.
@@ -327,7 +327,7 @@ impl Visit {
     pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
         self.rehearsal
             .as_mut()
-            .map(|facts| std::mem::take(&mut **facts))
+            .map(std::mem::take)
             .unwrap_or_default()
     }
 }

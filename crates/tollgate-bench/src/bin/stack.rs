@@ -7,7 +7,7 @@
 //! Every table has three rows of ours for each kind of work: one hot key; 100,000 keys of 10 APIs and
 //! 20 path rules each, drawn at random; and a hot key of which a tenth of the requests is refused.
 
-use std::{cell::RefCell, convert::Infallible, fmt::Debug, rc::Rc, time::Duration};
+use std::{cell::Cell, convert::Infallible, fmt::Debug, rc::Rc, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
 use http::{Request, Response, StatusCode};
@@ -109,20 +109,16 @@ fn drive<S, B>(name: &str, service: S, load: Load) -> Variant
 where
     S: Service<Request<Body>, Response = Response<B>, Error: Debug> + 'static,
 {
-    let service = Rc::new(RefCell::new(service));
+    let shelf = Rc::new(Cell::new(Some(service)));
     let keys = if load == Load::ManyKeys { KEYS } else { 1 };
     let tokens: Rc<Vec<String>> = Rc::new((0..keys).map(token).collect());
     let mut at = 0_usize;
     Variant::new(name, move |calls| {
-        let (service, tokens) = (service.clone(), tokens.clone());
+        let (shelf, tokens) = (shelf.clone(), tokens.clone());
         let start = at;
         at = at.wrapping_add(calls as usize);
         async move {
-            #[expect(
-                clippy::await_holding_refcell_ref,
-                reason = "one variant runs at a time"
-            )]
-            let mut service = service.borrow_mut();
+            let mut service = shelf.take().expect("one batch runs at a time");
             // Each key is loaded once before anything is timed.
             let warm = if start == 0 { tokens.len() } else { 0 };
             for call in start..start + warm + calls as usize {
@@ -141,6 +137,7 @@ where
                 assert!(start == 0 || (response.status() == StatusCode::OK) != refused);
                 std::hint::black_box(response);
             }
+            shelf.set(Some(service));
         }
     })
 }
