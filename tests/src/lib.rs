@@ -1,1 +1,21 @@
 //! The pages under `docs/` and the README, compiled and run.
+
+macro_rules! pages {
+    ($($name:ident: $page:literal),* $(,)?) => {$(
+        #[doc = include_str!(concat!("../../", $page))]
+        pub mod $name {}
+    )*};
+}
+
+pages! {
+    readme: "README.md",
+    getting_started: "docs/getting-started.md",
+    layers: "docs/layers.md",
+    session: "docs/session.md",
+    policies: "docs/policies.md",
+    stores: "docs/stores.md",
+    compatibility: "docs/compatibility.md",
+    architecture: "docs/ARCHITECTURE.md",
+    contributing: "docs/CONTRIBUTING.md",
+    engine: "docs/design/engine.md",
+}
