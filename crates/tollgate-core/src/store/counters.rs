@@ -61,6 +61,18 @@ pub(crate) struct Slot {
     tally: Mutex<Tally>,
 }
 
+impl Slot {
+    /// Locks it to be changed.
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock()
+    }
+
+    #[inline]
+    fn take(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
+        tally::decide_one(batch, &mut self.lock(), now)
+    }
+}
+
 #[derive(Default)]
 struct Shard {
     index: HashTable<u32>,
@@ -227,7 +239,7 @@ impl<'a> Held<'a> {
         let mut last: Option<&Slot> = None;
         for (index, slot) in order {
             if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
-                held.tallies.push(slot.tally.lock());
+                held.tallies.push(slot.lock());
                 last = Some(slot);
             }
             held.guards[index] = held.tallies.len() - 1;
@@ -509,12 +521,23 @@ impl Counters {
         if self.overflows.load(Relaxed) {
             return self.take_any(batch, now);
         }
-        if let [charge] = batch {
-            return match self.held(charge, now) {
-                Some(slot) => tally::decide(batch, &mut One(&mut slot.tally.lock()), now),
-                None => self.take_named(batch, now),
-            };
+        match batch {
+            [charge] => match self.held(charge, now) {
+                Some(slot) => slot.take(batch_of(batch), now),
+                None => self.take_named(batch_of(batch), now),
+            },
+            [first, second] => match (self.held(first, now), self.held(second, now)) {
+                (Some(one), Some(two)) if !std::ptr::eq(one, two) => {
+                    take_two(batch_of(batch), [one, two], now)
+                }
+                _ => self.take_any(batch, now),
+            },
+            _ => self.take_held(batch, now),
         }
+    }
+
+    /// Takes from held counters, or from whatever there is.
+    fn take_held(&self, batch: &[Charge], now: Moment) -> Verdict {
         let mut order: SmallVec<[(usize, &Slot); 4]> = SmallVec::new();
         for (index, charge) in batch.iter().enumerate() {
             let Some(slot) = self.held(charge, now) else {
@@ -526,12 +549,12 @@ impl Counters {
     }
 
     /// Takes from the one counter of the batch where the table knows it and nobody holds it.
-    fn take_named(&self, batch: &[Charge], now: Moment) -> Verdict {
+    fn take_named(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
         let print = self.print(batch[0].counter.name());
         let mut shard = self.shards[Self::shard_of(print)].lock();
         if let Some(at) = shard.find(print) {
             if let Kept::Bare(tally) = &mut shard.entry_mut(at).kept {
-                return tally::decide(batch, &mut One(tally), now);
+                return tally::decide_one(batch, tally, now);
             }
         }
         drop(shard);
@@ -597,13 +620,31 @@ impl Counters {
             return;
         };
         match &shard.entry(at).kept {
-            Kept::Held(slot) => *slot.tally.lock() = Tally::new(),
+            Kept::Held(slot) => *slot.lock() = Tally::new(),
             _ => {
                 shard.remove(at);
                 self.len.fetch_sub(1, Relaxed);
             }
         }
     }
+}
+
+/// The batch as one whose length is known.
+fn batch_of<const N: usize>(batch: &[Charge]) -> &[Charge; N] {
+    batch.try_into().expect("matched before")
+}
+
+/// Takes from two held counters.
+fn take_two(batch: &[Charge; 2], [one, two]: [&Slot; 2], now: Moment) -> Verdict {
+    let (mut first, mut second);
+    if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
+        first = one.lock();
+        second = two.lock();
+    } else {
+        second = two.lock();
+        first = one.lock();
+    }
+    tally::decide_two(batch, [&mut first, &mut second], now)
 }
 
 /// The same charges, with those that go to the overflow kept in the strictest way.
@@ -623,7 +664,7 @@ fn lock_slots<'a>(slots: &[&'a Slot], locked: &mut Locked<'a>) {
     order.dedup_by_key(|slot| std::ptr::from_ref(*slot));
     locked.slots = order
         .into_iter()
-        .map(|slot| (std::ptr::from_ref(slot), slot.tally.lock()))
+        .map(|slot| (std::ptr::from_ref(slot), slot.lock()))
         .collect();
 }
 
