@@ -11,14 +11,21 @@
 //! is kept as `Sliding`, the strictest, and a shared quota lasts as long as the longest of its periods.
 //!
 //! A batch locks what it needs in one order, whatever its own: shards, then held counters, then
-//! overflow counters, each by place.
+//! overflow counters, each by place. One charge of a held counter needs its lock alone, and not even
+//! that where it was refused just now and nothing happened since: see [`Stamp`].
 
 use std::{
     hash::{BuildHasher, Hasher},
+    num::NonZeroU64,
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+            fence,
+        },
     },
+    time::Duration,
 };
 
 use foldhash::quality::RandomState;
@@ -27,12 +34,12 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::{
-    Batch, Charge, Counter, CounterRef, Verdict,
+    Batch, Charge, Counter, CounterRef, Refused, Standing, Verdict,
     tally::{self, Tallies, Tally},
 };
 use crate::{
-    clock::Moment,
-    limits::{Algorithm, Limit},
+    clock::{Moment, nanos},
+    limits::{Algorithm, Limit, Period, Quota},
 };
 
 const SHARDS: usize = 128;
@@ -54,22 +61,185 @@ pub(crate) struct Counters {
     overflows: AtomicBool,                   // Whether it was ever in use.
 }
 
-/// A counter that somebody holds.
+/// A counter that somebody holds. It has a cache line of its own, so that two hot counters do not
+/// slow down each other.
+#[repr(align(64))]
 pub(crate) struct Slot {
+    tally: Mutex<Tally>,
     table: u64,
     print: u64,
-    tally: Mutex<Tally>,
+    stamp: OnceLock<Box<Stamp>>, // Made with the first refusal.
 }
 
+const _: () = assert!(size_of::<Slot>() == 64);
+
 impl Slot {
+    fn new(table: u64, print: u64, tally: Tally) -> Self {
+        Self {
+            tally: Mutex::new(tally),
+            table,
+            print,
+            stamp: OnceLock::new(),
+        }
+    }
+
     /// Locks it to be changed.
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, Tally> {
-        self.tally.lock()
+        let tally = self.tally.lock();
+        if let Some(stamp) = self.stamp.get() {
+            stamp.clear();
+        }
+        tally
     }
 
     #[inline]
     fn take(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
-        tally::decide_one(batch, &mut self.lock(), now)
+        if let Some(stamp) = self.stamp.get() {
+            if let Some((retry_in, resets_in)) = stamp.denies(&batch[0], now.ticks) {
+                let standing = Standing {
+                    max: batch[0].limit.max(),
+                    remaining: 0,
+                    retry_in,
+                    resets_in: Some(resets_in),
+                    exceeded: true,
+                };
+                return tally::refused(0, Some(retry_in), [standing]);
+            }
+        }
+        let mut tally = self.lock();
+        let verdict = tally::decide_one(batch, &mut tally, now);
+        if let Verdict::Refused(refused) = &verdict {
+            self.remember(&batch[0], &tally, refused, now.ticks);
+        }
+        verdict
+    }
+
+    /// Stamps the slot with a refusal that will be repeated. The tally is still locked.
+    #[cold]
+    fn remember(&self, charge: &Charge, tally: &Tally, refused: &Refused, now: u64) {
+        let (Some(question), Some(retry_in)) = (Question::of(charge), refused.retry_in) else {
+            return;
+        };
+        let [
+            Standing {
+                remaining: 0,
+                resets_in: Some(resets_in),
+                ..
+            },
+        ] = &refused.standings[..]
+        else {
+            return;
+        };
+        if tally.stays_for(&charge.limit) {
+            let at = |wait: Duration| now.saturating_add(nanos(wait));
+            let stamp = self.stamp.get_or_init(Box::default);
+            stamp.write(&question, now, at(retry_in), at(*resets_in));
+        }
+    }
+}
+
+/// A charge of one unit that passes or is refused, as words.
+#[derive(Clone, Copy, PartialEq)]
+struct Question {
+    kind: u64,
+    max: u64,
+    window: u64,
+}
+
+impl Question {
+    /// `None` where the answer hangs on more than the limit and the tally.
+    #[inline]
+    fn of(charge: &Charge) -> Option<Self> {
+        if charge.cost != NonZeroU64::MIN || !tally::refuses(charge) {
+            return None;
+        }
+        match &charge.limit {
+            Limit::Rate(rate) => Some(Self {
+                kind: rate.algorithm as u64,
+                max: rate.requests.get(),
+                window: rate.window_nanos(),
+            }),
+            Limit::Quota(Quota {
+                max,
+                period: Period::Every(length),
+            }) => Some(Self {
+                kind: u64::MAX,
+                max: max.get(),
+                window: nanos(*length),
+            }),
+            Limit::Quota(_) => None,
+        }
+    }
+}
+
+/// A refusal that holds until a time, read without the counter's lock.
+///
+/// It answers the same question again, no earlier than it was answered first. Whoever locks the counter
+/// to change it, or to answer another question, clears it first. So the count is as it was, and so are
+/// the times: what is counted leaves the window when it was said to.
+///
+/// Its words are read one by one, and a reader takes none of them if a write came in between: `state`
+/// is odd while one is under way, and another number after each.
+#[derive(Default)]
+struct Stamp {
+    state: AtomicU64, // The last bit: being written. The one before: there is one.
+    kind: AtomicU64,
+    max: AtomicU64,
+    window: AtomicU64,
+    since: AtomicU64,
+    until: AtomicU64,
+    resets_at: AtomicU64,
+}
+
+impl Stamp {
+    const WRITING: u64 = 1;
+    const SET: u64 = 2;
+    const NEXT: u64 = 4;
+
+    /// How long the charge is still refused and until nothing counts; `None` for "ask the tally".
+    #[inline]
+    fn denies(&self, charge: &Charge, now: u64) -> Option<(Duration, Duration)> {
+        let state = self.state.load(Acquire);
+        if state & (Self::WRITING | Self::SET) != Self::SET {
+            return None;
+        }
+        let question = Question {
+            kind: self.kind.load(Relaxed),
+            max: self.max.load(Relaxed),
+            window: self.window.load(Relaxed),
+        };
+        let (since, until) = (self.since.load(Relaxed), self.until.load(Relaxed));
+        let resets_at = self.resets_at.load(Relaxed);
+        fence(Acquire);
+        if self.state.load(Relaxed) != state || now < since || until <= now {
+            return None;
+        }
+        let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
+        (Question::of(charge)? == question).then(|| (left(until), left(resets_at)))
+    }
+
+    // Both are called with the counter locked: there is one writer.
+
+    #[inline]
+    fn clear(&self) {
+        let state = self.state.load(Relaxed);
+        if state & Self::SET != 0 {
+            self.state.store((state & !Self::SET) + Self::NEXT, Relaxed);
+        }
+    }
+
+    fn write(&self, question: &Question, since: u64, until: u64, resets_at: u64) {
+        let state = self.state.load(Relaxed) & !Self::SET;
+        self.state.store(state + Self::WRITING, Relaxed);
+        fence(Release);
+        self.kind.store(question.kind, Relaxed);
+        self.max.store(question.max, Relaxed);
+        self.window.store(question.window, Relaxed);
+        self.since.store(since, Relaxed);
+        self.until.store(until, Relaxed);
+        self.resets_at.store(resets_at, Relaxed);
+        self.state.store(state + Self::NEXT + Self::SET, Release);
     }
 }
 
@@ -209,19 +379,6 @@ impl Tallies for Locked<'_> {
     }
 }
 
-/// The one tally of a batch of one.
-struct One<'a>(&'a mut Tally);
-
-impl Tallies for One<'_> {
-    fn tally(&mut self, _index: usize) -> &mut Tally {
-        self.0
-    }
-
-    fn same(&self, _one: usize, _other: usize) -> bool {
-        true
-    }
-}
-
 /// The tallies of a batch whose counters are all held.
 struct Held<'a> {
     tallies: SmallVec<[MutexGuard<'a, Tally>; 4]>,
@@ -297,13 +454,7 @@ impl Counters {
     /// The slot of a counter, made where there is none.
     fn hold(&self, name: &str, now: Moment) -> Arc<Slot> {
         let print = self.print(name.as_bytes());
-        let slot = |tally| {
-            Arc::new(Slot {
-                table: self.id,
-                print,
-                tally: Mutex::new(tally),
-            })
-        };
+        let slot = |tally| Arc::new(Slot::new(self.id, print, tally));
         let mut shard = self.shards[Self::shard_of(print)].lock();
         let Some(at) = shard.find(print) else {
             let dropped = shard.sweep(SWEPT, now, |_| false);

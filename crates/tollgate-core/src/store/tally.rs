@@ -580,10 +580,7 @@ impl State {
             Self::Ring(ring) => ring.used_by_own(now.ticks),
             Self::Slots(slots) => slots.used_by_own(now.ticks),
             Self::WideSlots(slots) => slots.used_by_own(now.ticks),
-            Self::Queued(queued) => queued
-                .state
-                .used_by_own(now)
-                .saturating_add(queued.units()),
+            Self::Queued(queued) => queued.state.used_by_own(now).saturating_add(queued.units()),
             &Self::Fixed { used, ends, window } => {
                 let used = used.into();
                 FixedWindow { used, ends, window }.used(now.ticks)
@@ -655,11 +652,11 @@ impl State {
     /// The tick at which what is counted now counts no more; `None` for never.
     fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
         on_form!(self, form => Form::resets_at(form, ask),
-            Self::Empty => Some(ask.now.ticks),
-            Self::Queued(queued) => {
-                let (state, last) = queued.when_all_went(ask.limit, ask.now);
-                state.resets_at(&Ask::new(ask.limit, last))
-            })
+        Self::Empty => Some(ask.now.ticks),
+        Self::Queued(queued) => {
+            let (state, last) = queued.when_all_went(ask.limit, ask.now);
+            state.resets_at(&Ask::new(ask.limit, last))
+        })
     }
 
     /// Counts `cost` in the form of the limit.
@@ -673,25 +670,25 @@ impl State {
     fn give_back(&mut self, limit: &Limit, at: Moment, cost: u64) {
         let ask = &Ask::new(limit, at);
         on_form!(mut self, form => Form::give_back(form, ask, cost),
-            Self::Empty => {},
-            Self::Queued(queued) => {
-                if !queued.leave(at.ticks, cost) {
-                    queued.state.give_back(limit, at, cost);
-                } else if queued.waiting.is_empty() {
-                    *self = std::mem::take(&mut queued.state);
-                }
-            });
+        Self::Empty => {},
+        Self::Queued(queued) => {
+            if !queued.leave(at.ticks, cost) {
+                queued.state.give_back(limit, at, cost);
+            } else if queued.waiting.is_empty() {
+                *self = std::mem::take(&mut queued.state);
+            }
+        });
     }
 
     fn standing(&self, ask: &Ask<'_>, exceeded: bool) -> Standing {
         on_form!(self, form => standing(form, ask, exceeded),
-            other => Standing {
-                max: ask.limit.max(),
-                remaining: ask.max.saturating_sub(other.used(ask)),
-                retry_in: other.earliest(ask, 1).map_or(Duration::MAX, |at| until(at, ask.now)),
-                resets_in: other.resets_at(ask).map(|at| until(at, ask.now)),
-                exceeded,
-            })
+        other => Standing {
+            max: ask.limit.max(),
+            remaining: ask.max.saturating_sub(other.used(ask)),
+            retry_in: other.earliest(ask, 1).map_or(Duration::MAX, |at| until(at, ask.now)),
+            resets_in: other.resets_at(ask).map(|at| until(at, ask.now)),
+            exceeded,
+        })
     }
 
     /// Looks, and counts what fits; tells when it fits, and where it stands then. Not asked of a state
@@ -970,19 +967,11 @@ pub(crate) fn decide_one(batch: &[Charge; 1], tally: &mut Tally, now: Moment) ->
     if !refuses(charge) {
         return decide(batch, &mut Apart([tally]), now);
     }
-    Verdict::Refused(Refused {
-        index: 0,
-        retry_in: earliest.map(|at| until(at, now)),
-        standings: [standing].into_iter().collect(),
-    })
+    refused(0, earliest.map(|at| until(at, now)), [standing])
 }
 
 /// The same for two charges with a tally each.
-pub(crate) fn decide_two(
-    batch: &[Charge; 2],
-    tallies: [&mut Tally; 2],
-    now: Moment,
-) -> Verdict {
+pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Moment) -> Verdict {
     let ([first, second], [one, two]) = (batch, tallies);
     one.fit(&first.limit, now);
     two.fit(&second.limit, now);
@@ -1011,11 +1000,8 @@ pub(crate) fn decide_two(
         one.0.standing(&asks[0], exceeded[0]),
         two.0.standing(&asks[1], exceeded[1]),
     ];
-    Verdict::Refused(Refused {
-        index: usize::from(!exceeded[0]),
-        retry_in: retry_at.map(|at| until(at, now)),
-        standings: standings.into_iter().collect(),
-    })
+    let retry_in = retry_at.map(|at| until(at, now));
+    refused(usize::from(!exceeded[0]), retry_in, standings)
 }
 
 /// Whether it neither waits nor only watches.
@@ -1024,13 +1010,40 @@ pub(crate) fn refuses(charge: &Charge) -> bool {
         && (charge.patience.is_zero() || matches!(charge.limit, Limit::Quota(_)))
 }
 
+// A verdict is some hundred bytes, most of them room for standings that are not there. So it is made
+// without any where it is returned, and then gets those it has: nothing large is ever moved.
 #[inline(always)]
 fn taken<const N: usize>(now: Moment, standings: [Standing; N]) -> Verdict {
-    Verdict::Taken(Taken {
-        standings: standings.into_iter().collect(),
+    let mut verdict = Verdict::Taken(Taken {
+        standings: Standings::new(),
         wait: Duration::ZERO,
         at: now,
-    })
+    });
+    if let Verdict::Taken(taken) = &mut verdict {
+        for standing in standings {
+            taken.standings.push(standing);
+        }
+    }
+    verdict
+}
+
+#[inline(always)]
+pub(crate) fn refused<const N: usize>(
+    index: usize,
+    retry_in: Option<Duration>,
+    standings: [Standing; N],
+) -> Verdict {
+    let mut verdict = Verdict::Refused(Refused {
+        index,
+        retry_in,
+        standings: Standings::new(),
+    });
+    if let Verdict::Refused(refused) = &mut verdict {
+        for standing in standings {
+            refused.standings.push(standing);
+        }
+    }
+    verdict
 }
 
 /// A tally for each charge.
