@@ -33,8 +33,8 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::{
-    Batch, Charge, Counter, CounterRef, Refused, Standing, Verdict,
-    tally::{self, Tallies, Tally},
+    Batch, Charge, Counter, CounterRef, Standing, Verdict,
+    tally::{self, Alone, Tallies, Tally},
 };
 use crate::{
     clock::{Moment, nanos},
@@ -106,33 +106,35 @@ impl Slot {
             }
         }
         let mut tally = self.lock();
-        let verdict = tally::decide_one(batch, &mut tally, now);
-        if let Verdict::Refused(refused) = &verdict {
-            self.remember(&batch[0], &tally, refused, now.ticks);
+        match tally::charge_alone(&batch[0], &mut tally, now) {
+            Alone::Taken(standing) => tally::taken(now, [standing]),
+            Alone::Refused(retry_in, standing) => {
+                self.remember(&batch[0], &tally, retry_in, &standing, now.ticks);
+                tally::refused(0, retry_in, [standing])
+            }
+            Alone::Unclear => tally::decide_apart(batch, [&mut tally], now),
         }
-        verdict
     }
 
     /// Stamps the slot with a refusal that will be repeated. The tally is still locked.
     #[cold]
-    fn remember(&self, charge: &Charge, tally: &Tally, refused: &Refused, now: u64) {
-        let (Some(question), Some(retry_in)) = (Question::of(charge), refused.retry_in) else {
-            return;
-        };
-        let [
-            Standing {
-                remaining: 0,
-                resets_in: Some(resets_in),
-                ..
-            },
-        ] = &refused.standings[..]
+    fn remember(
+        &self,
+        charge: &Charge,
+        tally: &Tally,
+        retry_in: Option<Duration>,
+        standing: &Standing,
+        now: u64,
+    ) {
+        let (Some(question), Some(retry_in), Some(resets_in)) =
+            (Question::of(charge), retry_in, standing.resets_in)
         else {
             return;
         };
-        if tally.stays_for(&charge.limit) {
+        if standing.remaining == 0 && tally.stays_for(&charge.limit) {
             let at = |wait: Duration| now.saturating_add(nanos(wait));
             let stamp = self.stamp.get_or_init(Box::default);
-            stamp.write(&question, now, at(retry_in), at(*resets_in));
+            stamp.write(&question, now, at(retry_in), at(resets_in));
         }
     }
 }
@@ -175,7 +177,9 @@ impl Question {
 ///
 /// It answers the same question again, no earlier than it was answered first. Whoever locks the counter
 /// to change it, or to answer another question, clears it first. So the count is as it was, and so are
-/// the times: what is counted leaves the window when it was said to.
+/// the times: what is counted leaves the window when it was said to. (Wide slots that are shared by
+/// rates of several windows do not learn that the longest was asked for again, and may be narrowed as
+/// soon as it has passed: all that it could count has left it by then.)
 ///
 /// Its words are read one by one, and a reader takes none of them if a write came in between: `state`
 /// is odd while one is under way, and another number after each.

@@ -950,24 +950,52 @@ pub fn look(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     examine(batch, tallies, now).verdict(batch, tallies)
 }
 
-/// What [`decide`] says to a batch of one charge, by a shorter way where nobody waits.
-// The verdict is large: it is written once, where it is returned.
-#[inline]
-pub(crate) fn decide_one(batch: &[Charge; 1], tally: &mut Tally, now: Moment) -> Verdict {
-    let [charge] = batch;
+/// What came of one charge, looked at alone.
+pub(crate) enum Alone {
+    /// It was counted.
+    Taken(Standing),
+    /// It was refused; the time until it passes.
+    Refused(Option<Duration>, Standing),
+    /// Somebody waits, or it would wait or be watched: [`decide`] has to.
+    Unclear,
+}
+
+#[inline(always)]
+pub(crate) fn charge_alone(charge: &Charge, tally: &mut Tally, now: Moment) -> Alone {
     tally.fit(&charge.limit, now);
     if matches!(tally.0, State::Queued(_)) {
-        return decide(batch, &mut Apart([tally]), now);
+        return Alone::Unclear;
     }
     let ask = Ask::new(&charge.limit, now);
     let (earliest, standing) = tally.0.charge(&ask, charge.cost.get());
     if !standing.exceeded {
-        return taken(now, [standing]);
+        return Alone::Taken(standing);
     }
     if !refuses(charge) {
-        return decide(batch, &mut Apart([tally]), now);
+        return Alone::Unclear;
     }
-    refused(0, earliest.map(|at| until(at, now)), [standing])
+    Alone::Refused(earliest.map(|at| until(at, now)), standing)
+}
+
+/// What [`decide`] says to a batch of one charge, by a shorter way where nobody waits.
+#[inline]
+pub(crate) fn decide_one(batch: &[Charge; 1], tally: &mut Tally, now: Moment) -> Verdict {
+    match charge_alone(&batch[0], tally, now) {
+        Alone::Taken(standing) => taken(now, [standing]),
+        Alone::Refused(retry_in, standing) => refused(0, retry_in, [standing]),
+        Alone::Unclear => decide_apart(batch, [tally], now),
+    }
+}
+
+/// [`decide`] for counters of which no two are one.
+#[cold]
+#[inline(never)]
+pub(crate) fn decide_apart<const N: usize>(
+    batch: &[Charge; N],
+    tallies: [&mut Tally; N],
+    now: Moment,
+) -> Verdict {
+    decide(batch, &mut Apart(tallies), now)
 }
 
 /// The same for two charges with a tally each.
@@ -976,7 +1004,7 @@ pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Mom
     one.fit(&first.limit, now);
     two.fit(&second.limit, now);
     if matches!(one.0, State::Queued(_)) || matches!(two.0, State::Queued(_)) {
-        return decide(batch, &mut Apart([one, two]), now);
+        return decide_apart(batch, [one, two], now);
     }
     let asks = [first, second].map(|charge| Ask::new(&charge.limit, now));
     let earliest = [
@@ -990,7 +1018,7 @@ pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Mom
         return taken(now, [first, second]);
     }
     if (exceeded[0] && !refuses(first)) || (exceeded[1] && !refuses(second)) {
-        return decide(batch, &mut Apart([one, two]), now);
+        return decide_apart(batch, [one, two], now);
     }
     let retry_at = match earliest {
         [Some(first), Some(second)] => Some(first.max(second)),
@@ -1013,7 +1041,7 @@ pub(crate) fn refuses(charge: &Charge) -> bool {
 // A verdict is some hundred bytes, most of them room for standings that are not there. So it is made
 // without any where it is returned, and then gets those it has: nothing large is ever moved.
 #[inline(always)]
-fn taken<const N: usize>(now: Moment, standings: [Standing; N]) -> Verdict {
+pub(crate) fn taken<const N: usize>(now: Moment, standings: [Standing; N]) -> Verdict {
     let mut verdict = Verdict::Taken(Taken {
         standings: Standings::new(),
         wait: Duration::ZERO,
