@@ -436,11 +436,11 @@ fn print(title: &str, rows: &[Row]) {
 #[expect(clippy::print_stdout, reason = "a bench prints")]
 async fn main() -> io::Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [first, case] = &arguments[..] {
-        if first == "grown" {
-            println!("{}", grown(case));
-            return Ok(());
-        }
+    if let [first, case] = &arguments[..]
+        && first == "grown"
+    {
+        println!("{}", grown(case));
+        return Ok(());
     }
     let wanted = |table: &str| arguments.is_empty() || arguments.iter().any(|one| one == table);
     if wanted("hot") {
