@@ -1,7 +1,7 @@
 //! The table of counters that [`MemoryStore`](super::MemoryStore) keeps.
 //!
 //! A counter is known by a keyed 64-bit fingerprint of its name, and is kept in one of two ways. One
-//! that was only named stands in its shard: 32 bytes, in a table that is 68 to 85 % full. One
+//! that was only named stands in its shard: 32 bytes, in a table that is 78 to 87 % full. One
 //! that is held by a [`Counter`] has a lock of its own, which the holder reaches without the table; the
 //! table knows it by name, so that a reload finds the same count.
 //!
@@ -41,7 +41,7 @@ use crate::{
     limits::{Algorithm, Limit, Period, Quota},
 };
 
-const SHARDS: usize = 512;
+const SHARDS: usize = 256;
 const SWEPT: usize = 4; // Entries looked at with each insertion.
 const OVERFLOW: usize = 4096; // Of each kind.
 
@@ -325,7 +325,7 @@ impl Shard {
 
     /// Puts an entry that is not there; those after it move on.
     fn insert(&mut self, print: u64, kept: Kept) {
-        if 17 * self.places <= 20 * self.len {
+        if 7 * self.places <= 8 * self.len {
             self.grow();
         }
         loop {
@@ -344,10 +344,10 @@ impl Shard {
         }
     }
 
-    /// A quarter more places: so that the emptiest table is not much larger than the fullest.
+    /// An eighth more places: so that the emptiest table is not much larger than the fullest.
     #[cold]
     fn grow(&mut self) {
-        self.places += (self.places / 4).max(8);
+        self.places += (self.places / 8).max(8);
         let places = self.places + Self::SPARE.min(self.places);
         let old = std::mem::replace(&mut self.entries, Vec::with_capacity(places));
         for entry in old {
