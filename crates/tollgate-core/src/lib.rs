@@ -10,6 +10,7 @@ pub mod access;
 pub mod clock;
 pub mod future;
 pub mod ids;
+pub mod lease;
 pub mod limits;
 pub mod meta;
 pub mod pass;
