@@ -20,6 +20,7 @@ pub mod rate;
 pub mod rejection;
 pub mod session;
 pub mod store;
+mod sync;
 pub mod token;
 pub mod variables;
 pub mod wire;

@@ -8,14 +8,13 @@
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use http::HeaderValue;
-use parking_lot::RwLock;
 
 use crate::{
     access::{
@@ -28,6 +27,7 @@ use crate::{
     rejection::{LimitOwner, Rejection},
     session::{AccessDefinition, Endpoint, EndpointMethod, Session},
     store::{Charge, Counter, Loaded, StorageKey},
+    sync::{OnceLock, RwLock},
     variables::{NoContext, Text, UnsafeValues, ValueStyle, header_value},
 };
 

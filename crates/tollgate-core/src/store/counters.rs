@@ -16,14 +16,13 @@
 use std::{
     hash::{BuildHasher, Hasher},
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        Arc,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
 
 use foldhash::quality::RandomState;
 use hashbrown::HashTable;
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::{
@@ -33,12 +32,13 @@ use super::{
 use crate::{
     clock::Moment,
     limits::{Algorithm, Limit},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, of_models},
 };
 
-const SHARDS: usize = 128;
-const CHUNK: usize = 64;
+const SHARDS: usize = of_models(1, 128);
+const CHUNK: usize = of_models(4, 64);
 const SWEPT: usize = 4; // Entries looked at with each insertion.
-const OVERFLOW: usize = 4096; // Of each kind.
+const OVERFLOW: usize = of_models(1, 4096); // Of each kind.
 
 /// How many counters are kept where nothing else is asked for.
 pub(crate) const DEFAULT_MAX: usize = 4_000_000;
