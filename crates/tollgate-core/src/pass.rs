@@ -235,8 +235,12 @@ impl Passes {
     const OTHERS: usize = 64;
 
     fn get_or_compile(&self, plan: PlanId, compile: impl FnOnce() -> Compiled) -> Compiled {
-        if let Some((_, compiled)) = self.first.get().filter(|(id, _)| *id == plan) {
-            return compiled.clone();
+        let first = || {
+            let first = self.first.get().filter(|(id, _)| *id == plan);
+            first.map(|(_, compiled)| compiled.clone())
+        };
+        if let Some(compiled) = first() {
+            return compiled;
         }
         let find = |others: &[(PlanId, Compiled)]| {
             others
@@ -252,7 +256,7 @@ impl Passes {
             return compiled;
         }
         let mut others = self.others.write();
-        if let Some(compiled) = find(&others) {
+        if let Some(compiled) = first().or_else(|| find(&others)) {
             return compiled; // Another request was faster: one pass for each plan, never two.
         }
         if others.len() == Self::OTHERS {

@@ -3,7 +3,11 @@
 //! The worlds are larger in release: `cargo test -p tollgate-core --all-features --release --test
 //! lease -- --nocapture` prints what was offered, admitted and allowed.
 #![cfg(feature = "test-util")]
-#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "helpers of tests are tests"
+)]
 
 use std::num::NonZeroU64;
 
@@ -430,7 +434,7 @@ fn small_limits_short_periods_and_idle_nodes_are_exact() {
 // Worlds.
 
 /// How many seeds are tried; fewer in a debug build.
-const SEEDS: u64 = if cfg!(debug_assertions) { 8 } else { 200 };
+const SEEDS: u64 = if cfg!(debug_assertions) { 4 } else { 100 };
 
 #[track_caller]
 fn play(name: &str, scenario: &Scenario) -> Report {
@@ -485,7 +489,8 @@ fn in_a_storm_the_limit_holds() {
 #[test]
 fn what_a_store_forgets_is_the_most_that_is_exceeded() {
     let mut exceeded = 0;
-    for seed in 0..SEEDS {
+    // Under 58 a settlement is forgotten and then arrives once more.
+    for seed in (0..SEEDS).chain([58]) {
         let scenario = Scenario {
             fail_overs: 5_000,
             lost_writes: 5,
@@ -510,7 +515,7 @@ fn windows(seed: u64, span: Span) -> Scenario {
 
 #[test]
 fn with_the_dilation_no_window_is_exceeded() {
-    for seed in 0..SEEDS {
+    for seed in 0..SEEDS / 4 {
         for dilation_nanos in [20 * MILLI, 50 * MILLI, 100 * MILLI] {
             let scenario = windows(seed, Span::Sliding { dilation_nanos });
             let report = play("window", &scenario);
@@ -575,6 +580,7 @@ fn sixteen_nodes_and_a_million_requests() {
         skew: 3,
         lasts_nanos: SECOND * (requests / 20_000),
         offered: 20_000,
+        ttl_nanos: 50 * MILLI, // A slow node holds a chunk for as long, while others are refused.
         ..Scenario::calm(7)
     };
     let report = play("sixteen nodes", &scenario);
@@ -637,7 +643,7 @@ fn worlds() -> impl Strategy<Value = Scenario> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 1000 }))]
+    #![proptest_config(ProptestConfig::with_cases(if cfg!(debug_assertions) { 64 } else { 2000 }))]
 
     #[test]
     fn in_any_world_no_more_is_admitted_than_promised(scenario in worlds()) {

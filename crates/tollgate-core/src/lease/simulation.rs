@@ -250,6 +250,13 @@ struct Ledger {
     ends: u64,
 }
 
+/// One of the last writes of the store, to be lost.
+struct Write {
+    before: LeaseRecord,
+    granted: u64,
+    settled: Vec<(Epoch, u64)>,
+}
+
 struct World<'a> {
     scenario: &'a Scenario,
     dice: Dice,
@@ -262,7 +269,7 @@ struct World<'a> {
     lives: u64,
     drift: i64,
     record: LeaseRecord,
-    writes: VecDeque<(LeaseRecord, u64)>, // The record before each of the last, and what it granted.
+    writes: VecDeque<Write>,
     ledgers: BTreeMap<Epoch, Ledger>,
     window: VecDeque<u64>, // When the last were admitted, by the store's clock.
     report: Report,
@@ -465,10 +472,12 @@ impl<'a> World<'a> {
         let (node, ask) = self.asks[place].clone();
         let (now, there) = (self.store_now(), self.there());
         let before = (self.scenario.fail_overs > 0).then(|| self.record.clone());
+        let mut settled = Vec::new();
         for settle in &ask.settles {
             let epoch = self.record.epoch();
             let back = self.record.settle(settle, now);
             self.ledgers.entry(epoch).or_default().settled += back;
+            settled.push((epoch, back));
         }
         let known = self.record.answer(ask.lease).copied();
         let mut grant = self.record.acquire(&there, &ask, now);
@@ -480,7 +489,11 @@ impl<'a> World<'a> {
         ledger.granted += granted;
         ledger.ends = self.record.ends_nanos();
         if let Some(before) = before {
-            self.writes.push_back((before, granted));
+            self.writes.push_back(Write {
+                before,
+                granted,
+                settled,
+            });
             if self.scenario.lost_writes < self.writes.len() {
                 self.writes.pop_front();
             }
@@ -496,10 +509,15 @@ impl<'a> World<'a> {
     }
 
     fn fail_over(&mut self) {
-        let forgotten: u64 = self.writes.iter().map(|(_, granted)| granted).sum();
-        if let Some((record, _)) = self.writes.pop_front() {
-            self.record = record;
-            self.report.forgotten += forgotten;
+        for write in &self.writes {
+            self.report.forgotten += write.granted;
+            // What came back is handed out again by the record, and may come back once more.
+            for (epoch, back) in &write.settled {
+                self.ledgers.entry(*epoch).or_default().settled -= back;
+            }
+        }
+        if let Some(write) = self.writes.pop_front() {
+            self.record = write.before;
         }
         self.writes.clear();
     }

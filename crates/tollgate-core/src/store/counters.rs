@@ -506,11 +506,11 @@ impl Counters {
     #[inline]
     pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
         assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
-        if self.overflows.load(Relaxed) {
-            return self.take_any(batch, now);
-        }
+        // Whether the overflow counts is asked when the slots are known: who counted there for one of
+        // these names did so before the slot was made, and the shard's lock shows it.
         if let [charge] = batch {
             return match self.held(charge, now) {
+                Some(_) if self.overflows.load(Relaxed) => self.take_any(batch, now),
                 Some(slot) => tally::decide(batch, &mut One(&mut slot.tally.lock()), now),
                 None => self.take_named(batch, now),
             };
@@ -521,6 +521,9 @@ impl Counters {
                 return self.take_any(batch, now);
             };
             order.push((index, slot));
+        }
+        if self.overflows.load(Relaxed) {
+            return self.take_any(batch, now);
         }
         tally::decide(batch, &mut Held::lock(order), now)
     }
