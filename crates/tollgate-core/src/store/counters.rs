@@ -18,9 +18,9 @@ use std::{
     hash::{BuildHasher, Hasher},
     num::NonZeroU64,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{
-            AtomicBool, AtomicU64, AtomicUsize,
+            AtomicU64,
             Ordering::{Acquire, Relaxed, Release},
             fence,
         },
@@ -29,7 +29,6 @@ use std::{
 };
 
 use foldhash::quality::RandomState;
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::{
@@ -39,11 +38,12 @@ use super::{
 use crate::{
     clock::{Moment, nanos},
     limits::{Algorithm, Limit, Period, Quota},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, of_models},
 };
 
-const SHARDS: usize = 256;
+const SHARDS: usize = of_models(1, 256);
 const SWEPT: usize = 4; // Entries looked at with each insertion.
-const OVERFLOW: usize = 4096; // Of each kind.
+const OVERFLOW: usize = of_models(1, 4096); // Of each kind.
 
 /// How many counters are kept where nothing else is asked for.
 pub(crate) const DEFAULT_MAX: usize = 4_000_000;
@@ -735,16 +735,18 @@ impl Counters {
     #[inline]
     pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
         assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
-        if self.overflows.load(Relaxed) {
-            return self.take_any(batch, now);
-        }
+        // Whether the overflow counts is asked when the slots are known: who counted there for one of
+        // these names did so before the slot was made, and the shard's lock shows it.
         match batch {
             [charge] => match self.held(charge, now) {
+                Some(_) if self.overflows.load(Relaxed) => self.take_any(batch, now),
                 Some(slot) => slot.take(batch_of(batch), now),
                 None => self.take_named(batch_of(batch), now),
             },
             [first, second] => match (self.held(first, now), self.held(second, now)) {
-                (Some(one), Some(two)) if !std::ptr::eq(one, two) => {
+                (Some(one), Some(two))
+                    if !std::ptr::eq(one, two) && !self.overflows.load(Relaxed) =>
+                {
                     take_two(batch_of(batch), [one, two], now)
                 }
                 _ => self.take_any(batch, now),
@@ -761,6 +763,9 @@ impl Counters {
                 return self.take_any(batch, now);
             };
             order.push((index, slot));
+        }
+        if self.overflows.load(Relaxed) {
+            return self.take_any(batch, now);
         }
         tally::decide(batch, &mut Held::lock(order), now)
     }
