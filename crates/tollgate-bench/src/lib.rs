@@ -9,8 +9,10 @@ use std::{pin::Pin, time::Instant};
 /// One variant: its name, and how to run a batch of so many calls.
 pub struct Variant {
     name: String,
-    run: Box<dyn FnMut(u32) -> Pin<Box<dyn Future<Output = ()>>>>,
+    run: Box<dyn FnMut(u32) -> Done>,
 }
+
+type Done = Pin<Box<dyn Future<Output = ()>>>;
 
 impl Variant {
     /// A variant that runs asynchronously.
@@ -28,7 +30,7 @@ impl Variant {
     /// A variant that runs a closure so many times.
     pub fn of_calls(name: &str, mut call: impl FnMut() + 'static) -> Self {
         let name = name.into();
-        let run = move |calls| -> Pin<Box<dyn Future<Output = ()>>> {
+        let run = move |calls| -> Done {
             for _ in 0..calls {
                 call();
             }
