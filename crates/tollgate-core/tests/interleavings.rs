@@ -241,8 +241,8 @@ fn a_full_table_counts_too_much_and_never_too_little() {
     });
 }
 
-fn plan() -> Plan {
-    Plan::new(Rules::default(), PolicySet::default())
+fn plan() -> Arc<Plan> {
+    Arc::new(Plan::new(Rules::default(), PolicySet::default()))
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn a_plan_has_one_pass_of_a_record() {
     model("passes of two plans", || {
         let (plan, other_plan) = (plan(), plan());
         let loaded = Arc::new(Loaded::new("ann", Session::default(), Version(1)));
-        let thread = |plan: &Plan| {
+        let thread = |plan: &Arc<Plan>| {
             let (plan, loaded) = (plan.clone(), loaded.clone());
             thread::spawn(move || plan.pass(&loaded).unwrap())
         };

@@ -12,7 +12,10 @@ use std::{
     fs, io,
     num::NonZeroU32,
     process::Command,
-    sync::{Arc, Barrier},
+    sync::{
+        Arc, Barrier,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -312,17 +315,17 @@ type Work = Box<dyn Fn(u64) + Send + Sync>;
 
 fn hot_threads(limits: impl IntoIterator<Item = Limit>, nanos: u64) -> Work {
     let (store, batch) = (MemoryStore::new(), held(limits));
-    let base = std::sync::atomic::AtomicU64::new(0);
+    let base = AtomicU64::new(0);
     Box::new(move |calls| {
         let mut now = start();
         // The next round is later; threads of one round have about the same time.
-        step(&mut now, base.load(std::sync::atomic::Ordering::Relaxed));
+        step(&mut now, base.load(Relaxed));
         for _ in 0..calls {
             step(&mut now, nanos);
             std::hint::black_box(&store.try_take(&batch, now));
         }
         let end = now.ticks - start().ticks;
-        base.fetch_max(end, std::sync::atomic::Ordering::Relaxed);
+        base.fetch_max(end, Relaxed);
     })
 }
 
