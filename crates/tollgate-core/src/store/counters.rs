@@ -28,6 +28,10 @@ use std::{
     time::Duration,
 };
 
+// A model must go the same way each time it is played.
+#[cfg(tollgate_loom)]
+use foldhash::quality::FixedState as RandomState;
+#[cfg(not(tollgate_loom))]
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
