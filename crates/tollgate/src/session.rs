@@ -9,8 +9,9 @@
 //!
 //! - with `401` if it has no token, or the session has expired;
 //! - with `400` if what it has can not be a token;
-//! - with `403` if no session is stored for the token, its policies make none, it is inactive, or it
-//!   is of another organisation than the API;
+//! - with `403` if no session is stored for the token, its policies make none, it is inactive, it is
+//!   of another organisation than the API, or it has a password: such a session is a user's, and its
+//!   name alone opens nothing (Tyk lets it in);
 //! - with `503` if the store gives no answer, unless told otherwise.
 //!
 //! Nothing is written to the store.
@@ -255,6 +256,9 @@ impl Gate for SessionGate {
 
 /// Makes what was found the session of this request, if it may be used.
 fn accept(plan: &Arc<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
+    if !loaded.session().basic_auth_data.password.is_empty() {
+        return Err(Rejection::KeyUnknown); // Whoever knows the name of such a user is not the user.
+    }
     let pass = plan.pass(loaded)?;
     visit.explain(|_| Fact::of("alias", pass.session().alias.clone(), "the stored session"));
     visit.explain(|_| Fact::of("policies", policies_of(&pass), "the stored session"));
@@ -291,3 +295,23 @@ pub(crate) fn store_failed(error: &StoreError, then: OnStoreError, visit: &mut V
 
 /// When a client may try again after a store failed.
 pub(crate) const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::store::{MemoryStore, SessionStore};
+
+    use super::*;
+
+    #[test]
+    fn a_session_with_a_password_is_no_bare_token() {
+        for (password, accepted) in [("", Ok(())), ("pw", Err(Rejection::KeyUnknown))] {
+            let store = MemoryStore::new();
+            let session = format!(r#"{{"basic_auth_data": {{"password": "{password}"}}}}"#);
+            let session = session.parse().expect("is a session");
+            store.insert("ann", session).expect("there is room");
+            let loaded = store.try_get("ann").flatten().expect("was put");
+            let plan = Arc::new(Plan::default());
+            assert_eq!(accept(&plan, &loaded, &mut Visit::default()), accepted);
+        }
+    }
+}
