@@ -10,13 +10,12 @@ mod entry;
 use std::{
     fmt,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use http::HeaderValue;
-use parking_lot::RwLock;
 
 use crate::{
     access::{
@@ -28,6 +27,7 @@ use crate::{
     rejection::{LimitOwner, Rejection},
     session::{AccessDefinition, Rights, Session},
     store::{Loaded, StorageKey},
+    sync::{OnceLock, RwLock},
     variables::{NoContext, Text, UnsafeValues, ValueStyle, header_value},
 };
 
@@ -252,8 +252,12 @@ impl Passes {
     const OTHERS: usize = 64;
 
     fn get_or_compile(&self, plan: PlanId, compile: impl FnOnce() -> Compiled) -> Compiled {
-        if let Some((_, compiled)) = self.first.get().filter(|(id, _)| *id == plan) {
-            return compiled.clone();
+        let first = || {
+            let first = self.first.get().filter(|(id, _)| *id == plan);
+            first.map(|(_, compiled)| compiled.clone())
+        };
+        if let Some(compiled) = first() {
+            return compiled;
         }
         let find = |others: &[(PlanId, Compiled)]| {
             others
@@ -269,7 +273,7 @@ impl Passes {
             return compiled;
         }
         let mut others = self.others.write();
-        if let Some(compiled) = find(&others) {
+        if let Some(compiled) = first().or_else(|| find(&others)) {
             return compiled; // Another request was faster: one pass for each plan, never two.
         }
         if others.len() == Self::OTHERS {

@@ -20,9 +20,18 @@ pub(crate) const EXACT: u64 = 128;
 /// The time of each request of the window, oldest first.
 ///
 /// One allocation, so that a counter's state stays three words: a ring of times, then the newest time
-/// ever added, then where the ring starts, how many it holds, and how long they count.
+/// ever added, then where the ring starts, how many it holds, how long they count, and how many of
+/// them had left the window when the last one was added.
 #[derive(Clone, Debug)]
 pub(crate) struct Ring(Box<[u64]>);
+
+#[derive(Clone, Copy, Default)]
+struct Meta {
+    first: usize,
+    len: usize,
+    log2: u8,    // Of the longest window asked for.
+    gone: usize, // A hint; never above `len`.
+}
 
 impl Ring {
     const EXTRA: usize = 2;
@@ -30,7 +39,10 @@ impl Ring {
     pub(crate) fn new(requests: u64, window: u64) -> Self {
         let capacity = usize::try_from(requests.min(EXACT)).expect("at most 128");
         let mut ring = Self(vec![0; capacity + Self::EXTRA].into());
-        ring.set_meta(0, 0, window_log2(window));
+        ring.set_meta(Meta {
+            log2: window_log2(window),
+            ..Meta::default()
+        });
         ring
     }
 
@@ -42,16 +54,21 @@ impl Ring {
         self.0[self.capacity()]
     }
 
-    fn meta(&self) -> (usize, usize, u8) {
-        let meta = self.0[self.capacity() + 1].to_le_bytes();
-        (usize::from(meta[0]), usize::from(meta[1]), meta[2])
+    fn meta(&self) -> Meta {
+        let [first, len, log2, gone, ..] = self.0[self.capacity() + 1].to_le_bytes();
+        Meta {
+            first: first.into(),
+            len: len.into(),
+            log2,
+            gone: gone.into(),
+        }
     }
 
-    fn set_meta(&mut self, first: usize, len: usize, log2: u8) {
-        // Neither is above 128.
-        let meta = [first as u8, len as u8, log2, 0, 0, 0, 0, 0];
+    fn set_meta(&mut self, meta: Meta) {
+        // No place is above 128.
+        let (first, len, gone) = (meta.first as u8, meta.len as u8, meta.gone as u8);
         let capacity = self.capacity();
-        self.0[capacity + 1] = u64::from_le_bytes(meta);
+        self.0[capacity + 1] = u64::from_le_bytes([first, len, meta.log2, gone, 0, 0, 0, 0]);
     }
 
     fn place(&self, first: usize, index: usize) -> usize {
@@ -64,11 +81,11 @@ impl Ring {
     }
 
     fn time(&self, index: usize) -> u64 {
-        self.0[self.place(self.meta().0, index)]
+        self.0[self.place(self.meta().first, index)]
     }
 
     fn len(&self) -> usize {
-        self.meta().1
+        self.meta().len
     }
 
     pub(crate) fn times(&self) -> impl Iterator<Item = u64> + '_ {
@@ -78,11 +95,11 @@ impl Ring {
     /// Makes room for this rate. Room is never taken away while requests count: two callers with
     /// different limits may share the counter, and the larger must not forget for the smaller.
     pub(crate) fn fit(&mut self, requests: u64, window: u64) {
-        let (first, len, log2) = self.meta();
-        let longest = log2.max(window_log2(window));
+        let meta = self.meta();
+        let log2 = meta.log2.max(window_log2(window));
         if requests.min(EXACT) <= self.capacity() as u64 {
-            if longest != log2 {
-                self.set_meta(first, len, longest);
+            if log2 != meta.log2 {
+                self.set_meta(Meta { log2, ..meta });
             }
             return;
         }
@@ -92,13 +109,30 @@ impl Ring {
         }
         let capacity = grown.capacity();
         grown.0[capacity] = self.newest();
-        grown.set_meta(0, len, longest);
+        grown.set_meta(Meta {
+            first: 0,
+            log2,
+            ..meta
+        });
         *self = grown;
     }
 
     /// How many of the requests at or before `time` there are.
     fn up_to(&self, time: u64) -> usize {
-        let (mut low, mut high) = (0, self.len());
+        const NEAR: usize = 4;
+        let Meta { len, gone, .. } = self.meta();
+        let (mut low, mut high) = (0, len);
+        // Mostly about as many as last time.
+        for place in gone..len.min(gone + NEAR) {
+            if time < self.time(place) {
+                high = place;
+                break;
+            }
+            low = place + 1;
+        }
+        if 0 < gone && low <= gone && self.time(gone - 1) <= time {
+            low = gone;
+        }
         while low < high {
             let middle = low.midpoint(high);
             if self.time(middle) <= time {
@@ -117,11 +151,11 @@ impl Ring {
 
     /// What counts by the longest window that was asked for.
     pub(crate) fn used_by_own(&self, now: u64) -> u64 {
-        self.used(log2_window(self.meta().2), now)
+        self.used(log2_window(self.meta().log2), now)
     }
 
     pub(crate) fn is_over(&self, now: u64) -> bool {
-        self.len() == 0 || self.newest().saturating_add(log2_window(self.meta().2)) <= now
+        self.len() == 0 || self.newest().saturating_add(log2_window(self.meta().log2)) <= now
     }
 
     /// The tick from which on `cost` more fit; `cost` is not above the rate.
@@ -142,21 +176,23 @@ impl Ring {
         }
     }
 
-    pub(crate) fn add(&mut self, now: u64, cost: u64) {
+    pub(crate) fn add(&mut self, window: u64, now: u64, cost: u64) {
         let capacity = self.capacity();
         let now = now.max(self.newest());
-        let (mut first, mut len, log2) = self.meta();
+        let mut meta = self.meta();
+        meta.gone = now.checked_sub(window).map_or(0, |edge| self.up_to(edge));
         for _ in 0..cost.min(capacity as u64) {
-            if len == capacity {
-                first = self.place(first, 1); // The oldest, out of every window by now.
-                len -= 1;
+            if meta.len == capacity {
+                meta.first = self.place(meta.first, 1); // The oldest, out of every window by now.
+                meta.len -= 1;
+                meta.gone = meta.gone.saturating_sub(1);
             }
-            let place = self.place(first, len);
+            let place = self.place(meta.first, meta.len);
             self.0[place] = now;
-            len += 1;
+            meta.len += 1;
         }
         self.0[capacity] = now;
-        self.set_meta(first, len, log2);
+        self.set_meta(meta);
     }
 
     pub(crate) fn give_back(&mut self, window: u64, taken_at: u64, cost: u64) {
@@ -167,13 +203,16 @@ impl Ring {
         let from = taken_at
             .checked_sub(1)
             .map_or(0, |before| self.up_to(before));
-        let (first, len, log2) = self.meta();
-        let gone = usize::try_from(cost).unwrap_or(len).min(len - from);
-        for index in from..len - gone {
+        let Meta { first, len, .. } = self.meta();
+        let given = usize::try_from(cost).unwrap_or(len).min(len - from);
+        for index in from..len - given {
             let to = self.place(first, index);
-            self.0[to] = self.time(index + gone);
+            self.0[to] = self.time(index + given);
         }
-        self.set_meta(first, len - gone, log2);
+        let mut meta = self.meta();
+        meta.len -= given;
+        meta.gone = meta.gone.min(meta.len);
+        self.set_meta(meta);
     }
 }
 
@@ -243,6 +282,17 @@ impl<C: Cell> Slots<C> {
         time / self.body.width + SLOTS
     }
 
+    /// The same, or the newest slot where that is later.
+    fn last(&self, now: u64) -> u64 {
+        let (start, width) = (self.start(self.head), self.body.width);
+        match now.checked_sub(start) {
+            None => self.head,
+            Some(into) if into < width => self.head,
+            Some(into) if into - width < width => self.head + 1,
+            Some(_) => self.number(now),
+        }
+    }
+
     fn start(&self, number: u64) -> u64 {
         number.saturating_sub(SLOTS).saturating_mul(self.body.width)
     }
@@ -253,7 +303,15 @@ impl<C: Cell> Slots<C> {
 
     /// How many slots before the newest a window reaches into.
     fn reach(&self, window: u64) -> u64 {
-        window.div_ceil(self.body.width).min(SLOTS - 1)
+        if self.body.width.saturating_mul(SLOTS - 2) < window {
+            return SLOTS - 1;
+        }
+        window.div_ceil(self.body.width)
+    }
+
+    /// Whether the slots are as wide as this window asks.
+    pub(crate) fn is_for(&self, window: u64) -> bool {
+        slot_width(window) == self.body.width
     }
 
     /// Makes the slots fit this window. They grow at once, which forgets nothing, and shrink when
@@ -286,16 +344,20 @@ impl<C: Cell> Slots<C> {
 
     /// The sum of the slots that a window which ends in slot `last` reaches into.
     fn sum(&self, last: u64, window: u64) -> u64 {
-        let reach = self.reach(window);
-        if last == self.head && reach == SLOTS - 1 {
-            return self.body.sum;
+        let (reach, first) = (self.reach(window), self.head + 1 - SLOTS);
+        let oldest = last - reach;
+        if self.head < oldest {
+            return 0;
         }
-        let oldest = (last - reach).max(self.head + 1 - SLOTS);
+        if oldest <= first + SLOTS / 2 {
+            let gone = (first..oldest).map(|number| self.count(number));
+            return self.body.sum - gone.sum::<u64>();
+        }
         (oldest..=self.head).map(|number| self.count(number)).sum()
     }
 
     pub(crate) fn used(&self, window: u64, now: u64) -> u64 {
-        self.sum(self.number(now).max(self.head), window)
+        self.sum(self.last(now), window)
     }
 
     pub(crate) fn used_by_own(&self, now: u64) -> u64 {
@@ -308,7 +370,7 @@ impl<C: Cell> Slots<C> {
 
     /// The tick from which on `cost` more fit; `cost` is not above the rate.
     pub(crate) fn earliest(&self, requests: u64, window: u64, now: u64, cost: u64) -> u64 {
-        let last = self.number(now).max(self.head);
+        let last = self.last(now);
         let mut sum = self.sum(last, window);
         if sum <= requests - cost {
             return now;
@@ -324,7 +386,7 @@ impl<C: Cell> Slots<C> {
     }
 
     pub(crate) fn resets_at(&self, window: u64, now: u64) -> u64 {
-        let last = self.number(now).max(self.head);
+        let last = self.last(now);
         let reach = self.reach(window);
         let oldest = (last - reach).max(self.head + 1 - SLOTS);
         let newest = (oldest..=self.head)
@@ -334,7 +396,7 @@ impl<C: Cell> Slots<C> {
     }
 
     pub(crate) fn add(&mut self, now: u64, cost: u64) {
-        let number = self.number(now);
+        let number = self.last(now);
         if self.head < number {
             for passed in self.head + 1..=number.min(self.head + SLOTS) {
                 let count = &mut self.body.counts[(passed % SLOTS) as usize];
@@ -523,10 +585,10 @@ impl Gcra {
 
     /// Changes the rate, and keeps how many requests are counted.
     pub(crate) fn fit(&mut self, requests: u64, window: u64, now: u64) {
-        let interval = Self::new(requests, window).interval;
-        if interval == self.interval {
+        if self.is_for(requests, window) {
             return;
         }
+        let interval = Self::new(requests, window).interval;
         let level = u128::from(self.whole_at.saturating_sub(now));
         let level = (level * u128::from(interval)).div_ceil(u128::from(self.interval));
         let level = u64::try_from(level).unwrap_or(u64::MAX);
@@ -536,8 +598,20 @@ impl Gcra {
         self.interval = interval;
     }
 
+    /// Whether the interval is the one of this rate: told by products, as a division takes longer
+    /// than all the rest of a decision.
+    pub(crate) fn is_for(&self, requests: u64, window: u64) -> bool {
+        let product = |interval: u64| u128::from(interval) * u128::from(requests);
+        let window = u128::from(window);
+        product(self.interval - 1) < window && window <= product(self.interval)
+    }
+
     pub(crate) fn used(&self, now: u64) -> u64 {
-        self.whole_at.saturating_sub(now).div_ceil(self.interval)
+        match self.whole_at.saturating_sub(now) {
+            0 => 0,
+            level if level <= self.interval => 1,
+            level => level.div_ceil(self.interval),
+        }
     }
 
     pub(crate) fn earliest(&self, requests: u64, now: u64, cost: u64) -> u64 {

@@ -9,18 +9,13 @@
 //! [`reset`](LimitStore::reset). What answers from memory besides says so in the `try_` methods, and
 //! requests then wait for nothing. [`conformance`] tests a store of yours.
 
-use std::{
-    any::Any,
-    fmt,
-    num::NonZeroU64,
-    sync::{Arc, OnceLock},
-    time::Duration,
-};
+use std::{any::Any, fmt, num::NonZeroU64, sync::Arc, time::Duration};
 
 use smallvec::SmallVec;
 
 use crate::{
-    clock::Moment, ids::OrgId, limits::Limit, pass::Passes, rejection::LimitOwner, session::Session,
+    clock::Moment, ids::OrgId, limits::Limit, pass::Passes, rejection::LimitOwner,
+    session::Session, sync::OnceLock,
 };
 
 /// The name under which a session is stored. It is a token, or the hash of one, so `Debug` does not

@@ -1,8 +1,8 @@
 //! The table of counters that [`MemoryStore`](super::MemoryStore) keeps.
 //!
 //! A counter is known by a keyed 64-bit fingerprint of its name, and is kept in one of two ways. One
-//! that was only named stands in its shard's slab: 32 bytes, and 5 more in the shard's index. One that
-//! is held by a [`Counter`] has a lock of its own, which the holder reaches without the table; the
+//! that was only named stands in its shard: 32 bytes, in a table that is 78 to 87 % full. One
+//! that is held by a [`Counter`] has a lock of its own, which the holder reaches without the table; the
 //! table knows it by name, so that a reload finds the same count.
 //!
 //! The table is bounded. Each insertion looks at a few other entries and drops what counts no more;
@@ -11,34 +11,39 @@
 //! is kept as `Sliding`, the strictest, and a shared quota lasts as long as the longest of its periods.
 //!
 //! A batch locks what it needs in one order, whatever its own: shards, then held counters, then
-//! overflow counters, each by place.
+//! overflow counters, each by place. One charge of a held counter needs its lock alone, and not even
+//! that where it was refused just now and nothing happened since: see [`Stamp`].
 
 use std::{
     hash::{BuildHasher, Hasher},
+    num::NonZeroU64,
     sync::{
-        Arc, OnceLock,
-        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        Arc,
+        atomic::{
+            AtomicU64,
+            Ordering::{Acquire, Relaxed, Release},
+            fence,
+        },
     },
+    time::Duration,
 };
 
 use foldhash::quality::RandomState;
-use hashbrown::HashTable;
-use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 
 use super::{
-    Batch, Charge, Counter, CounterRef, Verdict,
-    tally::{self, Tallies, Tally},
+    Batch, Charge, Counter, CounterRef, Standing, Verdict,
+    tally::{self, Alone, Tallies, Tally},
 };
 use crate::{
-    clock::Moment,
-    limits::{Algorithm, Limit},
+    clock::{Moment, nanos},
+    limits::{Algorithm, Limit, Period, Quota},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, of_models},
 };
 
-const SHARDS: usize = 128;
-const CHUNK: usize = 64;
+const SHARDS: usize = of_models(1, 256);
 const SWEPT: usize = 4; // Entries looked at with each insertion.
-const OVERFLOW: usize = 4096; // Of each kind.
+const OVERFLOW: usize = of_models(1, 4096); // Of each kind.
 
 /// How many counters are kept where nothing else is asked for.
 pub(crate) const DEFAULT_MAX: usize = 4_000_000;
@@ -47,26 +52,216 @@ pub(crate) const DEFAULT_MAX: usize = 4_000_000;
 pub(crate) struct Counters {
     id: u64, // No two tables of a process have the same.
     hasher: RandomState,
-    shards: Box<[Mutex<Shard>]>,
+    shards: Box<[Line<Mutex<Shard>>]>,
     len: AtomicUsize,
     max: usize,
     overflow: OnceLock<Box<[Mutex<Tally>]>>, // Rates, then quotas.
     overflows: AtomicBool,                   // Whether it was ever in use.
 }
 
-/// A counter that somebody holds.
+/// A counter that somebody holds. It has a cache line of its own, so that two hot counters do not
+/// slow down each other.
+#[repr(align(64))]
 pub(crate) struct Slot {
+    tally: Mutex<Tally>,
     table: u64,
     print: u64,
-    tally: Mutex<Tally>,
+    stamp: OnceLock<Box<Stamp>>, // Made with the first refusal.
 }
 
+#[cfg(not(tollgate_loom))] // Locks of models are larger.
+const _: () = assert!(size_of::<Slot>() == 64);
+
+impl Slot {
+    fn new(table: u64, print: u64, tally: Tally) -> Self {
+        Self {
+            tally: Mutex::new(tally),
+            table,
+            print,
+            stamp: OnceLock::new(),
+        }
+    }
+
+    /// Locks it to be changed.
+    #[inline]
+    fn lock(&self) -> MutexGuard<'_, Tally> {
+        let tally = self.tally.lock();
+        if let Some(stamp) = self.stamp.get() {
+            stamp.clear();
+        }
+        tally
+    }
+
+    #[inline]
+    fn take(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
+        if let Some(stamp) = self.stamp.get() {
+            if let Some((retry_in, resets_in)) = stamp.denies(&batch[0], now.ticks) {
+                let standing = Standing {
+                    max: batch[0].limit.max(),
+                    remaining: 0,
+                    retry_in,
+                    resets_in: Some(resets_in),
+                    exceeded: true,
+                };
+                return tally::refused(0, Some(retry_in), [standing]);
+            }
+        }
+        let mut tally = self.lock();
+        match tally::charge_alone(&batch[0], &mut tally, now) {
+            Alone::Taken(standing) => tally::taken(now, [standing]),
+            Alone::Refused(retry_in, standing) => {
+                self.remember(&batch[0], &tally, retry_in, &standing, now.ticks);
+                tally::refused(0, retry_in, [standing])
+            }
+            Alone::Unclear => tally::decide_apart(batch, [&mut tally], now),
+        }
+    }
+
+    /// Stamps the slot with a refusal that will be repeated. The tally is still locked.
+    #[cold]
+    fn remember(
+        &self,
+        charge: &Charge,
+        tally: &Tally,
+        retry_in: Option<Duration>,
+        standing: &Standing,
+        now: u64,
+    ) {
+        let (Some(question), Some(retry_in), Some(resets_in)) =
+            (Question::of(charge), retry_in, standing.resets_in)
+        else {
+            return;
+        };
+        if standing.remaining == 0 && tally.stays_for(&charge.limit) {
+            let at = |wait: Duration| now.saturating_add(nanos(wait));
+            let stamp = self.stamp.get_or_init(Box::default);
+            stamp.write(&question, now, at(retry_in), at(resets_in));
+        }
+    }
+}
+
+/// A charge of one unit that passes or is refused, as words.
+#[derive(Clone, Copy, PartialEq)]
+struct Question {
+    kind: u64,
+    max: u64,
+    window: u64,
+}
+
+impl Question {
+    /// `None` where the answer hangs on more than the limit and the tally.
+    #[inline]
+    fn of(charge: &Charge) -> Option<Self> {
+        if charge.cost != NonZeroU64::MIN || !tally::refuses(charge) {
+            return None;
+        }
+        match &charge.limit {
+            Limit::Rate(rate) => Some(Self {
+                kind: rate.algorithm as u64,
+                max: rate.requests.get(),
+                window: rate.window_nanos(),
+            }),
+            Limit::Quota(Quota {
+                max,
+                period: Period::Every(length),
+            }) => Some(Self {
+                kind: u64::MAX,
+                max: max.get(),
+                window: nanos(*length),
+            }),
+            Limit::Quota(_) => None,
+        }
+    }
+}
+
+/// A refusal that holds until a time, read without the counter's lock.
+///
+/// It answers the same question again, no earlier than it was answered first. Whoever locks the counter
+/// to change it, or to answer another question, clears it first. So the count is as it was, and so are
+/// the times: what is counted leaves the window when it was said to. (Wide slots that are shared by
+/// rates of several windows do not learn that the longest was asked for again, and may be narrowed as
+/// soon as it has passed: all that it could count has left it by then.)
+///
+/// Its words are read one by one, and a reader takes none of them if a write came in between: `state`
+/// is odd while one is under way, and another number after each.
+#[derive(Default)]
+struct Stamp {
+    state: AtomicU64, // The last bit: being written. The one before: there is one.
+    kind: AtomicU64,
+    max: AtomicU64,
+    window: AtomicU64,
+    since: AtomicU64,
+    until: AtomicU64,
+    resets_at: AtomicU64,
+}
+
+impl Stamp {
+    const WRITING: u64 = 1;
+    const SET: u64 = 2;
+    const NEXT: u64 = 4;
+
+    /// How long the charge is still refused and until nothing counts; `None` for "ask the tally".
+    #[inline]
+    fn denies(&self, charge: &Charge, now: u64) -> Option<(Duration, Duration)> {
+        let state = self.state.load(Acquire);
+        if state & (Self::WRITING | Self::SET) != Self::SET {
+            return None;
+        }
+        let question = Question {
+            kind: self.kind.load(Relaxed),
+            max: self.max.load(Relaxed),
+            window: self.window.load(Relaxed),
+        };
+        let (since, until) = (self.since.load(Relaxed), self.until.load(Relaxed));
+        let resets_at = self.resets_at.load(Relaxed);
+        fence(Acquire);
+        if self.state.load(Relaxed) != state || now < since || until <= now {
+            return None;
+        }
+        let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
+        (Question::of(charge)? == question).then(|| (left(until), left(resets_at)))
+    }
+
+    // Both are called with the counter locked: there is one writer.
+
+    #[inline]
+    fn clear(&self) {
+        let state = self.state.load(Relaxed);
+        if state & Self::SET != 0 {
+            self.state.store((state & !Self::SET) + Self::NEXT, Relaxed);
+        }
+    }
+
+    fn write(&self, question: &Question, since: u64, until: u64, resets_at: u64) {
+        let state = self.state.load(Relaxed) & !Self::SET;
+        self.state.store(state + Self::WRITING, Relaxed);
+        fence(Release);
+        self.kind.store(question.kind, Relaxed);
+        self.max.store(question.max, Relaxed);
+        self.window.store(question.window, Relaxed);
+        self.since.store(since, Relaxed);
+        self.until.store(until, Relaxed);
+        self.resets_at.store(resets_at, Relaxed);
+        self.state.store(state + Self::NEXT + Self::SET, Release);
+    }
+}
+
+/// What has a cache line of its own.
+#[derive(Default)]
+#[repr(align(64))]
+struct Line<T>(T);
+
+/// A part of the table: entries in the order of their fingerprints, with gaps between.
+///
+/// An entry stands at the place that its fingerprint has of the whole range, or as soon after it as
+/// those before leave room. So it is found in the cache line that is looked at first, or the next, and
+/// whoever is not there is missed as soon.
 #[derive(Default)]
 struct Shard {
-    index: HashTable<u32>,
-    chunks: Vec<Box<[Entry]>>, // Each of `CHUNK`; growing moves none of them.
-    free: Option<u32>,
-    hand: u32,
+    entries: Vec<Entry>, // `places` and a few more, so that none has to go on at the start.
+    places: usize,
+    len: usize,
+    hand: usize,
 }
 
 struct Entry {
@@ -75,81 +270,123 @@ struct Entry {
 }
 
 enum Kept {
-    Free(Option<u32>), // The next free entry.
+    Free,
     Bare(Tally),
     Held(Arc<Slot>),
 }
 
 const _: () = assert!(size_of::<Entry>() == 32);
 
+impl Entry {
+    const FREE: Self = Self {
+        print: 0,
+        kept: Kept::Free,
+    };
+
+    fn is_free(&self) -> bool {
+        matches!(self.kept, Kept::Free)
+    }
+}
+
 /// Where the tally of a charge is.
 #[derive(Clone, Copy, PartialEq)]
 enum Place {
-    Entry { guard: u8, entry: u32 },
+    Entry { guard: u8, entry: u32 }, // None is added while this is of use.
     Slot { guard: u8 },
     Overflow { guard: u8 },
     Nowhere,
 }
 
 impl Shard {
-    fn entry(&self, at: u32) -> &Entry {
-        &self.chunks[at as usize / CHUNK][at as usize % CHUNK]
+    const SPARE: usize = 32; // Places after the last that a fingerprint has.
+
+    fn home(&self, print: u64) -> usize {
+        // Below `places`, and the larger the larger the fingerprint is.
+        ((u128::from(print) * self.places as u128) >> 64) as usize
     }
 
-    fn entry_mut(&mut self, at: u32) -> &mut Entry {
-        &mut self.chunks[at as usize / CHUNK][at as usize % CHUNK]
-    }
-
-    fn find(&self, print: u64) -> Option<u32> {
-        let found = self.index.find(print, |at| self.entry(*at).print == print);
-        found.copied()
-    }
-
-    fn insert(&mut self, print: u64, kept: Kept) -> u32 {
-        let at = self.free.unwrap_or_else(|| self.grow());
-        if let Kept::Free(next) = self.entry(at).kept {
-            self.free = next;
+    /// Where it is, or would have to be.
+    fn seek(&self, print: u64) -> Result<usize, usize> {
+        let mut at = self.home(print);
+        while let Some(entry) = self.entries.get(at) {
+            if entry.is_free() || print < entry.print {
+                break;
+            }
+            if print == entry.print {
+                return Ok(at);
+            }
+            at += 1;
         }
-        *self.entry_mut(at) = Entry { print, kept };
-        let chunks = &self.chunks;
-        let print_of = |at: &u32| chunks[*at as usize / CHUNK][*at as usize % CHUNK].print;
-        self.index.insert_unique(print, at, print_of);
-        at
+        Err(at)
     }
 
-    /// Adds a chunk of free entries; tells the first.
-    fn grow(&mut self) -> u32 {
-        let start = u32::try_from(self.chunks.len() * CHUNK).expect("bounded by the table");
-        let entry = |place: usize| {
-            let next = (place + 1 < CHUNK).then_some(start + place as u32 + 1);
-            let kept = Kept::Free(next);
-            Entry { print: 0, kept }
+    fn find(&self, print: u64) -> Option<usize> {
+        self.seek(print).ok()
+    }
+
+    /// Puts an entry that is not there; those after it move on.
+    fn insert(&mut self, print: u64, kept: Kept) {
+        if 7 * self.places <= 8 * self.len {
+            self.grow();
+        }
+        loop {
+            let at = match self.seek(print) {
+                Ok(at) | Err(at) => at,
+            };
+            let gap = self.entries[at..].iter().position(Entry::is_free);
+            let Some(gap) = gap else {
+                self.grow(); // The spare places are full.
+                continue;
+            };
+            self.entries[at..=at + gap].rotate_right(1);
+            self.entries[at] = Entry { print, kept };
+            self.len += 1;
+            return;
+        }
+    }
+
+    /// An eighth more places: so that the emptiest table is not much larger than the fullest.
+    #[cold]
+    fn grow(&mut self) {
+        self.places += (self.places / 8).max(8);
+        let places = self.places + Self::SPARE.min(self.places);
+        let old = std::mem::replace(&mut self.entries, Vec::with_capacity(places));
+        for entry in old {
+            if !entry.is_free() {
+                let home = self.home(entry.print);
+                while self.entries.len() < home {
+                    self.entries.push(Entry::FREE);
+                }
+                self.entries.push(entry);
+            }
+        }
+        while self.entries.len() < places {
+            self.entries.push(Entry::FREE);
+        }
+    }
+
+    /// Takes an entry away; those that stand too late because of it move back.
+    fn remove(&mut self, at: usize) {
+        let is_late = |(place, entry): (usize, &Entry)| {
+            !entry.is_free() && self.home(entry.print) < at + 1 + place
         };
-        self.chunks.push((0..CHUNK).map(entry).collect());
-        start
-    }
-
-    fn remove(&mut self, at: u32) {
-        let print = self.entry(at).print;
-        if let Ok(found) = self.index.find_entry(print, |other| *other == at) {
-            found.remove();
-        }
-        let kept = Kept::Free(self.free.replace(at));
-        *self.entry_mut(at) = Entry { print: 0, kept };
+        let after = self.entries[at + 1..].iter().enumerate();
+        let late = after.take_while(|next| is_late(*next)).count();
+        self.entries[at] = Entry::FREE;
+        self.entries[at..=at + late].rotate_left(1);
+        self.len -= 1;
     }
 
     /// Looks at the next entries and drops what counts no more; tells how many that was.
-    fn sweep(&mut self, entries: usize, now: Moment, spare: impl Fn(u32) -> bool) -> usize {
-        let all = self.chunks.len() * CHUNK;
+    fn sweep(&mut self, entries: usize, now: Moment, spare: impl Fn(u64) -> bool) -> usize {
         let mut dropped = 0;
-        for _ in 0..entries.min(all) {
-            self.hand = if (self.hand as usize) + 1 < all {
-                self.hand + 1
-            } else {
-                0
-            };
-            let is_over = match &self.entry(self.hand).kept {
-                Kept::Free(_) => false,
+        for _ in 0..entries.min(self.entries.len()) {
+            if self.entries.len() <= self.hand {
+                self.hand = 0;
+            }
+            let Entry { print, kept } = &self.entries[self.hand];
+            let is_over = match kept {
+                Kept::Free => false,
                 Kept::Bare(tally) => tally.is_over(now),
                 // Nobody can come to hold it meanwhile: that needs this shard's lock.
                 Kept::Held(slot) => {
@@ -160,9 +397,11 @@ impl Shard {
                             .is_some_and(|tally| tally.is_over(now))
                 }
             };
-            if is_over && !spare(self.hand) {
-                self.remove(self.hand);
+            if is_over && !spare(*print) {
+                self.remove(self.hand); // The next one may stand here now.
                 dropped += 1;
+            } else {
+                self.hand += 1;
             }
         }
         dropped
@@ -177,11 +416,22 @@ struct Locked<'a> {
     places: SmallVec<[Place; 4]>,
 }
 
+impl Locked<'_> {
+    /// The shard of this fingerprint, and its place among those that are locked.
+    fn shard(&mut self, print: u64) -> (u8, &mut Shard) {
+        let number = Counters::shard_of(print);
+        let guard = self.shards.iter().position(|(other, _)| *other == number);
+        let guard = guard.expect("locked before");
+        let place = u8::try_from(guard).expect("a batch is small");
+        (place, &mut self.shards[guard].1)
+    }
+}
+
 impl Tallies for Locked<'_> {
     fn tally(&mut self, index: usize) -> &mut Tally {
         match self.places[index] {
             Place::Entry { guard, entry } => {
-                match &mut self.shards[usize::from(guard)].1.entry_mut(entry).kept {
+                match &mut self.shards[usize::from(guard)].1.entries[entry as usize].kept {
                     Kept::Bare(tally) => tally,
                     _ => unreachable!("locked since it was found"),
                 }
@@ -194,19 +444,6 @@ impl Tallies for Locked<'_> {
 
     fn same(&self, one: usize, other: usize) -> bool {
         self.places[one] == self.places[other]
-    }
-}
-
-/// The one tally of a batch of one.
-struct One<'a>(&'a mut Tally);
-
-impl Tallies for One<'_> {
-    fn tally(&mut self, _index: usize) -> &mut Tally {
-        self.0
-    }
-
-    fn same(&self, _one: usize, _other: usize) -> bool {
-        true
     }
 }
 
@@ -227,7 +464,7 @@ impl<'a> Held<'a> {
         let mut last: Option<&Slot> = None;
         for (index, slot) in order {
             if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
-                held.tallies.push(slot.tally.lock());
+                held.tallies.push(slot.lock());
                 last = Some(slot);
             }
             held.guards[index] = held.tallies.len() - 1;
@@ -259,7 +496,7 @@ impl Counters {
         Self {
             id: IDS.fetch_add(1, Relaxed),
             hasher: RandomState::default(),
-            shards: (0..SHARDS).map(|_| Mutex::default()).collect(),
+            shards: (0..SHARDS).map(|_| Line::default()).collect(),
             len: AtomicUsize::new(0),
             max,
             overflow: OnceLock::new(),
@@ -279,20 +516,18 @@ impl Counters {
     }
 
     fn shard_of(print: u64) -> usize {
-        (print >> 32) as usize % SHARDS // Other bits than the index looks at.
+        print as usize % SHARDS // The low bits: a shard places its entries by the high ones.
+    }
+
+    fn shard(&self, print: u64) -> MutexGuard<'_, Shard> {
+        self.shards[Self::shard_of(print)].0.lock()
     }
 
     /// The slot of a counter, made where there is none.
     fn hold(&self, name: &str, now: Moment) -> Arc<Slot> {
         let print = self.print(name.as_bytes());
-        let slot = |tally| {
-            Arc::new(Slot {
-                table: self.id,
-                print,
-                tally: Mutex::new(tally),
-            })
-        };
-        let mut shard = self.shards[Self::shard_of(print)].lock();
+        let slot = |tally| Arc::new(Slot::new(self.id, print, tally));
+        let mut shard = self.shard(print);
         let Some(at) = shard.find(print) else {
             let dropped = shard.sweep(SWEPT, now, |_| false);
             self.len.fetch_sub(dropped, Relaxed);
@@ -301,7 +536,7 @@ impl Counters {
             shard.insert(print, Kept::Held(slot.clone()));
             return slot;
         };
-        let kept = &mut shard.entry_mut(at).kept;
+        let kept = &mut shard.entries[at].kept;
         match kept {
             Kept::Held(slot) => slot.clone(),
             Kept::Bare(tally) => {
@@ -309,7 +544,7 @@ impl Counters {
                 *kept = Kept::Held(slot.clone());
                 slot
             }
-            Kept::Free(_) => unreachable!("the index knows no free entries"),
+            Kept::Free => unreachable!("a free entry is not found"),
         }
     }
 
@@ -373,7 +608,7 @@ impl Counters {
         shards.dedup();
         locked.shards = shards
             .into_iter()
-            .map(|shard| (shard, self.shards[shard].lock()))
+            .map(|shard| (shard, self.shards[shard].0.lock()))
             .collect();
     }
 
@@ -386,43 +621,38 @@ impl Counters {
         missing: Missing,
     ) -> SmallVec<[(usize, Arc<Slot>); 4]> {
         let mut found = SmallVec::new();
-        for &(index, print) in named {
-            let number = Self::shard_of(print);
-            let guard = locked.shards.iter().position(|(other, _)| *other == number);
-            let guard = guard.expect("locked before");
-            let (places, shard) = (&locked.places, &mut locked.shards[guard].1);
-            let guard = u8::try_from(guard).expect("at most 128");
-            let entry = match shard.find(print) {
-                Some(entry) => entry,
-                None if missing == Missing::Leave => continue,
-                None => {
-                    let spare = |entry| places.contains(&Place::Entry { guard, entry });
-                    match self.make(shard, print, now, spare) {
-                        Some(entry) => entry,
-                        None => continue,
-                    }
+        // Entries move when another is made. So all are made before any is placed.
+        if missing == Missing::Make {
+            let spare = |print: u64| named.iter().any(|(_, other)| *other == print);
+            for &(_, print) in named {
+                let (_, shard) = locked.shard(print);
+                if shard.find(print).is_none() {
+                    self.make(shard, print, now, spare);
                 }
+            }
+        }
+        for &(index, print) in named {
+            let (guard, shard) = locked.shard(print);
+            let Some(entry) = shard.find(print) else {
+                continue;
             };
-            match &shard.entry(entry).kept {
+            match &shard.entries[entry].kept {
                 Kept::Held(slot) => found.push((index, slot.clone())),
-                _ => locked.places[index] = Place::Entry { guard, entry },
+                _ => {
+                    let entry = u32::try_from(entry).expect("bounded by the table");
+                    locked.places[index] = Place::Entry { guard, entry };
+                }
             }
         }
         found
     }
 
-    /// Makes a bare entry; `None` where there is no room, or the overflow counts for this name.
-    fn make(
-        &self,
-        shard: &mut Shard,
-        print: u64,
-        now: Moment,
-        spare: impl Fn(u32) -> bool,
-    ) -> Option<u32> {
+    /// Makes a bare entry, unless there is no room, or the overflow counts for this name.
+    fn make(&self, shard: &mut Shard, print: u64, now: Moment, spare: impl Fn(u64) -> bool) {
         let dropped = shard.sweep(SWEPT, now, &spare);
         self.len.fetch_sub(dropped, Relaxed);
         if self.overflows.load(Relaxed) && self.overflow_counts(print, now) {
-            return None;
+            return;
         }
         let bounded = |len: usize| (len < self.max).then_some(len + 1);
         let mut room = self.len.fetch_update(Relaxed, Relaxed, bounded);
@@ -433,9 +663,9 @@ impl Counters {
         }
         if room.is_err() {
             self.overflows.store(true, Relaxed);
-            return None;
+            return;
         }
-        Some(shard.insert(print, Kept::Bare(Tally::new())))
+        shard.insert(print, Kept::Bare(Tally::new()));
     }
 
     fn overflow(&self) -> &[Mutex<Tally>] {
@@ -506,15 +736,28 @@ impl Counters {
     #[inline]
     pub(crate) fn take(&self, batch: &[Charge], now: Moment) -> Verdict {
         assert!(batch.len() <= usize::from(u8::MAX), "a batch is small");
-        if self.overflows.load(Relaxed) {
-            return self.take_any(batch, now);
+        // Whether the overflow counts is asked when the slots are known: who counted there for one of
+        // these names did so before the slot was made, and the shard's lock shows it.
+        match batch {
+            [charge] => match self.held(charge, now) {
+                Some(_) if self.overflows.load(Relaxed) => self.take_any(batch, now),
+                Some(slot) => slot.take(batch_of(batch), now),
+                None => self.take_named(batch_of(batch), now),
+            },
+            [first, second] => match (self.held(first, now), self.held(second, now)) {
+                (Some(one), Some(two))
+                    if !std::ptr::eq(one, two) && !self.overflows.load(Relaxed) =>
+                {
+                    take_two(batch_of(batch), [one, two], now)
+                }
+                _ => self.take_any(batch, now),
+            },
+            _ => self.take_held(batch, now),
         }
-        if let [charge] = batch {
-            return match self.held(charge, now) {
-                Some(slot) => tally::decide(batch, &mut One(&mut slot.tally.lock()), now),
-                None => self.take_named(batch, now),
-            };
-        }
+    }
+
+    /// Takes from held counters, or from whatever there is.
+    fn take_held(&self, batch: &[Charge], now: Moment) -> Verdict {
         let mut order: SmallVec<[(usize, &Slot); 4]> = SmallVec::new();
         for (index, charge) in batch.iter().enumerate() {
             let Some(slot) = self.held(charge, now) else {
@@ -522,16 +765,19 @@ impl Counters {
             };
             order.push((index, slot));
         }
+        if self.overflows.load(Relaxed) {
+            return self.take_any(batch, now);
+        }
         tally::decide(batch, &mut Held::lock(order), now)
     }
 
     /// Takes from the one counter of the batch where the table knows it and nobody holds it.
-    fn take_named(&self, batch: &[Charge], now: Moment) -> Verdict {
+    fn take_named(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
         let print = self.print(batch[0].counter.name());
-        let mut shard = self.shards[Self::shard_of(print)].lock();
+        let mut shard = self.shard(print);
         if let Some(at) = shard.find(print) {
-            if let Kept::Bare(tally) = &mut shard.entry_mut(at).kept {
-                return tally::decide(batch, &mut One(tally), now);
+            if let Kept::Bare(tally) = &mut shard.entries[at].kept {
+                return tally::decide_one(batch, tally, now);
             }
         }
         drop(shard);
@@ -582,28 +828,46 @@ impl Counters {
     /// How much counts under this name; zero for one that the table does not know.
     pub(crate) fn used(&self, name: &[u8], now: Moment) -> u64 {
         let print = self.print(name);
-        let shard = self.shards[Self::shard_of(print)].lock();
-        match shard.find(print).map(|at| &shard.entry(at).kept) {
+        let shard = self.shard(print);
+        match shard.find(print).map(|at| &shard.entries[at].kept) {
             Some(Kept::Bare(tally)) => tally.used(now),
             Some(Kept::Held(slot)) => slot.tally.lock().used(now),
-            Some(Kept::Free(_)) | None => 0,
+            Some(Kept::Free) | None => 0,
         }
     }
 
     pub(crate) fn reset(&self, name: &[u8]) {
         let print = self.print(name);
-        let mut shard = self.shards[Self::shard_of(print)].lock();
+        let mut shard = self.shard(print);
         let Some(at) = shard.find(print) else {
             return;
         };
-        match &shard.entry(at).kept {
-            Kept::Held(slot) => *slot.tally.lock() = Tally::new(),
+        match &shard.entries[at].kept {
+            Kept::Held(slot) => *slot.lock() = Tally::new(),
             _ => {
                 shard.remove(at);
                 self.len.fetch_sub(1, Relaxed);
             }
         }
     }
+}
+
+/// The batch as one whose length is known.
+fn batch_of<const N: usize>(batch: &[Charge]) -> &[Charge; N] {
+    batch.try_into().expect("matched before")
+}
+
+/// Takes from two held counters.
+fn take_two(batch: &[Charge; 2], [one, two]: [&Slot; 2], now: Moment) -> Verdict {
+    let (mut first, mut second);
+    if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
+        first = one.lock();
+        second = two.lock();
+    } else {
+        second = two.lock();
+        first = one.lock();
+    }
+    tally::decide_two(batch, [&mut first, &mut second], now)
 }
 
 /// The same charges, with those that go to the overflow kept in the strictest way.
@@ -623,7 +887,7 @@ fn lock_slots<'a>(slots: &[&'a Slot], locked: &mut Locked<'a>) {
     order.dedup_by_key(|slot| std::ptr::from_ref(*slot));
     locked.slots = order
         .into_iter()
-        .map(|slot| (std::ptr::from_ref(slot), slot.tally.lock()))
+        .map(|slot| (std::ptr::from_ref(slot), slot.lock()))
         .collect();
 }
 

@@ -48,7 +48,7 @@ use crate::{
     clock::{Moment, nanos},
     limits::{Algorithm, Limit, Quota, Rate},
     quota::{Ends, QuotaState},
-    rate::{Bucket, EXACT, FixedWindow, Gcra, Ring, Slots},
+    rate::{Bucket, Cell, EXACT, FixedWindow, Gcra, Ring, Slots},
 };
 
 /// How many units may wait for their turn at one counter; over it a request is refused at once.
@@ -160,13 +160,298 @@ fn max(limit: &Limit) -> u64 {
     limit.max().min(Seven::MAX)
 }
 
-/// Runs `$body` on the small form made from the fields, and writes it back.
-macro_rules! with_small {
-    ($state:ident, $small:ident, $made:expr, $body:expr) => {{
-        let mut $small = $made;
-        $body;
-        *$state = $small.into();
-    }};
+/// What a limit asks of a count at one moment.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    limit: &'a Limit,
+    max: u64,
+    window: u64, // Zero for a quota.
+    now: Moment,
+}
+
+impl<'a> Ask<'a> {
+    #[inline]
+    fn new(limit: &'a Limit, now: Moment) -> Self {
+        Self {
+            limit,
+            max: max(limit),
+            window: window(limit),
+            now,
+        }
+    }
+}
+
+/// One of the ways in which is counted.
+trait Form {
+    /// What counts.
+    fn used(&self, ask: &Ask<'_>) -> u64;
+
+    /// The tick from which on `cost` more fit; `None` for never. `cost` is not above the maximum.
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64>;
+
+    /// The tick at which what is counted now counts no more; `None` for never.
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64>;
+
+    fn add(&mut self, ask: &Ask<'_>, cost: u64);
+
+    /// Gives back what was taken at the moment of `ask`.
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64);
+}
+
+impl Form for Ring {
+    #[inline(always)]
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        self.used(ask.window, ask.now.ticks)
+    }
+
+    #[inline(always)]
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        Some(self.earliest(ask.max, ask.window, ask.now.ticks, cost))
+    }
+
+    #[inline(always)]
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        Some(self.resets_at(ask.window, ask.now.ticks))
+    }
+
+    #[inline(always)]
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.add(ask.window, ask.now.ticks, cost);
+    }
+
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.give_back(ask.window, ask.now.ticks, cost);
+    }
+}
+
+impl<C: Cell> Form for Slots<C> {
+    #[inline(always)]
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        self.used(ask.window, ask.now.ticks)
+    }
+
+    #[inline(always)]
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        Some(self.earliest(ask.max, ask.window, ask.now.ticks, cost))
+    }
+
+    #[inline(always)]
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        Some(self.resets_at(ask.window, ask.now.ticks))
+    }
+
+    #[inline(always)]
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.add(ask.now.ticks, cost);
+    }
+
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.give_back(ask.now.ticks, cost);
+    }
+}
+
+impl Form for FixedWindow {
+    #[inline(always)]
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        self.used(ask.now.ticks)
+    }
+
+    #[inline(always)]
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        Some(self.earliest(ask.max, ask.now.ticks, cost))
+    }
+
+    #[inline(always)]
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        Some(self.resets_at(ask.now.ticks))
+    }
+
+    #[inline(always)]
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.add(ask.now, cost);
+    }
+
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.give_back(ask.now.ticks, cost);
+    }
+}
+
+impl Form for Bucket {
+    #[inline(always)]
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        self.used(ask.now.ticks)
+    }
+
+    #[inline(always)]
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        Some(self.earliest(ask.max, ask.now.ticks, cost))
+    }
+
+    #[inline(always)]
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        Some(self.resets_at(ask.now.ticks))
+    }
+
+    #[inline(always)]
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.add(ask.window, ask.now.ticks, cost);
+    }
+
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.give_back(ask.now.ticks, cost);
+    }
+}
+
+impl Form for Gcra {
+    #[inline(always)]
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        self.used(ask.now.ticks)
+    }
+
+    #[inline(always)]
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        Some(self.earliest(ask.max, ask.now.ticks, cost))
+    }
+
+    #[inline(always)]
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        Some(self.resets_at(ask.now.ticks))
+    }
+
+    #[inline(always)]
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.add(ask.now.ticks, cost);
+    }
+
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.give_back(ask.now.ticks, cost);
+    }
+}
+
+impl Form for QuotaState {
+    #[inline(always)]
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        self.used(ask.now)
+    }
+
+    #[inline(always)]
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        self.earliest(ask.max, ask.now, cost)
+    }
+
+    #[inline(always)]
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        self.resets_at(ask.now)
+    }
+
+    #[inline(always)]
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        let Limit::Quota(quota) = ask.limit else {
+            unreachable!("fitted before")
+        };
+        self.add(quota, ask.now, cost);
+    }
+
+    fn give_back(&mut self, ask: &Ask<'_>, cost: u64) {
+        self.give_back(ask.now, cost);
+    }
+}
+
+/// Runs `$done` on the form of a state, whichever it is. The small ones are put together from their
+/// fields; with `mut`, the fields are written back one by one.
+macro_rules! on_form {
+    (mut $state:expr, $form:ident => $done:expr, $($rest:pat => $other:expr),*) => {
+        match $state {
+            Self::Ring($form) => $done,
+            Self::Slots($form) => $done,
+            Self::WideSlots($form) => $done,
+            Self::Fixed { used, ends, window } => {
+                let mut made = FixedWindow {
+                    used: (*used).into(),
+                    ends: *ends,
+                    window: *window,
+                };
+                let $form = &mut made;
+                let done = $done;
+                (*used, *ends, *window) = (made.used.into(), made.ends, made.window);
+                done
+            }
+            Self::Bucket { used, start, ends } => {
+                let mut made = Bucket {
+                    used: (*used).into(),
+                    start: *start,
+                    ends: *ends,
+                };
+                let $form = &mut made;
+                let done = $done;
+                (*used, *start, *ends) = (made.used.into(), made.start, made.ends);
+                done
+            }
+            Self::Gcra {
+                since,
+                interval,
+                whole_at,
+            } => {
+                let mut made = Gcra {
+                    since: (*since).into(),
+                    interval: *interval,
+                    whole_at: *whole_at,
+                };
+                let $form = &mut made;
+                let done = $done;
+                (*since, *interval, *whole_at) = (made.since.into(), made.interval, made.whole_at);
+                done
+            }
+            Self::Quota { used, start, ends } => {
+                let mut made = QuotaState {
+                    used: (*used).into(),
+                    start: *start,
+                    ends: *ends,
+                };
+                let $form = &mut made;
+                let done = $done;
+                (*used, *start, *ends) = (made.used.into(), made.start, made.ends);
+                done
+            }
+            $($rest => $other,)*
+        }
+    };
+    ($state:expr, $form:ident => $done:expr, $($rest:pat => $other:expr),*) => {
+        match $state {
+            Self::Ring($form) => $done,
+            Self::Slots($form) => $done,
+            Self::WideSlots($form) => $done,
+            &Self::Fixed { used, ends, window } => {
+                let used = used.into();
+                let $form = &FixedWindow { used, ends, window };
+                $done
+            }
+            &Self::Bucket { used, start, ends } => {
+                let used = used.into();
+                let $form = &Bucket { used, start, ends };
+                $done
+            }
+            &Self::Gcra {
+                since,
+                interval,
+                whole_at,
+            } => {
+                let since = since.into();
+                let $form = &Gcra {
+                    since,
+                    interval,
+                    whole_at,
+                };
+                $done
+            }
+            &Self::Quota { used, start, ends } => {
+                let used = used.into();
+                let $form = &QuotaState { used, start, ends };
+                $done
+            }
+            $($rest => $other,)*
+        }
+    };
 }
 
 impl State {
@@ -183,11 +468,11 @@ impl State {
 
     fn fit_rate(&mut self, rate: &Rate, now: Moment) {
         let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
-        let fresh = match (rate.algorithm, &mut *self) {
+        let fresh = match (rate.algorithm, &*self) {
             (Algorithm::Sliding, _) => return self.fit_sliding(rate, now),
             (
                 Algorithm::FixedWindow,
-                &mut Self::Fixed {
+                &Self::Fixed {
                     used,
                     ends,
                     window: was,
@@ -195,38 +480,43 @@ impl State {
             ) => {
                 if was != window {
                     let used = used.into();
-                    let made = FixedWindow {
+                    let mut fixed = FixedWindow {
                         used,
                         ends,
                         window: was,
                     };
-                    with_small!(self, fixed, made, fixed.fit(window, now));
+                    fixed.fit(window, now);
+                    *self = fixed.into();
                 }
                 return;
             }
-            (Algorithm::Bucket, &mut Self::Bucket { used, start, ends }) => {
+            (Algorithm::Bucket, &Self::Bucket { used, start, ends }) => {
                 if ends.checked_sub(start) != Some(window) {
                     let used = used.into();
-                    let made = Bucket { used, start, ends };
-                    with_small!(self, bucket, made, bucket.fit(window));
+                    let mut bucket = Bucket { used, start, ends };
+                    bucket.fit(window);
+                    *self = bucket.into();
                 }
                 return;
             }
             (
                 Algorithm::Gcra,
-                &mut Self::Gcra {
+                &Self::Gcra {
                     since,
                     interval,
                     whole_at,
                 },
             ) => {
                 let since = since.into();
-                let made = Gcra {
+                let mut gcra = Gcra {
                     since,
                     interval,
                     whole_at,
                 };
-                with_small!(self, gcra, made, gcra.fit(requests, window, now.ticks));
+                if !gcra.is_for(requests, window) {
+                    gcra.fit(requests, window, now.ticks);
+                    *self = gcra.into();
+                }
                 return;
             }
             (Algorithm::FixedWindow, _) => FixedWindow::new(window, now).into(),
@@ -264,12 +554,23 @@ impl State {
         self.go_over_to(fresh, &Limit::Rate(*rate), now);
     }
 
+    /// Whether a charge of this limit finds the form as the last one left it, however late it comes.
+    fn stays_for(&self, limit: &Limit) -> bool {
+        match self {
+            Self::Slots(slots) => slots.is_for(window(limit)),
+            Self::WideSlots(slots) => slots.is_for(window(limit)),
+            Self::Empty | Self::Queued(_) => false,
+            _ => true,
+        }
+    }
+
     /// Goes over to another form, with all that still counts as if it had been taken now.
     fn go_over_to(&mut self, fresh: Self, limit: &Limit, now: Moment) {
         let used = self.used_by_own(now);
         *self = fresh;
         if used > 0 {
-            self.add(limit, now, used.min(max(limit)));
+            let ask = Ask::new(limit, now);
+            self.add(&ask, used.min(ask.max));
         }
     }
 
@@ -279,51 +580,41 @@ impl State {
             Self::Ring(ring) => ring.used_by_own(now.ticks),
             Self::Slots(slots) => slots.used_by_own(now.ticks),
             Self::WideSlots(slots) => slots.used_by_own(now.ticks),
-            _ => self.used(0, now),
+            Self::Queued(queued) => queued.state.used_by_own(now).saturating_add(queued.units()),
+            &Self::Fixed { used, ends, window } => {
+                let used = used.into();
+                FixedWindow { used, ends, window }.used(now.ticks)
+            }
+            &Self::Bucket { used, start, ends } => {
+                let used = used.into();
+                Bucket { used, start, ends }.used(now.ticks)
+            }
+            &Self::Gcra {
+                since,
+                interval,
+                whole_at,
+            } => {
+                let since = since.into();
+                let gcra = Gcra {
+                    since,
+                    interval,
+                    whole_at,
+                };
+                gcra.used(now.ticks)
+            }
+            &Self::Quota { used, start, ends } => {
+                let used = used.into();
+                QuotaState { used, start, ends }.used(now)
+            }
+            Self::Empty => 0,
         }
     }
 
     /// What counts; the sliding forms ask for the window.
-    #[inline]
-    fn used(&self, window: u64, now: Moment) -> u64 {
-        match *self {
+    fn used(&self, ask: &Ask<'_>) -> u64 {
+        on_form!(self, form => Form::used(form, ask),
             Self::Empty => 0,
-            Self::Ring(ref ring) => ring.used(window, now.ticks),
-            Self::Slots(ref slots) => slots.used(window, now.ticks),
-            Self::WideSlots(ref slots) => slots.used(window, now.ticks),
-            Self::Fixed { used, ends, window } => FixedWindow {
-                used: used.into(),
-                ends,
-                window,
-            }
-            .used(now.ticks),
-            Self::Bucket { used, start, ends } => Bucket {
-                used: used.into(),
-                start,
-                ends,
-            }
-            .used(now.ticks),
-            Self::Gcra {
-                since,
-                interval,
-                whole_at,
-            } => Gcra {
-                since: since.into(),
-                interval,
-                whole_at,
-            }
-            .used(now.ticks),
-            Self::Quota { used, start, ends } => QuotaState {
-                used: used.into(),
-                start,
-                ends,
-            }
-            .used(now),
-            Self::Queued(ref queued) => queued
-                .state
-                .used(window, now)
-                .saturating_add(queued.units()),
-        }
+            Self::Queued(queued) => queued.state.used(ask).saturating_add(queued.units()))
     }
 
     /// Whether forgetting it changes nothing.
@@ -343,208 +634,69 @@ impl State {
                 queued.last().saturating_add(queued.counts_for) <= now.ticks
                     && queued.state.is_over(now)
             }
-            _ => self.used(0, now) == 0,
+            _ => self.used_by_own(now) == 0,
         }
     }
 
     /// The tick from which on `cost` more fit, in the form of the limit; `None` for never.
     #[inline]
-    fn earliest(&self, limit: &Limit, now: Moment, cost: u64) -> Option<u64> {
-        let max = max(limit);
-        if max < cost {
+    fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
+        if ask.max < cost {
             return None;
         }
-        let window = window(limit);
-        Some(match *self {
-            Self::Empty => now.ticks,
-            Self::Ring(ref ring) => ring.earliest(max, window, now.ticks, cost),
-            Self::Slots(ref slots) => slots.earliest(max, window, now.ticks, cost),
-            Self::WideSlots(ref slots) => slots.earliest(max, window, now.ticks, cost),
-            Self::Fixed { used, ends, window } => FixedWindow {
-                used: used.into(),
-                ends,
-                window,
-            }
-            .earliest(max, now.ticks, cost),
-            Self::Bucket { used, start, ends } => Bucket {
-                used: used.into(),
-                start,
-                ends,
-            }
-            .earliest(max, now.ticks, cost),
-            Self::Gcra {
-                since,
-                interval,
-                whole_at,
-            } => Gcra {
-                since: since.into(),
-                interval,
-                whole_at,
-            }
-            .earliest(max, now.ticks, cost),
-            Self::Quota { used, start, ends } => {
-                return QuotaState {
-                    used: used.into(),
-                    start,
-                    ends,
-                }
-                .earliest(max, now, cost);
-            }
-            Self::Queued(ref queued) => return queued.earliest(limit, now, cost),
-        })
+        on_form!(self, form => Form::earliest(form, ask, cost),
+            Self::Empty => Some(ask.now.ticks),
+            Self::Queued(queued) => queued.earliest(ask.limit, ask.now, cost))
     }
 
     /// The tick at which what is counted now counts no more; `None` for never.
-    fn resets_at(&self, limit: &Limit, now: Moment) -> Option<u64> {
-        let window = window(limit);
-        Some(match *self {
-            Self::Empty => now.ticks,
-            Self::Ring(ref ring) => ring.resets_at(window, now.ticks),
-            Self::Slots(ref slots) => slots.resets_at(window, now.ticks),
-            Self::WideSlots(ref slots) => slots.resets_at(window, now.ticks),
-            Self::Fixed { used, ends, window } => FixedWindow {
-                used: used.into(),
-                ends,
-                window,
-            }
-            .resets_at(now.ticks),
-            Self::Bucket { used, start, ends } => Bucket {
-                used: used.into(),
-                start,
-                ends,
-            }
-            .resets_at(now.ticks),
-            Self::Gcra {
-                since,
-                interval,
-                whole_at,
-            } => Gcra {
-                since: since.into(),
-                interval,
-                whole_at,
-            }
-            .resets_at(now.ticks),
-            Self::Quota { used, start, ends } => {
-                return QuotaState {
-                    used: used.into(),
-                    start,
-                    ends,
-                }
-                .resets_at(now);
-            }
-            Self::Queued(ref queued) => {
-                let (state, last) = queued.when_all_went(limit, now);
-                return state.resets_at(limit, last);
-            }
+    fn resets_at(&self, ask: &Ask<'_>) -> Option<u64> {
+        on_form!(self, form => Form::resets_at(form, ask),
+        Self::Empty => Some(ask.now.ticks),
+        Self::Queued(queued) => {
+            let (state, last) = queued.when_all_went(ask.limit, ask.now);
+            state.resets_at(&Ask::new(ask.limit, last))
         })
     }
 
     /// Counts `cost` in the form of the limit.
     #[inline]
-    fn add(&mut self, limit: &Limit, now: Moment, cost: u64) {
-        match *self {
+    fn add(&mut self, ask: &Ask<'_>, cost: u64) {
+        on_form!(mut self, form => Form::add(form, ask, cost),
             Self::Empty => unreachable!("fitted before"),
-            Self::Ring(ref mut ring) => ring.add(now.ticks, cost),
-            Self::Slots(ref mut slots) => slots.add(now.ticks, cost),
-            Self::WideSlots(ref mut slots) => slots.add(now.ticks, cost),
-            Self::Fixed { used, ends, window } => {
-                let made = FixedWindow {
-                    used: used.into(),
-                    ends,
-                    window,
-                };
-                with_small!(self, fixed, made, fixed.add(now, cost));
-            }
-            Self::Bucket { used, start, ends } => {
-                let made = Bucket {
-                    used: used.into(),
-                    start,
-                    ends,
-                };
-                with_small!(
-                    self,
-                    bucket,
-                    made,
-                    bucket.add(window(limit), now.ticks, cost)
-                );
-            }
-            Self::Gcra {
-                since,
-                interval,
-                whole_at,
-            } => {
-                let made = Gcra {
-                    since: since.into(),
-                    interval,
-                    whole_at,
-                };
-                with_small!(self, gcra, made, gcra.add(now.ticks, cost));
-            }
-            Self::Quota { used, start, ends } => {
-                let Limit::Quota(quota) = limit else {
-                    unreachable!("fitted before")
-                };
-                let made = QuotaState {
-                    used: used.into(),
-                    start,
-                    ends,
-                };
-                with_small!(self, state, made, state.add(quota, now, cost));
-            }
-            Self::Queued(ref mut queued) => queued.state.add(limit, now, cost),
-        }
+            Self::Queued(queued) => queued.state.add(ask, cost));
     }
 
     fn give_back(&mut self, limit: &Limit, at: Moment, cost: u64) {
-        match *self {
-            Self::Empty => {}
-            Self::Ring(ref mut ring) => ring.give_back(window(limit), at.ticks, cost),
-            Self::Slots(ref mut slots) => slots.give_back(at.ticks, cost),
-            Self::WideSlots(ref mut slots) => slots.give_back(at.ticks, cost),
-            Self::Fixed { used, ends, window } => {
-                let made = FixedWindow {
-                    used: used.into(),
-                    ends,
-                    window,
-                };
-                with_small!(self, fixed, made, fixed.give_back(at.ticks, cost));
+        let ask = &Ask::new(limit, at);
+        on_form!(mut self, form => Form::give_back(form, ask, cost),
+        Self::Empty => {},
+        Self::Queued(queued) => {
+            if !queued.leave(at.ticks, cost) {
+                queued.state.give_back(limit, at, cost);
+            } else if queued.waiting.is_empty() {
+                *self = std::mem::take(&mut queued.state);
             }
-            Self::Bucket { used, start, ends } => {
-                let made = Bucket {
-                    used: used.into(),
-                    start,
-                    ends,
-                };
-                with_small!(self, bucket, made, bucket.give_back(at.ticks, cost));
-            }
-            Self::Gcra {
-                since,
-                interval,
-                whole_at,
-            } => {
-                let made = Gcra {
-                    since: since.into(),
-                    interval,
-                    whole_at,
-                };
-                with_small!(self, gcra, made, gcra.give_back(at.ticks, cost));
-            }
-            Self::Quota { used, start, ends } => {
-                let made = QuotaState {
-                    used: used.into(),
-                    start,
-                    ends,
-                };
-                with_small!(self, state, made, state.give_back(at, cost));
-            }
-            Self::Queued(ref mut queued) => {
-                if !queued.leave(at.ticks, cost) {
-                    queued.state.give_back(limit, at, cost);
-                } else if queued.waiting.is_empty() {
-                    *self = std::mem::take(&mut queued.state);
-                }
-            }
-        }
+        });
+    }
+
+    fn standing(&self, ask: &Ask<'_>, exceeded: bool) -> Standing {
+        on_form!(self, form => standing(form, ask, exceeded),
+        other => Standing {
+            max: ask.limit.max(),
+            remaining: ask.max.saturating_sub(other.used(ask)),
+            retry_in: other.earliest(ask, 1).map_or(Duration::MAX, |at| until(at, ask.now)),
+            resets_in: other.resets_at(ask).map(|at| until(at, ask.now)),
+            exceeded,
+        })
+    }
+
+    /// Looks, and counts what fits; tells when it fits, and where it stands then. Not asked of a state
+    /// that is empty or queued.
+    #[inline(always)]
+    fn charge(&mut self, ask: &Ask<'_>, cost: u64) -> (Option<u64>, Standing) {
+        on_form!(mut self, form => charge(form, ask, cost),
+            Self::Empty | Self::Queued(_) => unreachable!("asked before"))
     }
 
     /// Lets a request wait for its turn at `at`.
@@ -563,6 +715,42 @@ impl State {
         queued.waiting.insert(place, (at, cost));
         queued.counts_for = queued.counts_for.max(window(limit));
     }
+}
+
+/// How long it is until this tick.
+fn until(tick: u64, now: Moment) -> Duration {
+    // Mostly zero, and then nothing is divided.
+    match tick.saturating_sub(now.ticks) {
+        0 => Duration::ZERO,
+        left => Duration::from_nanos(left),
+    }
+}
+
+#[inline(always)]
+fn standing(form: &impl Form, ask: &Ask<'_>, exceeded: bool) -> Standing {
+    Standing {
+        max: ask.limit.max(),
+        remaining: ask.max.saturating_sub(form.used(ask)),
+        retry_in: form
+            .earliest(ask, 1)
+            .map_or(Duration::MAX, |at| until(at, ask.now)),
+        resets_in: form.resets_at(ask).map(|at| until(at, ask.now)),
+        exceeded,
+    }
+}
+
+#[inline(always)]
+fn charge(form: &mut impl Form, ask: &Ask<'_>, cost: u64) -> (Option<u64>, Standing) {
+    let earliest = if cost <= ask.max {
+        form.earliest(ask, cost)
+    } else {
+        None
+    };
+    let fits = earliest.is_some_and(|at| at <= ask.now.ticks);
+    if fits {
+        form.add(ask, cost);
+    }
+    (earliest, standing(form, ask, !fits))
 }
 
 /// Slots with the times of a ring.
@@ -604,7 +792,7 @@ impl Queued {
             self.waiting.pop_front();
             let at = moment(at, now);
             self.state.fit(limit, at);
-            self.state.add(limit, at, units);
+            self.state.add(&Ask::new(limit, at), units);
         }
     }
 
@@ -619,11 +807,11 @@ impl Queued {
     fn earliest(&self, limit: &Limit, now: Moment, cost: u64) -> Option<u64> {
         // All who wait count from now on, wherever their turn is: then no window holds too many.
         let with_all = cost.saturating_add(self.units());
-        if self.state.earliest(limit, now, with_all) == Some(now.ticks) {
+        if self.state.earliest(&Ask::new(limit, now), with_all) == Some(now.ticks) {
             return Some(now.ticks);
         }
         let (state, last) = self.when_all_went(limit, now);
-        state.earliest(limit, last, cost)
+        state.earliest(&Ask::new(limit, last), cost)
     }
 
     /// Takes units out of the queue; `false` where they do not wait.
@@ -658,10 +846,7 @@ impl Tally {
 
     /// How much counts at `now`, by the last limit that was charged here; who waits counts already.
     pub fn used(&self, now: Moment) -> u64 {
-        match &self.0 {
-            State::Queued(queued) => queued.state.used_by_own(now) + queued.units(),
-            state => state.used_by_own(now),
-        }
+        self.0.used_by_own(now)
     }
 
     /// Whether nothing counts any more, so that the tally can be forgotten.
@@ -695,17 +880,10 @@ impl Tally {
         }
     }
 
-    fn standing(&self, limit: &Limit, now: Moment, exceeded: bool) -> Standing {
-        let after = |tick: u64| Duration::from_nanos(tick.saturating_sub(now.ticks));
-        let used = self.0.used(window(limit), now);
-        let retry_at = self.0.earliest(limit, now, 1);
-        Standing {
-            max: limit.max(),
-            remaining: max(limit).saturating_sub(used),
-            retry_in: retry_at.map_or(Duration::MAX, after),
-            resets_in: self.0.resets_at(limit, now).map(after),
-            exceeded,
-        }
+    /// Whether a refusal by this limit stands as it is until its time has come, if nothing else
+    /// happens to the tally.
+    pub(crate) fn stays_for(&self, limit: &Limit) -> bool {
+        self.0.stays_for(limit)
     }
 
     /// Makes a shared tally of quotas last as long as this one needs.
@@ -772,6 +950,143 @@ pub fn look(batch: &[Charge], tallies: &mut [Tally], now: Moment) -> Verdict {
     examine(batch, tallies, now).verdict(batch, tallies)
 }
 
+/// What came of one charge, looked at alone.
+pub(crate) enum Alone {
+    /// It was counted.
+    Taken(Standing),
+    /// It was refused; the time until it passes.
+    Refused(Option<Duration>, Standing),
+    /// Somebody waits, or it would wait or be watched: [`decide`] has to.
+    Unclear,
+}
+
+#[inline(always)]
+pub(crate) fn charge_alone(charge: &Charge, tally: &mut Tally, now: Moment) -> Alone {
+    tally.fit(&charge.limit, now);
+    if matches!(tally.0, State::Queued(_)) {
+        return Alone::Unclear;
+    }
+    let ask = Ask::new(&charge.limit, now);
+    let (earliest, standing) = tally.0.charge(&ask, charge.cost.get());
+    if !standing.exceeded {
+        return Alone::Taken(standing);
+    }
+    if !refuses(charge) {
+        return Alone::Unclear;
+    }
+    Alone::Refused(earliest.map(|at| until(at, now)), standing)
+}
+
+/// What [`decide`] says to a batch of one charge, by a shorter way where nobody waits.
+#[inline]
+pub(crate) fn decide_one(batch: &[Charge; 1], tally: &mut Tally, now: Moment) -> Verdict {
+    match charge_alone(&batch[0], tally, now) {
+        Alone::Taken(standing) => taken(now, [standing]),
+        Alone::Refused(retry_in, standing) => refused(0, retry_in, [standing]),
+        Alone::Unclear => decide_apart(batch, [tally], now),
+    }
+}
+
+/// [`decide`] for counters of which no two are one.
+#[cold]
+#[inline(never)]
+pub(crate) fn decide_apart<const N: usize>(
+    batch: &[Charge; N],
+    tallies: [&mut Tally; N],
+    now: Moment,
+) -> Verdict {
+    decide(batch, &mut Apart(tallies), now)
+}
+
+/// The same for two charges with a tally each.
+pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Moment) -> Verdict {
+    let ([first, second], [one, two]) = (batch, tallies);
+    one.fit(&first.limit, now);
+    two.fit(&second.limit, now);
+    if matches!(one.0, State::Queued(_)) || matches!(two.0, State::Queued(_)) {
+        return decide_apart(batch, [one, two], now);
+    }
+    let asks = [first, second].map(|charge| Ask::new(&charge.limit, now));
+    let earliest = [
+        one.0.earliest(&asks[0], first.cost.get()),
+        two.0.earliest(&asks[1], second.cost.get()),
+    ];
+    let exceeded = earliest.map(|at| at.is_none_or(|at| now.ticks < at));
+    if exceeded == [false; 2] {
+        let (_, first) = one.0.charge(&asks[0], first.cost.get());
+        let (_, second) = two.0.charge(&asks[1], second.cost.get());
+        return taken(now, [first, second]);
+    }
+    if (exceeded[0] && !refuses(first)) || (exceeded[1] && !refuses(second)) {
+        return decide_apart(batch, [one, two], now);
+    }
+    let retry_at = match earliest {
+        [Some(first), Some(second)] => Some(first.max(second)),
+        _ => None,
+    };
+    let standings = [
+        one.0.standing(&asks[0], exceeded[0]),
+        two.0.standing(&asks[1], exceeded[1]),
+    ];
+    let retry_in = retry_at.map(|at| until(at, now));
+    refused(usize::from(!exceeded[0]), retry_in, standings)
+}
+
+/// Whether it neither waits nor only watches.
+pub(crate) fn refuses(charge: &Charge) -> bool {
+    charge.mode == ChargeMode::Enforce
+        && (charge.patience.is_zero() || matches!(charge.limit, Limit::Quota(_)))
+}
+
+// A verdict is some hundred bytes, most of them room for standings that are not there. So it is made
+// without any where it is returned, and then gets those it has: nothing large is ever moved.
+#[inline(always)]
+pub(crate) fn taken<const N: usize>(now: Moment, standings: [Standing; N]) -> Verdict {
+    let mut verdict = Verdict::Taken(Taken {
+        standings: Standings::new(),
+        wait: Duration::ZERO,
+        at: now,
+    });
+    if let Verdict::Taken(taken) = &mut verdict {
+        for standing in standings {
+            taken.standings.push(standing);
+        }
+    }
+    verdict
+}
+
+#[inline(always)]
+pub(crate) fn refused<const N: usize>(
+    index: usize,
+    retry_in: Option<Duration>,
+    standings: [Standing; N],
+) -> Verdict {
+    let mut verdict = Verdict::Refused(Refused {
+        index,
+        retry_in,
+        standings: Standings::new(),
+    });
+    if let Verdict::Refused(refused) = &mut verdict {
+        for standing in standings {
+            refused.standings.push(standing);
+        }
+    }
+    verdict
+}
+
+/// A tally for each charge.
+struct Apart<'a, const N: usize>([&'a mut Tally; N]);
+
+impl<const N: usize> Tallies for Apart<'_, N> {
+    fn tally(&mut self, index: usize) -> &mut Tally {
+        self.0[index]
+    }
+
+    fn same(&self, one: usize, other: usize) -> bool {
+        one == other
+    }
+}
+
 /// Looks at all charges, then adds to all, or to none.
 pub(crate) fn decide(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) -> Verdict {
     let look = examine(batch, tallies, now);
@@ -787,7 +1102,8 @@ pub(crate) fn decide(batch: &[Charge], tallies: &mut impl Tallies, now: Moment) 
             if 1 < batch.len() {
                 tally.fit(&charge.limit, now); // Another charge of the batch may have changed it.
             }
-            tally.0.add(&charge.limit, now, charge.cost.get());
+            let ask = Ask::new(&charge.limit, now);
+            tally.0.add(&ask, charge.cost.get());
         }
     }
     look.verdict(batch, tallies)
@@ -832,7 +1148,7 @@ impl Look {
 
     fn at(&mut self, index: usize, charge: &Charge, tally: &Tally, cost: u64) {
         let now = self.now.ticks;
-        let earliest = tally.0.earliest(&charge.limit, self.now, cost);
+        let earliest = tally.0.earliest(&Ask::new(&charge.limit, self.now), cost);
         let fits = earliest.is_some_and(|at| at <= now);
         if fits || charge.mode == ChargeMode::Observe {
             self.exceeded.push(!fits);
@@ -887,7 +1203,8 @@ fn standings(
     charges
         .map(|(index, (charge, exceeded))| {
             let tally = tallies.tally(index);
-            tally.standing(&charge.limit, now, *exceeded)
+            let ask = Ask::new(&charge.limit, now);
+            tally.0.standing(&ask, *exceeded)
         })
         .collect()
 }

@@ -1,0 +1,114 @@
+//! Locks and atomics of the code whose interleavings are played through.
+//!
+//! In every build but that of the models these are the ones everybody knows. Under `--cfg
+//! tollgate_loom` each of their steps is one at which the model checker changes threads, so that
+//! `tests/interleavings.rs` plays the code that ships and no copy of it. Memory orders are those of
+//! C11. What is a `static` stays with the standard library: it outlives a model.
+
+#[cfg(not(tollgate_loom))]
+pub(crate) use self::machine::*;
+#[cfg(tollgate_loom)]
+pub(crate) use self::model::*;
+
+/// A size: `small` in the models, where each object costs, `real` everywhere else.
+pub(crate) const fn of_models(small: usize, real: usize) -> usize {
+    if cfg!(tollgate_loom) { small } else { real }
+}
+
+#[cfg(not(tollgate_loom))]
+mod machine {
+    pub(crate) use std::sync::{
+        OnceLock,
+        atomic::{AtomicBool, AtomicUsize},
+    };
+
+    pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
+}
+
+#[cfg(tollgate_loom)]
+mod model {
+    use std::sync::atomic::Ordering::{Acquire, Release};
+
+    pub(crate) use loom::sync::{
+        MutexGuard, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicUsize},
+    };
+
+    /// A lock with the methods of `parking_lot`.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
+
+    impl<T> Mutex<T> {
+        pub(crate) fn new(value: T) -> Self {
+            Self(loom::sync::Mutex::new(value))
+        }
+
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.0.lock().expect("a model that panics ends")
+        }
+
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock().ok()
+        }
+    }
+
+    /// A lock with the methods of `parking_lot`.
+    #[derive(Debug, Default)]
+    pub(crate) struct RwLock<T>(loom::sync::RwLock<T>);
+
+    impl<T> RwLock<T> {
+        pub(crate) fn read(&self) -> RwLockReadGuard<'_, T> {
+            self.0.read().expect("a model that panics ends")
+        }
+
+        pub(crate) fn write(&self) -> RwLockWriteGuard<'_, T> {
+            self.0.write().expect("a model that panics ends")
+        }
+    }
+
+    /// A cell that is written once, which loom does not have: who writes holds the lock, as with the
+    /// standard library's, and who only reads sees the flag first.
+    #[derive(Debug)]
+    pub(crate) struct OnceLock<T> {
+        value: std::sync::OnceLock<T>,
+        is_set: AtomicBool,
+        writing: Mutex<()>,
+    }
+
+    impl<T> Default for OnceLock<T> {
+        fn default() -> Self {
+            Self::new()
+        }
+    }
+
+    impl<T> OnceLock<T> {
+        pub(crate) fn new() -> Self {
+            Self {
+                value: std::sync::OnceLock::new(),
+                is_set: AtomicBool::new(false),
+                writing: Mutex::new(()),
+            }
+        }
+
+        pub(crate) fn get(&self) -> Option<&T> {
+            self.is_set.load(Acquire).then(|| self.value.get())?
+        }
+
+        pub(crate) fn set(&self, value: T) -> Result<(), T> {
+            let _writing = self.writing.lock();
+            self.value.set(value)?;
+            self.is_set.store(true, Release);
+            Ok(())
+        }
+
+        pub(crate) fn get_or_init(&self, make: impl FnOnce() -> T) -> &T {
+            if let Some(value) = self.get() {
+                return value;
+            }
+            let _writing = self.writing.lock();
+            let value = self.value.get_or_init(make);
+            self.is_set.store(true, Release);
+            value
+        }
+    }
+}
