@@ -16,6 +16,6 @@ pages! {
     stores: "docs/stores.md",
     compatibility: "docs/compatibility.md",
     architecture: "docs/ARCHITECTURE.md",
-    contributing: "docs/CONTRIBUTING.md",
+    contributing: "CONTRIBUTING.md",
     engine: "docs/design/engine.md",
 }
