@@ -169,3 +169,13 @@ fn report(area: &str, counts: &Counts) {
         println!("{:<16} {cases:>4} for {what}", "");
     }
 }
+
+#[test]
+fn what_differs_knowingly_is_told_to_readers() {
+    let page = folder().join("../../docs/compatibility.md");
+    let page = fs::read_to_string(page).expect("is there");
+    let is_missing = |name: &&String| !page.contains(&format!("`{name}`"));
+    let differences = differences();
+    let untold: Vec<_> = differences.keys().filter(is_missing).collect();
+    assert!(untold.is_empty(), "docs/compatibility.md lacks {untold:?}");
+}

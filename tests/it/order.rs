@@ -10,7 +10,7 @@ use tollgate::{
 };
 use tower::Layer;
 
-use crate::support::{ask, ok, response, status, statuses, store};
+use crate::support::{Far, ask, ok, response, status, statuses, store};
 
 struct Closed;
 
@@ -125,4 +125,35 @@ async fn inactive_is_told_before_expired_and_both_before_rights() {
     assert_eq!(code("key-both").await, Rejection::KeyInactive);
     assert_eq!(code("key-expired").await, Rejection::KeyExpired);
     assert_eq!(code("key-never").await, Rejection::ApiNotGranted);
+}
+
+#[tokio::test]
+async fn a_request_asks_a_store_once_for_its_session_and_once_for_all_limits() {
+    let far = Far::new(store(&[
+        (
+            "limited",
+            r#"{"org_id": "acme", "rate": 3, "per": 60, "quota_max": 100, "quota_renewal_rate": 60,
+                "access_rights": {"orders": {}}}"#,
+        ),
+        ("unlimited", r#"{"access_rights": {"orders": {}}}"#),
+        (
+            "of-others",
+            r#"{"rate": 3, "per": 60, "access_rights": {"users": {}}}"#,
+        ),
+    ]));
+    let stack = Tollgate::builder(far.shared()).api("orders");
+    let stack = stack.rate_limit().quota().build().unwrap();
+    let service = stack.layer().layer(ok());
+    for (token, answer, calls) in [
+        ("limited", 200, 2),
+        ("limited", 200, 2),
+        ("limited", 200, 2),
+        ("limited", 429, 2),
+        ("unlimited", 200, 1),
+        ("of-others", 403, 1),
+        ("", 401, 0),
+    ] {
+        assert_eq!(status(&service, ask("/", token)).await, answer, "{token}");
+        assert_eq!(far.calls(), calls, "{token}: {answer}");
+    }
 }

@@ -4,7 +4,7 @@ use std::{
     convert::Infallible,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering::SeqCst},
+        atomic::{AtomicBool, AtomicU64, Ordering::SeqCst},
     },
     time::Duration,
 };
@@ -77,11 +77,12 @@ pub(crate) fn store(sessions: &[(&str, &str)]) -> MemoryStore {
     store
 }
 
-/// A store that answers nothing at once, as a remote one, and fails when told to.
+/// A store that answers nothing at once, as a remote one, counts its calls, and fails when told to.
 #[derive(Clone)]
 pub(crate) struct Far {
     pub(crate) memory: MemoryStore,
     fails: Arc<AtomicBool>,
+    calls: Arc<AtomicU64>,
 }
 
 impl Far {
@@ -89,7 +90,13 @@ impl Far {
         Self {
             memory,
             fails: Arc::default(),
+            calls: Arc::default(),
         }
+    }
+
+    /// Calls since the last time this was asked.
+    pub(crate) fn calls(&self) -> u64 {
+        self.calls.swap(0, SeqCst)
     }
 
     pub(crate) fn shared(&self) -> SharedStore {
@@ -101,6 +108,7 @@ impl Far {
     }
 
     async fn answer(&self) -> Result<(), StoreError> {
+        self.calls.fetch_add(1, SeqCst);
         tokio::task::yield_now().await;
         if self.fails.load(SeqCst) {
             let cause = std::io::Error::other("connection refused by 192.0.2.7:6379");
