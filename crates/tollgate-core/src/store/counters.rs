@@ -12,7 +12,7 @@
 //!
 //! A batch locks what it needs in one order, whatever its own: shards, then held counters, then
 //! overflow counters, each by place. One charge of a held counter needs its lock alone, and not even
-//! that where it was refused just now and nothing happened since: see [`Stamp`].
+//! that where it was refused just now and nothing happened since: see `Stamp`.
 
 use std::{
     hash::{BuildHasher, Hasher},
