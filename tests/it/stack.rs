@@ -8,13 +8,15 @@ use http_body_util::{BodyExt, StreamBody};
 use tollgate::{
     ChargeWhen, LimitHeaders, MemoryStore, Period, Quota, Rate, Refusals, Rejection, SharedStore,
     Tollgate,
+    access_rights::AccessRightsLayer,
     clock::ManualClock,
-    limits::OwnLimit,
+    limits::{OwnLimit, RateLimitLayer},
     pass::Rules,
     policy::PolicySet,
+    session::SessionLayer,
     token_source::{CookieSource, HeaderSource, QuerySource, TokenSource},
 };
-use tower::{Layer, ServiceExt, service_fn};
+use tower::{Layer, ServiceBuilder, ServiceExt, service_fn};
 
 use crate::support::{Far, ask, ok, response, status, statuses, store};
 
@@ -150,17 +152,57 @@ async fn headers_of_the_client_do_not_pass_for_the_sessions() {
 }
 
 #[tokio::test]
+async fn a_stack_in_another_fills_its_own_headers() {
+    let store = store(&[("joes-key", r#"{"meta_data": {"a": "of a", "b": "of b"}}"#)]);
+    let stack = |header: &str, text: &str| {
+        let builder = Tollgate::builder(store.clone());
+        builder.inject(header, text).unwrap()
+    };
+    let inner = stack("x-b", "$tyk_meta.b").token_sources([]).build();
+    let outer = stack("x-a", "$tyk_meta.a").build();
+    let service = service_fn(async |request: Request<Body>| {
+        assert_eq!(request.headers()["x-a"], "of a");
+        assert_eq!(request.headers()["x-b"], "of b");
+        Ok::<_, std::convert::Infallible>(Response::new(Body::empty()))
+    });
+    let service = outer
+        .unwrap()
+        .layer()
+        .layer(inner.unwrap().layer().layer(service));
+    assert_eq!(status(&service, ask("/", "joes-key")).await, 200);
+}
+
+#[tokio::test]
+async fn what_an_observed_quota_did_not_take_is_not_given_back() {
+    let session = r#"{"quota_max": 1, "quota_renewal_rate": 60}"#;
+    let stack = Tollgate::builder(store(&[("joes-key", session)])).quota();
+    let stack = stack.charge_quota(ChargeWhen::Success).observe_limits();
+    let stack = stack.build().unwrap();
+    let fails = service_fn(async |_: Request<Body>| {
+        let response = Response::builder().status(500).body(Body::empty());
+        Ok::<_, std::convert::Infallible>(response.unwrap())
+    });
+    let (fails, serves) = (stack.layer().layer(fails), stack.layer().layer(ok()));
+    assert_eq!(status(&serves, ask("/", "joes-key")).await, 200);
+    assert_eq!(status(&fails, ask("/", "joes-key")).await, 500);
+    let (head, _) = ask("/", "joes-key").into_parts();
+    let explanation = stack.explain(&head).await.to_string();
+    assert!(explanation.contains("0 of 1 in 60 s left"), "{explanation}");
+}
+
+#[tokio::test]
 async fn a_value_that_would_split_a_header_is_refused_or_cleaned() {
     let session = r#"{"meta_data": {"bad": "a\r\nx-admin: 1"}}"#;
     let build = |clean: bool| {
         let builder = Tollgate::builder(store(&[("joes-key", session)]));
-        let builder = builder.inject("x-user", "$tyk_meta.bad").unwrap();
         let builder = if clean {
-            builder.clean_values()
+            builder.clean_values() // Before the header or after it is the same.
         } else {
             builder
         };
         builder
+            .inject("x-user", "$tyk_meta.bad")
+            .unwrap()
             .build()
             .unwrap()
             .layer()
@@ -267,6 +309,24 @@ async fn a_stack_built_anew_keeps_the_counts() {
         );
     }
     assert_eq!(seen, [200, 200, 200, 429]);
+}
+
+#[tokio::test]
+async fn a_rate_layer_alone_finds_endpoints_below_a_listen_path() {
+    let session = r#"{"rate": 9, "per": 60, "access_rights": {"a": {
+        "endpoints": [{"path": "^/much", "methods": [{"name": "GET", "limit": {"rate": 1, "per": 60}}]}]}}}"#;
+    let store = store(&[("joes-key", session)]);
+    let limits = RateLimitLayer::per_session(store.clone()).with_listen_path("/app/");
+    let service = ServiceBuilder::new()
+        .layer(SessionLayer::new(store))
+        .layer(AccessRightsLayer::new("a").with_listen_path("/app/"))
+        .layer(limits)
+        .service(ok());
+    let paths = ["/app/much", "/app/much", "/app/other"];
+    assert_eq!(
+        statuses(&service, paths.map(|path| ask(path, "joes-key"))).await,
+        [200, 429, 200]
+    );
 }
 
 #[tokio::test]

@@ -33,7 +33,7 @@
 //! - Fractions work: 0.5 per 1 s is one request every two seconds, and a window of 1.9 s lasts 1.9 s.
 //! - A rate with a window that is no length of time is an error when the session is read, never "no
 //!   limit" or "nothing passes".
-//! - An entry that sets only `smoothing` keeps the session's numbers and has that smoothing.
+//! - An entry that sets only `smoothing` keeps the session's numbers. Smoothing is read and kept; nothing acts on it.
 
 use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
 

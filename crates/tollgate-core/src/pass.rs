@@ -128,12 +128,8 @@ impl Plan {
 
     /// A new plan that fills these texts; [`Pass::text`] has them in this order.
     #[must_use]
-    pub fn with_texts(&self, texts: impl IntoIterator<Item = PlannedText>) -> Self {
-        Self::of(
-            self.rules.clone(),
-            self.policies.clone(),
-            texts.into_iter().collect(),
-        )
+    pub fn with_texts(&self, texts: Arc<[PlannedText]>) -> Self {
+        Self::of(self.rules.clone(), self.policies.clone(), texts)
     }
 
     /// The record compiled for this plan, once.
@@ -358,9 +354,11 @@ impl Pass {
         at.0.map(|at| self.rights.api(at).0)
     }
 
-    /// What a text of the plan gave for this session.
-    pub fn text(&self, at: usize) -> &Filled {
-        self.texts.get(at).unwrap_or(&Filled::ByRequest)
+    /// What one of these texts gave for this session; `None` where the plan is one with other texts, as
+    /// where two stacks stand in one another and the session is that of the outer.
+    pub fn text(&self, texts: &Arc<[PlannedText]>, at: usize) -> Option<&Filled> {
+        let texts_of_the_plan = Arc::ptr_eq(&self.plan.texts, texts).then_some(&self.texts)?;
+        texts_of_the_plan.get(at)
     }
 
     fn compile_entry(&self, at: usize) -> Option<Box<Entry>> {

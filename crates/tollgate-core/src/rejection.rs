@@ -14,7 +14,7 @@ use http::StatusCode;
 pub enum Rejection {
     /// No credential came with the request.
     CredentialMissing,
-    /// What came can not be a credential: two that differ, control characters, too long.
+    /// What came can not be a credential: two that differ, or control characters.
     CredentialMalformed,
     /// No session stands behind the token, or its policies make none.
     KeyUnknown,

@@ -110,7 +110,8 @@ record! {
         pub last_updated: String = "last_updated" keep,
         /// Until when a plugin's answer may be reused, in Unix seconds.
         pub id_extractor_deadline: i64 = "id_extractor_deadline" keep,
-        /// Seconds that the record lives in the store. Zero: as long as the API says.
+        /// Seconds that the record lives in the store. Zero: as long as the API says. Kept for who
+        /// writes records; no layer writes one.
         pub session_lifetime: i64 = "session_lifetime" keep,
         /// What becomes of the record after `expires`: `retain`, `delete`, or nothing of its own.
         pub post_expiry_action: String = "post_expiry_action" omit,

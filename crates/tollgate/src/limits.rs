@@ -185,6 +185,16 @@ macro_rules! limit_settings {
                 )
             }
 
+            /// The part of the path that is not the API's own, as `/shop/`: patterns of endpoints may
+            /// leave it out.
+            pub fn with_listen_path(self, listen_path: impl Into<Box<str>>) -> Self {
+                let path = listen_path.into().into();
+                Self(
+                    self.0
+                        .change(|gate| gate.change(|rules| rules.listen_path = Some(path))),
+                )
+            }
+
             /// What to do when the store gives no answer.
             pub fn on_store_error(self, then: OnStoreError) -> Self {
                 Self(

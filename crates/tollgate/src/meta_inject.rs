@@ -34,6 +34,8 @@
 //! # }
 //! ```
 
+use std::sync::Arc;
+
 use http::{
     HeaderMap, HeaderName, HeaderValue,
     header::{CONNECTION, CONTENT_LENGTH, HOST, TE, TRAILER, TRANSFER_ENCODING, UPGRADE},
@@ -137,8 +139,10 @@ impl MetaInjectLayer {
 #[derive(Clone, Debug, Default)]
 pub struct MetaInjectGate {
     headers: Vec<Injected>,
-    /// Where in the plan of a stack the texts of this gate are; their values are then ready.
-    planned: bool,
+    style: ValueStyle,
+    unsafe_values: UnsafeValues,
+    /// The texts of this gate in the plan of its stack, where it has one: their values are then ready.
+    planned: Option<Arc<[PlannedText]>>,
 }
 
 /// One header to set.
@@ -201,7 +205,8 @@ impl Injected {
 }
 
 impl MetaInjectGate {
-    pub(crate) fn push(&mut self, header: Injected) {
+    pub(crate) fn push(&mut self, mut header: Injected) {
+        (header.text.style, header.text.unsafe_values) = (self.style, self.unsafe_values);
         self.headers.push(header);
     }
 
@@ -210,30 +215,29 @@ impl MetaInjectGate {
     }
 
     pub(crate) fn set_unsafe_values(&mut self, rule: UnsafeValues) {
+        self.unsafe_values = rule;
         self.headers
             .iter_mut()
             .for_each(|header| header.text.unsafe_values = rule);
     }
 
     pub(crate) fn set_style(&mut self, style: ValueStyle) {
+        self.style = style;
         self.headers
             .iter_mut()
             .for_each(|header| header.text.style = style);
     }
 
     /// Has the values made with the session, where that is compiled: the plan fills these texts.
-    pub(crate) fn plan(&mut self) -> Vec<PlannedText> {
-        self.planned = true;
-        self.headers
-            .iter()
-            .map(|header| header.text.clone())
-            .collect()
+    pub(crate) fn plan(&mut self) -> Arc<[PlannedText]> {
+        let texts = self.headers.iter().map(|header| header.text.clone());
+        self.planned.insert(texts.collect()).clone()
     }
 
     /// The value that was made with the session.
     fn ready<'a>(&self, at: usize, visit: &'a Visit) -> Option<&'a Filled> {
-        let pass = visit.pass().filter(|_| self.planned)?;
-        Some(pass.text(at)).filter(|filled| **filled != Filled::ByRequest)
+        let filled = visit.pass()?.text(self.planned.as_ref()?, at)?;
+        (*filled != Filled::ByRequest).then_some(filled)
     }
 
     fn inject(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {

@@ -1,8 +1,8 @@
 //! How a refused request is answered.
 //!
 //! The status is the rejection's. The body has one of several forms: Tyk's (the default), problem
-//! details (RFC 9457), plain text, or one that you make. A gRPC request is always answered as gRPC
-//! clients read it: status 200 and the outcome in headers.
+//! details (RFC 9457), plain text, or one that you make. Except by the last, a gRPC request is
+//! answered as gRPC clients read it: status 200 and the outcome in headers.
 //!
 //! Whatever the form, `Retry-After` is set where the rejection knows when to come back (RFC 9110
 //! §10.2.3; whole seconds, rounded up, at least 1), and `WWW-Authenticate` on 401 (RFC 6750 §3).

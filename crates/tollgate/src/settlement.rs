@@ -15,7 +15,7 @@ use tollgate_core::{
 
 use crate::gate::Departure;
 
-/// When a request is charged.
+/// When a request is charged to its quotas. Rates count what is let in, whatever comes of it.
 #[derive(Clone, Default)]
 #[non_exhaustive]
 pub enum ChargeWhen {

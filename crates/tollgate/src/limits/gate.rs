@@ -11,7 +11,7 @@ use tollgate_core::{
     rejection::LimitOwner,
     store::{
         Batch, Charge, ChargeMode, CounterName, CounterRef, MemoryStore, SharedStore, Standing,
-        Verdict,
+        Taken, Verdict,
     },
     variables::{Text, ValueStyle},
 };
@@ -273,7 +273,7 @@ impl LimitRules {
                     let taken_by = taken_by(charges, &taken.standings);
                     Box::new(Receipt::new(store.clone(), taken_by, taken.at))
                 });
-                let settlement = self.settlement(charges, store, taken.at);
+                let settlement = self.settlement(charges, &taken, store);
                 let admission = Admission {
                     at: taken.at,
                     wait: taken.wait,
@@ -298,16 +298,17 @@ impl LimitRules {
     fn settlement(
         &self,
         charges: &[Charge],
+        taken: &Taken,
         store: &SharedStore,
-        at: Moment,
     ) -> Option<Box<Settlement>> {
         if matches!(self.charge, ChargeWhen::Request) {
             return None;
         }
-        let is_quota = |charge: &&Charge| matches!(charge.limit, Limit::Quota(_));
-        let quotas: Batch = charges.iter().filter(is_quota).cloned().collect();
-        let settlement = || Settlement::new(store.clone(), quotas.clone(), at, self.charge.clone());
-        (!quotas.is_empty()).then(|| Box::new(settlement()))
+        let mut quotas = taken_by(charges, &taken.standings);
+        quotas.retain(|charge| matches!(charge.limit, Limit::Quota(_)));
+        let when = self.charge.clone();
+        let settlement = |quotas| Settlement::new(store.clone(), quotas, taken.at, when);
+        (!quotas.is_empty()).then(|| Box::new(settlement(quotas)))
     }
 
     fn carry_out(&self, decision: Decision, visit: &mut Visit) -> Step {
