@@ -357,8 +357,8 @@ impl Pass {
     /// What one of these texts gave for this session; `None` where the plan is one with other texts, as
     /// where two stacks stand in one another and the session is that of the outer.
     pub fn text(&self, texts: &Arc<[PlannedText]>, at: usize) -> Option<&Filled> {
-        let texts_of_the_plan = Arc::ptr_eq(&self.plan.texts, texts).then_some(&self.texts)?;
-        texts_of_the_plan.get(at)
+        let are_the_plans = Arc::ptr_eq(&self.plan.texts, texts);
+        self.texts.get(at).filter(|_| are_the_plans)
     }
 
     fn compile_entry(&self, at: usize) -> Option<Box<Entry>> {
