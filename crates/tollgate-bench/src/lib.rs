@@ -27,6 +27,11 @@ impl Variant {
         }
     }
 
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A variant that runs a closure so many times.
     pub fn of_calls(name: &str, mut call: impl FnMut() + 'static) -> Self {
         let name = name.into();

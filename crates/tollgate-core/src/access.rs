@@ -31,6 +31,7 @@ use crate::{
 };
 
 mod endpoints;
+mod literals;
 mod path;
 mod pattern;
 mod rules;

@@ -88,6 +88,14 @@ impl PatternError {
 #[derive(Clone)]
 pub struct PathPattern(Arc<Compiled>);
 
+/// A text to be found in a path.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Literal<'a> {
+    pub(super) text: &'a [u8],
+    pub(super) from_start: bool,
+    pub(super) to_end: bool,
+}
+
 struct Compiled {
     text: Box<str>,
     program: Program,
@@ -174,6 +182,23 @@ impl PathPattern {
             }
             Program::Never | Program::Always | Program::Equal(_) => self.matches(path),
         }
+    }
+
+    /// The text that the pattern looks for, where it is one; of one that matches everything or nothing
+    /// there is none.
+    pub(super) fn literal(&self) -> Option<Literal<'_>> {
+        let (text, from_start, to_end) = match &self.0.program {
+            Program::Equal(text) => (text.as_bytes(), true, true),
+            Program::Prefix(text) => (text.as_bytes(), true, false),
+            Program::Suffix(text) => (text.as_bytes(), false, true),
+            Program::Contains(finder) => (finder.needle(), false, false),
+            Program::Never | Program::Always | Program::Search(_) => return None,
+        };
+        Some(Literal {
+            text,
+            from_start,
+            to_end,
+        })
     }
 
     /// Whether the other pattern is held in the same memory.

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{PathOptions, PathPattern, PatternError, RequestPath};
+use super::{PathOptions, PathPattern, PatternError, RequestPath, literals::Literals};
 use crate::session::AllowedUrl;
 
 /// A rule that can not be used, for the log of whoever loads it.
@@ -72,8 +72,15 @@ impl std::error::Error for RuleProblem {}
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct PathRules {
-    rules: Option<Box<[PathRule]>>, // `None` opens every path.
+    rules: Option<Rules>, // `None` opens every path.
     prefix: bool,
+}
+
+/// Rules that are found together, and those that are tried one by one.
+#[derive(Clone, Debug)]
+struct Rules {
+    literals: Literals,
+    others: Box<[PathRule]>,
 }
 
 #[derive(Clone, Debug)]
@@ -100,7 +107,7 @@ impl PathRules {
             }
         }
         let rules = Self {
-            rules: (!urls.is_empty()).then(|| rules.into()),
+            rules: (!urls.is_empty()).then(|| Rules::of(rules)),
             prefix: options.prefix,
         };
         (rules, problems)
@@ -111,9 +118,10 @@ impl PathRules {
         let Some(rules) = &self.rules else {
             return true;
         };
-        rules
-            .iter()
-            .any(|rule| rule.methods.contain(method) && self.matches(&rule.pattern, path))
+        let method = Method::of(method);
+        let is_open =
+            |rule: &PathRule| rule.methods.contain(method) && self.matches(&rule.pattern, path);
+        rules.literals.allow(method, path, self.prefix) || rules.others.iter().any(is_open)
     }
 
     /// Whether every path is open.
@@ -130,9 +138,27 @@ impl PathRules {
     }
 }
 
+impl Rules {
+    fn of(rules: Vec<PathRule>) -> Self {
+        let is_literal = |rule: &PathRule| {
+            let literal = rule.pattern.literal();
+            literal.is_some_and(|literal| literal.text.starts_with(b"/"))
+        };
+        let (literals, others): (Vec<_>, Vec<_>) = rules.into_iter().partition(is_literal);
+        let literals = literals.iter().filter_map(|rule| {
+            let literal = rule.pattern.literal()?;
+            Some((literal, rule.methods.clone()))
+        });
+        Self {
+            literals: Literals::of(literals.collect()),
+            others: others.into(),
+        }
+    }
+}
+
 /// A set of methods: the usual ones as bits, so that most rules hold no text.
 #[derive(Clone, Debug, Default)]
-struct Methods {
+pub(super) struct Methods {
     usual: u16,
     others: Box<[Box<str>]>,
 }
@@ -145,9 +171,9 @@ impl Methods {
     fn of(methods: &[String]) -> Self {
         let (mut usual, mut others) = (0, Vec::new());
         for method in methods {
-            match usual_bit(method) {
-                Some(bit) => usual |= bit,
-                None => others.push(method.as_str().into()),
+            match Method::of(method) {
+                Method::Usual(bit) => usual |= bit,
+                Method::Other(method) => others.push(method.into()),
             }
         }
         Self {
@@ -156,15 +182,64 @@ impl Methods {
         }
     }
 
-    fn contain(&self, method: &str) -> bool {
-        match usual_bit(method) {
-            Some(bit) => self.usual & bit != 0,
-            None => self.others.iter().any(|other| **other == *method),
+    pub(super) fn contain(&self, method: Method<'_>) -> bool {
+        match method {
+            Method::Usual(bit) => self.usual & bit != 0,
+            Method::Other(method) => self.others.iter().any(|other| **other == *method),
         }
     }
 }
 
-fn usual_bit(method: &str) -> Option<u16> {
-    let index = USUAL.iter().position(|usual| *usual == method)?;
-    Some(1 << index)
+/// A method, recognised once for all rules.
+#[derive(Clone, Copy)]
+pub(super) enum Method<'a> {
+    /// The bit of one of the usual ones.
+    Usual(u16),
+    Other(&'a str),
+}
+
+impl<'a> Method<'a> {
+    fn of(method: &'a str) -> Self {
+        match USUAL.iter().position(|usual| *usual == method) {
+            Some(at) => Self::Usual(1 << at),
+            None => Self::Other(method),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rule() -> impl Strategy<Value = AllowedUrl> {
+        let url = r"\^?(/?(a|b|ab|[{]x[}])){0,3}/?\$?";
+        let methods = prop::sample::subsequence(vec!["GET", "POST"], 0..=2);
+        (url, methods).prop_map(|(url, methods)| AllowedUrl {
+            url,
+            methods: methods.into_iter().map(str::to_owned).collect(),
+            ..AllowedUrl::default()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn rules_together_say_what_each_says(
+            urls in prop::collection::vec(rule(), 1..12),
+            path in "(/(a|b|ab|ba|c)){1,4}/?",
+            listen in prop::option::of("(/(a|b|ab|ba)){1,2}/?"),
+            (prefix, suffix) in any::<(bool, bool)>(),
+        ) {
+            let options = PathOptions { prefix, suffix, ignore_case: false };
+            let path = RequestPath::of(&path, listen.as_deref()).expect("a plain path");
+            let (rules, problems) = PathRules::compile(&urls, options);
+            prop_assert!(problems.is_empty());
+            let alone = |url: &AllowedUrl| {
+                let pattern = PathPattern::compile(&url.url, options).expect("compiles");
+                url.methods.iter().any(|method| method == "GET") && rules.matches(&pattern, &path)
+            };
+            prop_assert_eq!(rules.allows("GET", &path), urls.iter().any(alone));
+        }
+    }
 }
