@@ -88,34 +88,69 @@ impl<C: Clock + ?Sized> Clock for Arc<C> {
 
 /// Reads the machine's clocks. A [`Clock`] needs a runtime's timer besides.
 ///
-/// The wall clock is read every 20 ms; between two readings it goes on with the monotonic one. When
-/// somebody sets it, requests know 20 ms later.
+/// Both are told by the processor's own counter, and set by the system's clocks every 20 ms: reading
+/// those takes five times as long. Between two settings the counter goes as fast as the system's clock
+/// to some millionths; when somebody sets the wall clock, requests know 20 ms later. Where a processor
+/// has no such counter, the system's monotonic clock stands in.
 pub fn machine_time() -> Moment {
-    static START: LazyLock<Instant> = LazyLock::new(Instant::now);
-    // One second in, so that "a little before now" needs no care for zero.
-    let ticks = nanos(START.elapsed()).saturating_add(NANOS);
-    Moment {
-        ticks,
-        unix_nanos: ticks.wrapping_add(wall_offset(ticks)),
-    }
+    static MACHINE: LazyLock<Machine> = LazyLock::new(Machine::new);
+    MACHINE.now()
 }
 
-/// What the wall clock is ahead of the monotonic one, as of the last reading.
-fn wall_offset(ticks: u64) -> u64 {
-    const EVERY: u64 = 20_000_000;
-    static READ_AT: AtomicU64 = AtomicU64::new(0);
-    static OFFSET: AtomicU64 = AtomicU64::new(0);
-    // Acquire and release pair up: who sees the new time of reading sees its offset too.
-    if ticks.saturating_sub(READ_AT.load(Acquire)) < EVERY {
-        return OFFSET.load(Relaxed);
+/// The processor's counter, and what the system's clocks are ahead of it.
+struct Machine {
+    counter: quanta::Clock,
+    counter_start: u64,
+    start: Instant,
+    set_at: AtomicU64, // By the counter, in nanoseconds; zero for never.
+    ahead: AtomicU64,
+    wall_ahead: AtomicU64,
+}
+
+impl Machine {
+    const SET_EVERY: u64 = 20_000_000;
+
+    fn new() -> Self {
+        let counter = quanta::Clock::new();
+        Self {
+            counter_start: counter.raw(),
+            counter,
+            start: Instant::now(),
+            set_at: AtomicU64::new(0),
+            ahead: AtomicU64::new(0),
+            wall_ahead: AtomicU64::new(0),
+        }
     }
-    let unix = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    let offset = nanos(unix).wrapping_sub(ticks);
-    OFFSET.store(offset, Relaxed);
-    READ_AT.store(ticks, Release);
-    offset
+
+    #[inline]
+    fn now(&self) -> Moment {
+        let raw = self.counter.raw();
+        let counted = self.counter.delta_as_nanos(self.counter_start, raw);
+        // Acquire and release pair up: who sees the new time of setting sees what was set.
+        let set_at = self.set_at.load(Acquire);
+        // One that went back, as on a machine that was moved, is far from it too.
+        if Self::SET_EVERY <= counted.wrapping_sub(set_at) || set_at == 0 {
+            return self.set(counted);
+        }
+        let ticks = counted.wrapping_add(self.ahead.load(Relaxed));
+        Moment {
+            ticks,
+            unix_nanos: ticks.wrapping_add(self.wall_ahead.load(Relaxed)),
+        }
+    }
+
+    #[cold]
+    fn set(&self, counted: u64) -> Moment {
+        // One second in, so that "a little before now" needs no care for zero.
+        let ticks = nanos(self.start.elapsed()).saturating_add(NANOS);
+        let unix = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
+        let unix_nanos = nanos(unix.unwrap_or_default());
+        self.ahead.store(ticks.wrapping_sub(counted), Relaxed);
+        self.wall_ahead
+            .store(unix_nanos.wrapping_sub(ticks), Relaxed);
+        self.set_at.store(counted.max(1), Release);
+        Moment { ticks, unix_nanos }
+    }
 }
 
 /// The machine's clocks, without a timer: it tells the time and can not wait.
@@ -204,5 +239,31 @@ impl Clock for ManualClock {
             state.sleepers.push((at.ticks, cx.waker().clone()));
             Poll::Pending
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_machines_time_is_that_of_the_systems_clocks() {
+        let (start, unix) = (Instant::now(), SystemTime::UNIX_EPOCH);
+        let first = machine_time();
+        let mut last = first;
+        while start.elapsed() < Duration::from_millis(100) {
+            let now = machine_time();
+            let back = last.ticks.saturating_sub(now.ticks);
+            assert!(back < 1_000_000, "{back} ns back");
+            last = now;
+        }
+        let elapsed = nanos(start.elapsed());
+        let counted = machine_time().ticks - first.ticks;
+        assert!(
+            counted.abs_diff(elapsed) < 5_000_000,
+            "{counted} for {elapsed}"
+        );
+        let wall = nanos(unix.elapsed().expect("after 1970"));
+        assert!(machine_time().unix_nanos.abs_diff(wall) < 50_000_000);
     }
 }

@@ -21,11 +21,12 @@ use crate::{
     access::{
         CompiledRights, MasterKeys, Organisations, PathOptions, RuleProblem, organisation_allowed,
     },
+    clock::UnixSeconds,
     ids::{ApiId, OrgId},
     limits::{Algorithm, LimitError},
     policy::{self, Memory, Origins, PolicyOptions, PolicySet},
     rejection::{LimitOwner, Rejection},
-    session::{AccessDefinition, Rights, Session},
+    session::{AccessDefinition, Lifetime, Rights, Session},
     store::{Loaded, StorageKey},
     sync::{OnceLock, RwLock},
     variables::{NoContext, Text, UnsafeValues, ValueStyle, header_value},
@@ -114,6 +115,11 @@ impl Plan {
         &self.policies
     }
 
+    /// A number that no other plan of this process has.
+    pub fn id(&self) -> u64 {
+        self.id.0
+    }
+
     /// A new plan with other policies.
     #[must_use]
     pub fn with_policies(&self, policies: PolicySet) -> Self {
@@ -141,6 +147,16 @@ impl Plan {
     pub fn pass(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
         let compile = || self.compile(loaded);
         loaded.passes().get_or_compile(self.id, compile)
+    }
+
+    /// As [`pass`](Self::pass); what comes back keeps the record, not the pass, where it can.
+    ///
+    /// # Errors
+    ///
+    /// As [`pass`](Self::pass).
+    pub fn pass_of(self: &Arc<Self>, loaded: Arc<Loaded>) -> Result<HeldPass, Rejection> {
+        let pass = self.pass(&loaded)?;
+        Ok(HeldPass::of_first(loaded, self.id()).unwrap_or_else(|_| pass.into()))
     }
 
     fn compile(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
@@ -180,6 +196,8 @@ impl Plan {
                 .collect(),
             rights: merged.compiled,
             origins: merged.origins,
+            is_bare: stored.basic_auth_data.password.is_empty(),
+            lifetime: session.lifetime(),
             session,
             root,
         }))
@@ -206,6 +224,8 @@ impl Plan {
                 entries: Box::default(),
                 rights: CompiledRights::of(&session.access_rights).into(),
                 origins: Arc::default(),
+                is_bare: true,
+                lifetime: session.lifetime(),
                 session: session.into(),
                 root,
             }))
@@ -280,8 +300,50 @@ impl Passes {
     }
 }
 
+/// A pass in use. Most are kept by the record that they were compiled from: a request then counts one
+/// reference up and down, not two.
+#[derive(Clone, Debug)]
+pub struct HeldPass(Holder);
+
+#[derive(Clone, Debug)]
+enum Holder {
+    Own(Arc<Pass>),
+    /// Invariant: the record's first pass is there, and is no refusal.
+    Record(Arc<Loaded>),
+}
+
+impl HeldPass {
+    /// The record's pass for the plan of this id, where the record met that plan first and it made one.
+    pub fn of_first(loaded: Arc<Loaded>, plan: u64) -> Result<Self, Arc<Loaded>> {
+        match loaded.passes().first.get() {
+            Some((id, Ok(_))) if id.0 == plan => Ok(Self(Holder::Record(loaded))),
+            _ => Err(loaded),
+        }
+    }
+
+    /// The pass.
+    pub fn get(&self) -> &Arc<Pass> {
+        match &self.0 {
+            Holder::Own(pass) => pass,
+            Holder::Record(loaded) => {
+                let first = loaded.passes().first.get();
+                let pass = first.and_then(|(_, compiled)| compiled.as_ref().ok());
+                pass.expect("a record is held for its first pass")
+            }
+        }
+    }
+}
+
+impl From<Arc<Pass>> for HeldPass {
+    fn from(pass: Arc<Pass>) -> Self {
+        Self(Holder::Own(pass))
+    }
+}
+
 /// A session compiled for one stack.
 pub struct Pass {
+    lifetime: Lifetime,
+    is_bare: bool, // A bare token may use it: there is no password.
     plan: Arc<Plan>,
     key: StorageKey,
     session: Arc<Session>,
@@ -315,6 +377,20 @@ impl Pass {
         &self.key
     }
 
+    /// Whether the session may be used now; see [`Session::lifecycle`].
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::KeyInactive`] or [`Rejection::KeyExpired`].
+    pub fn lifecycle(&self, now: UnixSeconds) -> Result<(), Rejection> {
+        self.lifetime.at(now)
+    }
+
+    /// Whether who presents the name alone may use the session: it has no password.
+    pub fn is_for_bare_tokens(&self) -> bool {
+        self.is_bare
+    }
+
     /// Which policies the parts of the session come from.
     pub fn origins(&self) -> &Origins {
         &self.origins
@@ -332,26 +408,38 @@ impl Pass {
     /// [`Rejection::ApiNotGranted`] where the session does not hold the API;
     /// [`Rejection::KeyUnknown`] where the entry's numbers are no limits.
     pub fn find(&self, api: &ApiId) -> Result<EntryAt, Rejection> {
+        self.find_near(api, 0)
+    }
+
+    /// As [`find`](Self::find), looking first at the place where another pass has the API: passes of one
+    /// policy have the same places.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub fn find_near(&self, api: &ApiId, guess: u32) -> Result<EntryAt, Rejection> {
         if self.entries.is_empty() && self.plan.rules.master_keys == MasterKeys::Allowed {
             return Ok(EntryAt(None));
         }
-        let at = self.rights.find(api).ok_or(Rejection::ApiNotGranted)?;
+        let found = self.rights.find(api, guess as usize);
+        let at = found.ok_or(Rejection::ApiNotGranted)?;
         let entry = self.entries[at].get_or_init(|| self.compile_entry(at));
         entry
             .as_ref()
-            .map(|_| EntryAt(Some(at)))
+            .map(|_| EntryAt(Some(at as u32))) // Below the number of entries of one record.
             .ok_or(Rejection::KeyUnknown)
     }
 
     /// The entry at a place that [`find`](Self::find) told.
     pub fn entry(&self, at: EntryAt) -> &Entry {
-        let compiled = at.0.and_then(|at| self.entries.get(at)?.get()?.as_deref());
+        let compiled =
+            at.0.and_then(|at| self.entries.get(at as usize)?.get()?.as_deref());
         compiled.unwrap_or(&self.root)
     }
 
     /// The API of an entry; `None` for the session's own limits.
     pub fn api_of(&self, at: EntryAt) -> Option<&ApiId> {
-        at.0.map(|at| self.rights.api(at).0)
+        at.0.map(|at| self.rights.api(at as usize).0)
     }
 
     /// What one of these texts gave for this session; `None` where the plan is one with other texts, as
@@ -433,5 +521,12 @@ fn unusable(session: &Session, error: &LimitError) -> Rejection {
 }
 
 /// The place of an entry in a pass.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct EntryAt(Option<usize>);
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct EntryAt(Option<u32>);
+
+impl EntryAt {
+    /// The place as a number; zero for the session's own limits.
+    pub fn place(self) -> u32 {
+        self.0.unwrap_or_default()
+    }
+}

@@ -55,15 +55,22 @@ pub enum Rejection {
     },
     /// The stack is put together wrongly; the text is for the log, the client sees a plain 500.
     Misconfigured(&'static str),
-    /// A gate of yours says no.
-    Custom {
-        /// A stable name for metrics and problem documents, as `closed`.
-        code: Cow<'static, str>,
-        /// The status of the response.
-        status: StatusCode,
-        /// What the client reads.
-        message: Cow<'static, str>,
-    },
+    /// A gate of yours says no; see [`Rejection::custom`].
+    Custom(Box<CustomRejection>),
+}
+
+// It is handed from function to function with every request, mostly as what it is not.
+const _: () = assert!(size_of::<Rejection>() == 24);
+
+/// What a gate of yours says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CustomRejection {
+    /// A stable name for metrics and problem documents, as `closed`.
+    pub code: Cow<'static, str>,
+    /// The status of the response.
+    pub status: StatusCode,
+    /// What the client reads.
+    pub message: Cow<'static, str>,
 }
 
 /// Whose limit it is.
@@ -99,11 +106,11 @@ impl Rejection {
         status: StatusCode,
         message: impl Into<Cow<'static, str>>,
     ) -> Self {
-        Self::Custom {
+        Self::Custom(Box::new(CustomRejection {
             code: code.into(),
             status,
             message: message.into(),
-        }
+        }))
     }
 
     /// A stable name, fit for a metric's label: it never holds anything of the request.
@@ -134,7 +141,7 @@ impl Rejection {
             Self::HeaderValueRefused => "header_value_refused",
             Self::StoreUnavailable { .. } => "store_unavailable",
             Self::Misconfigured(_) => "misconfigured",
-            Self::Custom { code, .. } => code,
+            Self::Custom(custom) => &custom.code,
         }
     }
 
@@ -154,7 +161,7 @@ impl Rejection {
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreUnavailable { .. } => StatusCode::SERVICE_UNAVAILABLE,
             Self::HeaderValueRefused | Self::Misconfigured(_) => StatusCode::INTERNAL_SERVER_ERROR,
-            Self::Custom { status, .. } => *status,
+            Self::Custom(custom) => custom.status,
         }
     }
 
@@ -190,7 +197,7 @@ impl Rejection {
             Self::HeaderValueRefused => "There was a problem proxying the request",
             Self::StoreUnavailable { .. } => "Service temporarily unavailable",
             Self::Misconfigured(_) => "Internal Server Error",
-            Self::Custom { message, .. } => message,
+            Self::Custom(custom) => &custom.message,
         }
     }
 

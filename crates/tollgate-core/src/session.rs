@@ -524,10 +524,30 @@ impl Session {
     ///
     /// [`Rejection::KeyInactive`] or [`Rejection::KeyExpired`].
     pub fn lifecycle(&self, now: UnixSeconds) -> Result<(), Rejection> {
+        self.lifetime().at(now)
+    }
+
+    pub(crate) fn lifetime(&self) -> Lifetime {
+        Lifetime {
+            is_inactive: self.is_inactive,
+            ends: self.expiry(),
+        }
+    }
+}
+
+/// When a session may be used: what [`Session::lifecycle`] looks at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Lifetime {
+    is_inactive: bool,
+    ends: Option<UnixSeconds>,
+}
+
+impl Lifetime {
+    pub(crate) fn at(self, now: UnixSeconds) -> Result<(), Rejection> {
         if self.is_inactive {
             return Err(Rejection::KeyInactive);
         }
-        match self.expiry() {
+        match self.ends {
             Some(end) if end < now => Err(Rejection::KeyExpired),
             _ => Ok(()),
         }

@@ -185,6 +185,19 @@ pub trait LimitStore: Send + Sync + 'static {
         None
     }
 
+    /// As [`try_take`](Self::try_take), for charges that are made again with each request of a caller.
+    /// A store may keep with them what it had to look up.
+    fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict> {
+        self.try_take(ready.charges(), now)
+    }
+
+    /// Charges all of `ready`, if it can be told at once that it fits and nobody has to wait: the usual
+    /// case, without a verdict. `false` says nothing, and nothing was charged.
+    fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        let _ = (ready, now);
+        false
+    }
+
     /// Charges all of `batch` or nothing.
     fn take(
         &self,
@@ -214,7 +227,7 @@ pub trait LimitStore: Send + Sync + 'static {
 /// second use needs no look-up; a simple store ignores it.
 pub struct Counter {
     name: Box<str>,
-    handle: OnceLock<Arc<dyn Any + Send + Sync>>,
+    handle: Handle,
 }
 
 impl Counter {
@@ -222,7 +235,7 @@ impl Counter {
     pub fn new(name: impl Into<Box<str>>) -> Arc<Self> {
         Arc::new(Self {
             name: name.into(),
-            handle: OnceLock::new(),
+            handle: Handle::default(),
         })
     }
 
@@ -237,16 +250,63 @@ impl Counter {
     ///
     /// Panics if a handle of another type is there: a counter stays with one store.
     pub fn handle<T: Any + Send + Sync>(&self, find: impl FnOnce(&str) -> Arc<T>) -> &T {
-        let handle = self.handle.get_or_init(|| find(&self.name));
-        handle
-            .downcast_ref()
-            .expect("a counter stays with one store")
+        self.handle.get(|| find(&self.name))
     }
 }
 
 impl fmt::Debug for Counter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Counter(…)") // The name may hold a token.
+    }
+}
+
+/// What a store keeps with a name that it was given.
+#[derive(Default)]
+struct Handle(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Handle {
+    fn get<T: Any + Send + Sync>(&self, find: impl FnOnce() -> Arc<T>) -> &T {
+        let handle = self.0.get_or_init(|| find());
+        handle
+            .downcast_ref()
+            .expect("a counter stays with one store")
+    }
+}
+
+/// The charges of one caller, made again with each request. The store keeps its own handle on all of
+/// them here, as it does on one in a [`Counter`].
+pub struct ReadyCharges {
+    charges: Box<[Charge]>,
+    handle: Handle,
+}
+
+impl ReadyCharges {
+    /// These charges, in this order.
+    pub fn new(charges: impl Into<Box<[Charge]>>) -> Self {
+        Self {
+            charges: charges.into(),
+            handle: Handle::default(),
+        }
+    }
+
+    /// The charges.
+    pub fn charges(&self) -> &[Charge] {
+        &self.charges
+    }
+
+    /// The store's own handle, put there at first use.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a handle of another type is there: charges stay with one store.
+    pub fn handle<T: Any + Send + Sync>(&self, find: impl FnOnce(&[Charge]) -> Arc<T>) -> &T {
+        self.handle.get(|| find(&self.charges))
+    }
+}
+
+impl fmt::Debug for ReadyCharges {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(&self.charges).finish()
     }
 }
 

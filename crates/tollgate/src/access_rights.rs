@@ -43,14 +43,21 @@
 //! # }
 //! ```
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{
+    borrow::Cow,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
 
 use http::request::Parts;
 use tollgate_core::{ApiId, Rejection, access::VersionRule};
 
 use crate::{
     explain::Fact,
-    gate::{Gate, Step},
+    gate::{Acts, Gate, Step},
     path::request_path,
     report,
     single::{Single, single_gate_layer},
@@ -69,9 +76,7 @@ single_gate_layer!(AccessRightsLayer);
 impl AccessRightsLayer {
     /// Every request calls this API.
     pub fn new(api: impl Into<ApiId>) -> Self {
-        Self(Single::new(AccessRightsGate::new(ApiChoice::Always(
-            api.into(),
-        ))))
+        Self(Single::new(AccessRightsGate::new(ApiChoice::always(api))))
     }
 
     /// The request tells which API it calls. `None` is no API of ours, and refused.
@@ -119,8 +124,29 @@ pub struct AccessRightsGate {
 /// How a request tells which API it calls.
 #[derive(Clone)]
 pub(crate) enum ApiChoice {
-    Always(ApiId),
+    Always(ApiId, Arc<LastPlace>),
     By(Arc<ApiOf>),
+}
+
+impl ApiChoice {
+    pub(crate) fn always(api: impl Into<ApiId>) -> Self {
+        Self::Always(api.into(), Arc::default())
+    }
+}
+
+/// Where the entry of a fixed API was found last: the next session most likely has it there too.
+#[derive(Debug, Default)]
+pub(crate) struct LastPlace(AtomicU32);
+
+impl LastPlace {
+    fn call(&self, api: &ApiId, visit: &mut Visit) -> Result<(), Rejection> {
+        let guess = self.0.load(Ordering::Relaxed);
+        let place = visit.call(api, guess)?.place();
+        if place != guess {
+            self.0.store(place, Ordering::Relaxed);
+        }
+        Ok(())
+    }
 }
 
 pub(crate) type ApiOf = dyn Fn(&Parts) -> Option<ApiId> + Send + Sync;
@@ -136,7 +162,7 @@ pub(crate) type VersionOf = dyn for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + 
 impl fmt::Debug for AccessRightsGate {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let api = match &self.api {
-            ApiChoice::Always(api) => api.as_str(),
+            ApiChoice::Always(api, _) => api.as_str(),
             ApiChoice::By(_) => "by request",
         };
         f.debug_struct("AccessRightsGate")
@@ -164,8 +190,11 @@ impl AccessRightsGate {
             };
         }
         match &self.api {
-            ApiChoice::Always(api) => visit.call(api)?,
-            ApiChoice::By(choose) => visit.call(&choose(head).ok_or(Rejection::ApiNotGranted)?)?,
+            ApiChoice::Always(api, last) => last.call(api, visit)?,
+            ApiChoice::By(choose) => {
+                let api = choose(head).ok_or(Rejection::ApiNotGranted)?;
+                visit.call(&api, 0)?;
+            }
         }
         let entry = visit
             .entry()
@@ -183,17 +212,24 @@ impl Gate for AccessRightsGate {
         "access rights"
     }
 
+    fn acts(&self) -> Acts {
+        Acts::NONE
+    }
+
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
         let decision = self.decide(head, visit);
-        let granted = decision.is_ok();
-        visit.explain(|visit| Fact::of("granted", granted.to_string(), visit.source_of_rights()));
+        visit.explain(|visit| {
+            let granted = decision.is_ok().to_string();
+            Fact::of("granted", granted, visit.source_of_rights())
+        });
         match decision {
+            Ok(()) => Step::Pass,
             // The session gate only observes: so do those that need what it would have found.
             Err(Rejection::SessionMissing) => {
                 report::would_reject(&Rejection::SessionMissing);
                 Step::Pass
             }
-            decision => decision.into(),
+            Err(rejection) => Step::Refuse(rejection),
         }
     }
 }

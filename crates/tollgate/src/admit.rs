@@ -30,7 +30,7 @@ use http::{Extensions, HeaderMap, Response, StatusCode, request::Parts};
 use tollgate_core::Rejection;
 
 use crate::{
-    gate::{Departure, Gates, Step, Walk},
+    gate::{Departure, Gates, Walk},
     report,
     visit::Visit,
 };
@@ -117,12 +117,17 @@ impl Refused {
 
 /// Decides about a request and charges it.
 pub(crate) async fn admit(gates: &Gates, mut head: Parts) -> Result<Admitted, Refused> {
-    let mut visit = gates.open(&mut head);
+    let mut visit = gates.open();
+    Gates::resume(&mut head, &mut visit);
     visit.keep_receipt();
-    let (mut asked, mut step) = (0, Step::Pass);
+    let mut asked = 0;
+    let mut walk = gates.walk(&mut asked, &mut head, &mut visit);
     loop {
-        match gates.walk(&mut asked, step, &mut head, &mut visit) {
-            Walk::Waits(wait) => step = wait.await.go_on(&mut head, &mut visit),
+        match walk {
+            Walk::Waits(wait) => {
+                let step = wait.await.go_on(&mut head, &mut visit);
+                walk = gates.go_on(&mut asked, step, &mut head, &mut visit);
+            }
             Walk::Refused(rejection) => {
                 return Err(refused(gates, asked, rejection, &head, &visit));
             }

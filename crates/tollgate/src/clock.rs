@@ -25,7 +25,9 @@ impl Clock for TokioClock {
 
 #[cfg(feature = "tokio")]
 pub(crate) fn default_clock() -> Arc<dyn Clock> {
-    Arc::new(TokioClock)
+    let clock = TokioClock;
+    clock.now(); // The first reading takes longer, and no request should wait for it.
+    Arc::new(clock)
 }
 
 /// Without a runtime's timer nothing can wait: a request that would be throttled is refused.

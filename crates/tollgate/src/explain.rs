@@ -123,7 +123,8 @@ impl Fact {
 /// Asks every gate, charging nothing.
 pub(crate) async fn explain(gates: &Gates, head: &Parts) -> Explanation {
     let mut head = head.clone();
-    let mut visit = gates.open(&mut head);
+    let mut visit = gates.open();
+    Gates::resume(&mut head, &mut visit);
     visit.rehearse();
     let mut refused = false;
     let mut answers = Vec::new();

@@ -58,12 +58,41 @@ pub trait Gate: Send + Sync + 'static {
     /// Looks at the head of a request and at what gates before found out.
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step;
 
+    /// What it does once it has let a request pass. Asked once, when the gate takes its place in a list;
+    /// one that says no is not called for it.
+    fn acts(&self) -> Acts {
+        Acts::ALL
+    }
+
     /// Changes the head once every gate has let the request pass. It can refuse nothing any more.
     fn forward(&self, _head: &mut Parts, _visit: &Visit) {}
 
     /// Changes the head of the response. Runs for every gate that was asked, last first, also when the
     /// request was refused.
     fn depart(&self, _visit: &Visit, _response: &mut Departure<'_>) {}
+}
+
+/// What a gate does besides [`admit`](Gate::admit).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Acts {
+    /// Whether [`forward`](Gate::forward) does anything.
+    pub forward: bool,
+    /// Whether [`depart`](Gate::depart) does anything.
+    pub depart: bool,
+}
+
+impl Acts {
+    /// Both.
+    pub const ALL: Self = Self {
+        forward: true,
+        depart: true,
+    };
+
+    /// Neither.
+    pub const NONE: Self = Self {
+        forward: false,
+        depart: false,
+    };
 }
 
 /// What a gate says.
@@ -141,13 +170,27 @@ struct Set {
     seats: Vec<Seat>,
     clock: Arc<dyn Clock>,
     refusals: Refusals,
+    can_wait: bool, // On the clock.
     leaves_visit: bool,
+    acts: Acts, // Of any gate.
 }
 
 #[derive(Clone)]
 struct Seat {
     gate: Arc<dyn Gate>,
     observed: bool,
+    acts: Acts,
+}
+
+impl Seat {
+    fn of(gate: Arc<dyn Gate>, observed: bool) -> Self {
+        let acts = gate.acts();
+        Self {
+            gate,
+            observed,
+            acts,
+        }
+    }
 }
 
 /// Where a walk through the gates ended.
@@ -160,11 +203,14 @@ pub(crate) enum Walk {
 impl Gates {
     /// No gates, to be filled with [`and`](Self::and).
     pub fn none() -> Self {
+        let clock = default_clock();
         Self(Arc::new(Set {
             seats: Vec::new(),
-            clock: default_clock(),
+            can_wait: clock.sleeps(),
+            clock,
             refusals: Refusals::default(),
             leaves_visit: true,
+            acts: Acts::NONE,
         }))
     }
 
@@ -188,13 +234,16 @@ impl Gates {
 
     #[must_use]
     pub(crate) fn seat(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
-        self.with(|set| set.seats.push(Seat { gate, observed }))
+        self.with(|set| set.seats.push(Seat::of(gate, observed)))
     }
 
     /// Reads the time from `clock` in place of the machine's.
     #[must_use]
     pub fn with_clock(self, clock: impl Clock) -> Self {
-        self.with(|set| set.clock = Arc::new(clock))
+        self.with(|set| {
+            set.can_wait = clock.sleeps();
+            set.clock = Arc::new(clock);
+        })
     }
 
     /// Answers refused requests in this form.
@@ -203,8 +252,8 @@ impl Gates {
         self.with(|set| set.refusals = refusals)
     }
 
-    /// Leaves nothing in the request's extensions: handlers then can not ask for the session, and a
-    /// request costs one allocation less.
+    /// Leaves nothing in the request's extensions: handlers then can not ask for the session. Where no gate
+    /// changes the response either, a request costs no allocation.
     #[must_use]
     pub fn without_context(self) -> Self {
         self.with(|set| set.leaves_visit = false)
@@ -213,11 +262,16 @@ impl Gates {
     /// The same settings with this gate alone.
     #[must_use]
     pub(crate) fn with_only(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
-        self.with(|set| set.seats = vec![Seat { gate, observed }])
+        self.with(|set| set.seats = vec![Seat::of(gate, observed)])
     }
 
     fn with(mut self, change: impl FnOnce(&mut Set)) -> Self {
-        change(Arc::make_mut(&mut self.0));
+        let set = Arc::make_mut(&mut self.0);
+        change(set);
+        set.acts = Acts {
+            forward: set.seats.iter().any(|seat| seat.acts.forward),
+            depart: set.seats.iter().any(|seat| seat.acts.depart),
+        };
         self
     }
 
@@ -229,48 +283,78 @@ impl Gates {
         self.0.leaves_visit
     }
 
+    /// Whether the visit is read by anybody once the request went through.
+    pub(crate) fn departs(&self) -> bool {
+        self.0.acts.depart
+    }
+
     /// The gates by place, for explanations.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&dyn Gate, bool)> {
         self.0.seats.iter().map(|seat| (&*seat.gate, seat.observed))
     }
 
     /// Starts a visit at the time of the clock.
-    pub(crate) fn open(&self, head: &mut Parts) -> Visit {
-        let mut visit = Visit::resumed_from(&mut head.extensions);
-        visit.start(self.0.clock.now(), self.0.clock.sleeps());
-        visit
+    pub(crate) fn open(&self) -> Visit {
+        let is_watched = self.leaves_visit() || self.0.acts != Acts::NONE;
+        Visit::start(self.0.clock.now(), self.0.can_wait, is_watched)
     }
 
-    /// Asks the gates from `at` on. `step` is what the gate before `at` said after a wait.
-    pub(crate) fn walk(
+    /// Goes on with the visit of a `Gated` further out.
+    pub(crate) fn resume(head: &mut Parts, visit: &mut Visit) {
+        if let Some(outer) = head.extensions.remove() {
+            visit.go_on_with(outer);
+        }
+    }
+
+    /// Asks the gates from `at` on.
+    pub(crate) fn walk(&self, at: &mut usize, head: &mut Parts, visit: &mut Visit) -> Walk {
+        while let Some(seat) = self.0.seats.get(*at) {
+            *at += 1;
+            match seat.gate.admit(head, visit) {
+                Step::Pass => {}
+                step => {
+                    if let Some(end) = self.halt(*at, step, visit) {
+                        return end;
+                    }
+                }
+            }
+        }
+        Walk::Through
+    }
+
+    /// Goes on where a gate waited: `step` is what it says now.
+    pub(crate) fn go_on(
         &self,
         at: &mut usize,
-        mut step: Step,
+        step: Step,
         head: &mut Parts,
         visit: &mut Visit,
     ) -> Walk {
-        loop {
-            match step {
-                Step::Pass => {}
-                Step::Wait(wait) => return Walk::Waits(wait),
-                Step::WaitUntil(at, resume) => {
-                    let sleep = self.0.clock.sleep_until(at);
-                    return Walk::Waits(Box::pin(async move {
-                        sleep.await;
-                        resume
-                    }));
-                }
-                Step::Refuse(rejection) if self.0.seats[*at - 1].observed => {
-                    report::would_reject(&rejection);
-                    visit.waive();
-                }
-                Step::Refuse(rejection) => return Walk::Refused(rejection),
+        match self.halt(*at, step, visit) {
+            Some(end) => end,
+            None => self.walk(at, head, visit),
+        }
+    }
+
+    /// What a step of the gate asked last means; `None` to go on.
+    #[cold]
+    fn halt(&self, asked: usize, step: Step, visit: &mut Visit) -> Option<Walk> {
+        match step {
+            Step::Pass => None,
+            Step::Wait(wait) => Some(Walk::Waits(wait)),
+            Step::WaitUntil(at, resume) => {
+                let sleep = self.0.clock.sleep_until(at);
+                Some(Walk::Waits(Box::pin(async move {
+                    sleep.await;
+                    resume
+                })))
             }
-            let Some(seat) = self.0.seats.get(*at) else {
-                return Walk::Through;
-            };
-            *at += 1;
-            step = seat.gate.admit(head, visit);
+            Step::Refuse(rejection) if self.0.seats[asked - 1].observed => {
+                report::would_reject(&rejection);
+                visit.waive();
+                None
+            }
+            Step::Refuse(rejection) => Some(Walk::Refused(rejection)),
         }
     }
 
@@ -283,13 +367,17 @@ impl Gates {
     }
 
     pub(crate) fn forward(&self, head: &mut Parts, visit: &Visit) {
-        for seat in &self.0.seats {
+        if !self.0.acts.forward {
+            return;
+        }
+        for seat in self.0.seats.iter().filter(|seat| seat.acts.forward) {
             seat.gate.forward(head, visit);
         }
     }
 
     pub(crate) fn depart(&self, asked: usize, visit: &Visit, response: &mut Departure<'_>) {
-        for seat in self.0.seats.iter().take(asked).rev() {
+        let asked = self.0.seats.iter().take(asked).rev();
+        for seat in asked.filter(|seat| seat.acts.depart) {
             seat.gate.depart(visit, response);
         }
     }

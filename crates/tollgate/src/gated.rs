@@ -21,7 +21,7 @@ use tower_service::Service;
 
 use crate::{
     body::GateBody,
-    gate::{Departure, Gate, Gates, Resume, Step, Walk},
+    gate::{Departure, Gate, Gates, Resume, Walk},
     report,
     settlement::Settlement,
     visit::Visit,
@@ -100,18 +100,11 @@ where
 
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut head, body) = request.into_parts();
-        let mut visit = self.gates.open(&mut head);
+        let mut visit = self.gates.open();
+        Gates::resume(&mut head, &mut visit);
         let mut asked = 0;
-        match self
-            .gates
-            .walk(&mut asked, Step::Pass, &mut head, &mut visit)
-        {
-            Walk::Through => {
-                let inside = Inside::enter(&mut self.inner, &self.gates, head, body, visit);
-                GatedFuture {
-                    state: State::Inside { inside },
-                }
-            }
+        match self.gates.walk(&mut asked, &mut head, &mut visit) {
+            Walk::Through => GatedFuture::enter(&mut self.inner, &self.gates, head, body, visit),
             Walk::Refused(rejection) => {
                 // What readiness reserved, as a permit, must not stay with a refused request.
                 drop(self.take_ready());
@@ -166,51 +159,27 @@ pin_project! {
 pin_project! {
     #[project = StateProjection]
     enum State<F, S, B, R> {
-        Inside { #[pin] inside: Inside<F> },
+        Inside { #[pin] future: F, then: Then },
         Refused { response: Option<Response<GateBody<R>>> },
         Waiting { parked: Option<Box<Parked<S, B>>> },
     }
 }
 
-pin_project! {
-    /// A request that is with the service.
-    struct Inside<F> {
-        #[pin]
-        future: F,
-        visit: Kept,
-        settlement: Option<Box<Settlement>>,
-        gates: Gates,
-    }
+/// What is to be done when the response comes; `None` where no gate departs, and nothing is to be settled.
+type Then = Option<Departing>;
+
+struct Departing {
+    visit: Arc<Visit>,
+    settlement: Option<Box<Settlement>>,
+    gates: Gates,
 }
 
-/// The visit while the service works: shared with the request's extensions or not.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation for each request"
-)]
-enum Kept {
-    Shared(Arc<Visit>),
-    Own(Visit),
-}
-
-impl Kept {
-    fn visit(&self) -> &Visit {
-        match self {
-            Self::Shared(visit) => visit,
-            Self::Own(visit) => visit,
-        }
-    }
-}
-
-impl<F> Inside<F> {
+// A request's parts are large, and so is a future. Both are moved as seldom as may be: this returns what
+// `call` returns, so that it is made where the caller wants it.
+impl<F, S, B, R> GatedFuture<F, S, B, R> {
     /// Calls the service; from here on the charges stay.
-    fn enter<S, B>(
-        service: &mut S,
-        gates: &Gates,
-        mut head: Parts,
-        body: B,
-        mut visit: Visit,
-    ) -> Self
+    #[inline(always)]
+    fn enter(service: &mut S, gates: &Gates, mut head: Parts, body: B, mut visit: Visit) -> Self
     where
         S: Service<Request<B>, Future = F>,
     {
@@ -219,48 +188,48 @@ impl<F> Inside<F> {
         if let Some(receipt) = visit.receipt.take() {
             receipt.keep();
         }
-        let visit = if gates.leaves_visit() {
+        let departs = gates.departs() || settlement.is_some();
+        let then = if gates.leaves_visit() {
             let visit = Arc::new(visit);
             head.extensions.insert(visit.clone());
-            Kept::Shared(visit)
+            departs.then(|| Departing::new(visit, settlement, gates))
         } else {
-            Kept::Own(visit)
+            departs.then(|| Departing::new(Arc::new(visit), settlement, gates))
         };
-        let future = service.call(Request::from_parts(head, body));
         Self {
-            future,
+            state: State::Inside {
+                future: service.call(Request::from_parts(head, body)),
+                then,
+            },
+        }
+    }
+}
+
+impl Departing {
+    fn new(visit: Arc<Visit>, settlement: Option<Box<Settlement>>, gates: &Gates) -> Self {
+        Self {
             visit,
             settlement,
             gates: gates.clone(),
         }
     }
-}
 
-impl<F, R, E> Future for Inside<F>
-where
-    F: Future<Output = Result<Response<R>, E>>,
-{
-    type Output = Result<Response<GateBody<R>>, E>;
-
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let (mut head, body) = ready!(this.future.poll(cx))?.into_parts();
+    /// Settles, asks the gates, and gives the response its body.
+    fn depart<R>(&mut self, response: Response<R>) -> Response<GateBody<R>> {
+        let (mut head, body) = response.into_parts();
         let mut departure = Departure {
             status: head.status,
             headers: &mut head.headers,
             extensions: &mut head.extensions,
         };
-        let unsettled = this
-            .settlement
-            .take()
-            .and_then(|charges| charges.at_the_head(&departure));
-        this.gates
-            .depart(usize::MAX, this.visit.visit(), &mut departure);
+        let settlement = self.settlement.take();
+        let unsettled = settlement.and_then(|charges| charges.at_the_head(&departure));
+        self.gates.depart(usize::MAX, &self.visit, &mut departure);
         let body = match unsettled {
             Some(settlement) => GateBody::settling(body, settlement),
             None => GateBody::inner(body),
         };
-        Poll::Ready(Ok(Response::from_parts(head, body)))
+        Response::from_parts(head, body)
     }
 }
 
@@ -274,7 +243,13 @@ where
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
-                StateProjection::Inside { inside } => return inside.poll(cx),
+                StateProjection::Inside { future, then } => {
+                    let response = ready!(future.poll(cx))?;
+                    return Poll::Ready(Ok(match then {
+                        Some(departing) => departing.depart(response),
+                        None => response.map(GateBody::inner),
+                    }));
+                }
                 StateProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("polled after completion")));
                 }
@@ -308,9 +283,7 @@ where
                                 mut service,
                                 ..
                             } = *parked.take().expect("seen");
-                            State::Inside {
-                                inside: Inside::enter(&mut service, &gates, head, body, visit),
-                            }
+                            Self::enter(&mut service, &gates, head, body, visit).state
                         }
                     }
                 }
@@ -324,7 +297,7 @@ impl<S, B> Parked<S, B> {
     fn resume(&mut self, resume: Resume) -> Walk {
         let step = resume.go_on(&mut self.head, &mut self.visit);
         self.gates
-            .walk(&mut self.asked, step, &mut self.head, &mut self.visit)
+            .go_on(&mut self.asked, step, &mut self.head, &mut self.visit)
     }
 }
 

@@ -24,6 +24,7 @@ pub mod limits;
 pub mod meta_inject;
 mod organisation;
 mod path;
+mod plan;
 pub mod rate_headers;
 pub mod refusal;
 mod report;

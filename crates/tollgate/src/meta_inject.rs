@@ -49,7 +49,7 @@ use tollgate_core::{
 
 use crate::{
     context::{LimitContext, RequestContext, is_about_limits},
-    gate::{Departure, Gate, Step},
+    gate::{Acts, Departure, Gate, Step},
     single::{Single, single_gate_layer},
     visit::Visit,
 };
@@ -194,6 +194,11 @@ impl Injected {
         })
     }
 
+    /// Whether it is set on the request once limits are decided.
+    fn is_late(&self) -> bool {
+        self.side == Side::Request && self.about_limits
+    }
+
     fn fill(&self, head: &Parts, visit: &Visit) -> Result<HeaderValue, Rejection> {
         let meta = visit.session().map(|session| &session.meta_data);
         let text = self
@@ -291,9 +296,18 @@ impl Gate for MetaInjectGate {
         self.inject(head, visit).into()
     }
 
+    fn acts(&self) -> Acts {
+        Acts {
+            forward: self.headers.iter().any(Injected::is_late),
+            depart: self
+                .headers
+                .iter()
+                .any(|header| header.side == Side::Response),
+        }
+    }
+
     fn forward(&self, head: &mut Parts, visit: &Visit) {
-        let late = |header: &&Injected| header.side == Side::Request && header.about_limits;
-        for header in self.headers.iter().filter(late) {
+        for header in self.headers.iter().filter(|header| header.is_late()) {
             if let Ok(value) = header.fill(head, visit) {
                 set(&mut head.headers, &header.name, value);
             }

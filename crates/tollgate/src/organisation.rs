@@ -7,17 +7,16 @@
 
 use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use http::request::Parts;
 use smallvec::smallvec;
 use tollgate_core::{
     Loaded, OrgId, Rejection,
-    pass::Plan,
     store::{SharedStore, StorageKey},
 };
 
 use crate::{
-    gate::{Gate, Step},
+    gate::{Acts, Gate, Step},
+    plan::CurrentPlan,
     session::{OnStoreError, SessionGate, store_failed},
     visit::Visit,
 };
@@ -26,7 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub(crate) struct OrganisationGate {
     store: SharedStore,
-    plan: Arc<ArcSwap<Plan>>,
+    plan: Arc<CurrentPlan>,
     on_store_error: OnStoreError,
 }
 
@@ -42,8 +41,7 @@ impl OrganisationGate {
     }
 
     fn organisation(&self, visit: &Visit) -> Option<OrgId> {
-        let plan = self.plan.load();
-        let fixed = Some(&plan.rules().organisation).filter(|org| !org.is_empty());
+        let fixed = Some(self.plan.organisation()).filter(|org| !org.is_empty());
         let org = fixed.or_else(|| visit.session().map(|session| &session.org_id));
         org.filter(|org| !org.is_empty()).cloned()
     }
@@ -52,6 +50,10 @@ impl OrganisationGate {
 impl Gate for OrganisationGate {
     fn name(&self) -> &'static str {
         "organisation"
+    }
+
+    fn acts(&self) -> Acts {
+        Acts::NONE
     }
 
     fn admit(&self, _head: &mut Parts, visit: &mut Visit) -> Step {
@@ -76,7 +78,7 @@ impl Gate for OrganisationGate {
     }
 }
 
-fn accept(plan: &ArcSwap<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
+fn accept(plan: &CurrentPlan, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
     let pass = plan.load().organisation_pass(loaded)?;
     if pass.session().is_inactive {
         return Err(Rejection::OrganisationInactive);

@@ -11,10 +11,13 @@ pub(crate) fn request_path<'a>(
     head: &'a Parts,
     listen_path: Option<&str>,
 ) -> Result<RequestPath<'a>, Rejection> {
-    let whole = original(head).path();
-    let here = head.uri.path();
-    let nested_below = whole.strip_suffix(here).filter(|prefix| !prefix.is_empty());
-    RequestPath::of(whole, listen_path.or(nested_below))
+    let original = original(head);
+    let whole = original.path();
+    if listen_path.is_some() || std::ptr::eq(original, &head.uri) {
+        return RequestPath::of(whole, listen_path);
+    }
+    let nested_below = whole.strip_suffix(head.uri.path());
+    RequestPath::of(whole, nested_below.filter(|prefix| !prefix.is_empty()))
 }
 
 #[cfg(feature = "axum")]

@@ -57,12 +57,11 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use arc_swap::ArcSwap;
 use http::request::Parts;
 use smallvec::{SmallVec, smallvec};
 use tollgate_core::{
     Loaded, PolicyId, Rejection, StoreError,
-    pass::{Pass, Plan, Rules},
+    pass::{HeldPass, Pass, Plan, Rules},
     policy::PolicySet,
     store::{SharedStore, StorageKey, StoreErrorKind},
     token::KeyScheme,
@@ -70,7 +69,8 @@ use tollgate_core::{
 
 use crate::{
     explain::Fact,
-    gate::{Gate, Step},
+    gate::{Acts, Gate, Step},
+    plan::CurrentPlan,
     report,
     single::{Single, single_gate_layer},
     token_source::{HeaderSource, TokenSource},
@@ -158,7 +158,7 @@ pub struct SessionGate {
     pub(crate) store: SharedStore,
     pub(crate) sources: Vec<Arc<dyn TokenSource>>,
     pub(crate) keys: KeyScheme,
-    pub(crate) plan: Arc<ArcSwap<Plan>>,
+    pub(crate) plan: Arc<CurrentPlan>,
     pub(crate) removes_credential: bool,
     pub(crate) on_store_error: OnStoreError,
 }
@@ -177,7 +177,7 @@ impl SessionGate {
             store,
             sources: vec![Arc::new(HeaderSource::default())],
             keys: KeyScheme::plain(),
-            plan: Arc::new(ArcSwap::from_pointee(Plan::default())),
+            plan: CurrentPlan::new(Plan::default()),
             removes_credential: false,
             on_store_error: OnStoreError::Refuse,
         }
@@ -185,7 +185,7 @@ impl SessionGate {
 
     /// Gives this gate a plan of its own: clones of the gate keep theirs.
     pub(crate) fn set_plan(&mut self, plan: Plan) {
-        self.plan = Arc::new(ArcSwap::from_pointee(plan));
+        self.plan = CurrentPlan::new(plan);
     }
 
     /// The token of the first source that has one.
@@ -199,11 +199,11 @@ impl SessionGate {
     }
 
     /// Asks for the names that the token may be stored under, in the order in which they are tried.
-    fn look_up(&self, plan: &Arc<Plan>, token: &str, visit: &mut Visit) -> Step {
-        let organisation = &plan.rules().organisation;
+    fn look_up(&self, token: &str, visit: &mut Visit) -> Step {
+        let organisation = self.plan.organisation();
         if let Some(name) = self.keys.presented_name(organisation, token) {
             return match self.store.try_get(name) {
-                Some(Some(loaded)) => accept(plan, &loaded, visit).into(),
+                Some(Some(loaded)) => accept(&self.plan, loaded, visit).into(),
                 Some(None) => Step::Refuse(Rejection::KeyUnknown),
                 None => self.ask(smallvec![name.into()]),
             };
@@ -211,7 +211,7 @@ impl SessionGate {
         let mut names = self.keys.candidates(organisation, token);
         for at in 0..names.len() {
             match self.store.try_get(names[at].as_str()) {
-                Some(Some(loaded)) => return accept(plan, &loaded, visit).into(),
+                Some(Some(loaded)) => return accept(&self.plan, loaded, visit).into(),
                 Some(None) => {}
                 None => {
                     names.drain(..at); // Those before are surely not there.
@@ -227,7 +227,7 @@ impl SessionGate {
         Step::wait(
             self.store.get_first(names),
             move |found, _head, visit| match found {
-                Ok(Some(loaded)) => accept(&plan.load(), &loaded, visit).into(),
+                Ok(Some(loaded)) => accept(&plan, loaded, visit).into(),
                 Ok(None) => Step::Refuse(Rejection::KeyUnknown),
                 Err(error) => store_failed(&error, then, visit),
             },
@@ -242,8 +242,15 @@ impl Gate for SessionGate {
 
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
         match self.token(head) {
-            Ok(token) => self.look_up(&self.plan.load(), &token, visit),
+            Ok(token) => self.look_up(&token, visit),
             Err(rejection) => Step::Refuse(rejection),
+        }
+    }
+
+    fn acts(&self) -> Acts {
+        Acts {
+            forward: self.removes_credential,
+            depart: false,
         }
     }
 
@@ -255,15 +262,19 @@ impl Gate for SessionGate {
 }
 
 /// Makes what was found the session of this request, if it may be used.
-fn accept(plan: &Arc<Plan>, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
-    if !loaded.session().basic_auth_data.password.is_empty() {
+fn accept(plan: &CurrentPlan, loaded: Arc<Loaded>, visit: &mut Visit) -> Result<(), Rejection> {
+    let held = match HeldPass::of_first(loaded, plan.id()) {
+        Ok(held) => held,
+        Err(loaded) => plan.load().pass_of(loaded)?,
+    };
+    let pass = held.get();
+    if !pass.is_for_bare_tokens() {
         return Err(Rejection::KeyUnknown); // Whoever knows the name of such a user is not the user.
     }
-    let pass = plan.pass(loaded)?;
     visit.explain(|_| Fact::of("alias", pass.session().alias.clone(), "the stored session"));
-    visit.explain(|_| Fact::of("policies", policies_of(&pass), "the stored session"));
-    pass.session().lifecycle(visit.now().unix())?;
-    visit.set_pass(pass);
+    visit.explain(|_| Fact::of("policies", policies_of(pass), "the stored session"));
+    pass.lifecycle(visit.now().unix())?;
+    visit.set_pass(held);
     Ok(())
 }
 
@@ -310,8 +321,8 @@ mod tests {
             let session = session.parse().expect("is a session");
             store.insert("ann", session).expect("there is room");
             let loaded = store.try_get("ann").flatten().expect("was put");
-            let plan = Arc::new(Plan::default());
-            assert_eq!(accept(&plan, &loaded, &mut Visit::default()), accepted);
+            let plan = CurrentPlan::new(Plan::default());
+            assert_eq!(accept(&plan, loaded, &mut Visit::default()), accepted);
         }
     }
 }

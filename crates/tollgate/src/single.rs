@@ -75,8 +75,8 @@ macro_rules! single_gate_layer {
                 Self(self.0.with_clock(clock))
             }
 
-            /// Leaves nothing in the request's extensions, so that a request costs one allocation less. A
-            /// gate further in, and handlers, then can not see what this one found.
+            /// Leaves nothing in the request's extensions: a gate further in, and handlers, then can not see
+            /// what this one found. Where the response is not changed either, a request costs no allocation.
             pub fn without_context(self) -> Self {
                 Self(self.0.rebuilt(crate::gate::Gates::without_context))
             }

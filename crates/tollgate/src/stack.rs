@@ -108,8 +108,7 @@ impl Tollgate {
     /// old policies and some of the new ones.
     pub fn replace_policies(&self, policies: PolicySet) {
         if let Some(session) = &self.session {
-            let plan = session.plan.load().with_policies(policies);
-            session.plan.store(Arc::new(plan));
+            session.plan.replace_policies(policies);
         }
     }
 }
@@ -224,7 +223,7 @@ impl Builder {
 
     /// Every request calls this API: the session must hold it, and its entry gives the limits.
     pub fn api(mut self, api: impl Into<ApiId>) -> Self {
-        self.api = Some(ApiChoice::Always(api.into()));
+        self.api = Some(ApiChoice::always(api));
         self
     }
 
@@ -367,8 +366,8 @@ impl Builder {
         self
     }
 
-    /// Leaves nothing in the request's extensions: handlers then can not ask for the session, and a
-    /// request costs one allocation less.
+    /// Leaves nothing in the request's extensions: handlers then can not ask for the session. Where no gate
+    /// changes the response either, a request costs no allocation.
     pub fn without_context(mut self) -> Self {
         self.gates = self.gates.without_context();
         self

@@ -112,10 +112,10 @@ impl TokenSource for HeaderSource {
         if values.any(|other| other != first) {
             return Err(Rejection::CredentialMalformed);
         }
-        let text = first
-            .to_str()
-            .map_err(|_| Rejection::CredentialMalformed)?
-            .trim();
+        // As `to_str`, which looks at one byte at a time: what a header holds is visible or not ASCII.
+        let text = str::from_utf8(first.as_bytes()).ok();
+        let text = text.filter(|text| text.is_ascii());
+        let text = text.ok_or(Rejection::CredentialMalformed)?.trim();
         let token = match (after_bearer(text), self.scheme) {
             (Some(token), _) if token.contains(',') => return Err(Rejection::CredentialMalformed),
             (Some(token), _) => token,

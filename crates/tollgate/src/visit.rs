@@ -7,12 +7,12 @@
 
 use std::{num::NonZeroU64, sync::Arc};
 
-use http::{Extensions, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use smallvec::SmallVec;
 use tollgate_core::{
     ApiId, Moment, PolicyId, Rejection, Session,
     limits::{Limit, LimitSource, Period},
-    pass::{Entry, EntryAt, Pass},
+    pass::{Entry, EntryAt, HeldPass, Pass},
     policy::ApiOrigins,
     rejection::LimitOwner,
     store::{Charge, ChargeMode, Standing},
@@ -28,7 +28,7 @@ use crate::{
 #[derive(Default)]
 pub struct Visit {
     now: Moment,
-    pass: Option<Arc<Pass>>,
+    pass: Option<HeldPass>,
     organisation: Option<Arc<Pass>>,
     /// The entry of the API that is called; `None` where no gate asked.
     called: Option<EntryAt>,
@@ -42,6 +42,7 @@ pub struct Visit {
     rehearsal: Option<Vec<Fact>>,
     keeps_receipt: bool,
     can_wait: bool,
+    is_watched: bool,
 }
 
 /// Where one limit of the request stands.
@@ -157,20 +158,46 @@ impl Clone for Visit {
             rehearsal: None,
             keeps_receipt: false,
             can_wait: self.can_wait,
+            is_watched: self.is_watched,
         }
     }
 }
 
 impl Visit {
-    /// Goes on with the visit of a `Gated` further out, or starts a new one.
-    pub(crate) fn resumed_from(extensions: &mut Extensions) -> Self {
-        extensions
-            .remove::<Arc<Self>>()
-            .map_or_else(Self::default, Arc::unwrap_or_clone)
+    // Each field by itself: with `..Self::default()` all of them would be written twice.
+    #[inline]
+    pub(crate) fn start(now: Moment, can_wait: bool, is_watched: bool) -> Self {
+        Self {
+            now,
+            pass: None,
+            organisation: None,
+            called: None,
+            waived: false,
+            limits: SmallVec::new(),
+            stash: Vec::new(),
+            receipt: None,
+            settlement: None,
+            rehearsal: None,
+            keeps_receipt: false,
+            can_wait,
+            is_watched,
+        }
     }
 
-    pub(crate) fn start(&mut self, now: Moment, can_wait: bool) {
-        (self.now, self.can_wait) = (now, can_wait);
+    /// Takes over what another visit of the same request found.
+    #[cold]
+    pub(crate) fn go_on_with(&mut self, outer: Arc<Self>) {
+        *self = Self {
+            now: self.now,
+            can_wait: self.can_wait,
+            is_watched: self.is_watched,
+            ..Arc::unwrap_or_clone(outer)
+        };
+    }
+
+    /// Whether somebody may read what gates find, once the request went through them.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.is_watched || self.keeps_receipt || self.is_rehearsal()
     }
 
     /// Whether the clock of the gates can be waited on.
@@ -185,18 +212,32 @@ impl Visit {
 
     /// The session of this request, with its policies applied.
     pub fn session(&self) -> Option<&Arc<Session>> {
-        self.pass.as_ref().map(|pass| pass.session())
+        self.pass().map(|pass| pass.session())
     }
 
     /// The session compiled for the stack that found it.
     pub fn pass(&self) -> Option<&Arc<Pass>> {
-        self.pass.as_ref()
+        self.pass.as_ref().map(HeldPass::get)
     }
 
     /// Makes this the request's session: for gates of yours that know it from elsewhere.
-    pub fn set_pass(&mut self, pass: Arc<Pass>) {
-        self.pass = Some(pass);
+    pub fn set_pass(&mut self, pass: impl Into<HeldPass>) {
+        self.pass = Some(pass.into());
         self.called = None;
+    }
+
+    /// Takes the pass out, so that it can be read while the visit changes; it must be put back.
+    pub(crate) fn lend_pass(&mut self) -> Option<HeldPass> {
+        self.pass.take()
+    }
+
+    pub(crate) fn put_back_pass(&mut self, pass: Option<HeldPass>) {
+        self.pass = pass;
+    }
+
+    /// What a pass holds of the API that is called.
+    pub(crate) fn entry_of<'a>(&self, pass: &'a Pass) -> &'a Entry {
+        self.called.map_or(pass.root(), |at| pass.entry(at))
     }
 
     /// The organisation's session, where its limits hold too.
@@ -208,22 +249,23 @@ impl Visit {
         self.organisation = Some(pass);
     }
 
-    /// Notes which API is called: its entry gives rights and limits from here on.
+    /// Notes which API is called: its entry gives rights and limits from here on. Tells where the entry is.
     ///
     /// # Errors
     ///
     /// [`Rejection::ApiNotGranted`] if the session does not hold the API.
-    pub(crate) fn call(&mut self, api: &ApiId) -> Result<(), Rejection> {
-        if let Some(pass) = &self.pass {
-            self.called = Some(pass.find(api)?);
-        }
-        Ok(())
+    pub(crate) fn call(&mut self, api: &ApiId, guess: u32) -> Result<EntryAt, Rejection> {
+        let Some(pass) = self.pass() else {
+            return Ok(EntryAt::default());
+        };
+        let at = pass.find_near(api, guess)?;
+        self.called = Some(at);
+        Ok(at)
     }
 
     /// What the session holds of the API that is called; its own limits where none is named.
     pub fn entry(&self) -> Option<&Entry> {
-        let pass = self.pass.as_ref()?;
-        Some(self.called.map_or(pass.root(), |at| pass.entry(at)))
+        Some(self.entry_of(self.pass()?))
     }
 
     /// Whether a session gate in observe mode let the request through without a session.
@@ -240,13 +282,10 @@ impl Visit {
         &self.limits
     }
 
-    /// Adds what was decided; what is only observed is told to nobody.
-    pub(crate) fn add_limits(&mut self, limits: SmallVec<[LimitStanding; 2]>) {
-        let told = |limit: &LimitStanding| limit.mode == ChargeMode::Enforce;
-        if self.limits.is_empty() && limits.iter().all(told) {
-            self.limits = limits;
-        } else {
-            self.limits.extend(limits.into_iter().filter(told));
+    /// Adds where a limit stands; what is only observed is told to nobody.
+    pub(crate) fn add_limit(&mut self, limit: LimitStanding) {
+        if limit.mode == ChargeMode::Enforce {
+            self.limits.push(limit);
         }
     }
 
@@ -319,7 +358,7 @@ impl Visit {
     }
 
     fn origins(&self) -> Option<&ApiOrigins> {
-        let pass = self.pass.as_ref()?;
+        let pass = self.pass()?;
         let api = pass.api_of(self.called?)?;
         pass.origins().apis.get(api)
     }

@@ -76,15 +76,25 @@ impl<'a> RequestPath<'a> {
 /// none of them empty but the last.
 fn is_usual(path: &[u8]) -> bool {
     let mut before = 0;
-    let mut is_usual = |byte: &u8| {
-        let fits = byte.is_ascii_alphanumeric()
-            || matches!(byte, b'-' | b'_' | b'~')
-            || (*byte == b'/' && before != b'/');
+    for byte in path {
+        if !USUAL[*byte as usize] || (*byte == b'/' && before == b'/') {
+            return false;
+        }
         before = *byte;
-        fits
-    };
-    path.first() == Some(&b'/') && path.iter().all(&mut is_usual)
+    }
+    path.first() == Some(&b'/')
 }
+
+const USUAL: [bool; 256] = {
+    let mut usual = [false; 256];
+    let mut byte = 0;
+    while byte < 128 {
+        let is_mark = matches!(byte as u8, b'-' | b'_' | b'~' | b'/');
+        usual[byte] = is_mark || (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    usual
+};
 
 /// A path that needs a closer look; `None` where it can be read in two ways.
 fn unusual(target: &str) -> Option<Cow<'_, str>> {

@@ -8,7 +8,7 @@ use crate::{
     limits::{Algorithm, ApiLimits, Limit, LimitError},
     rejection::{LimitOwner, Rejection},
     session::{AccessDefinition, Endpoint, EndpointMethod, Session},
-    store::{Charge, Counter, StorageKey},
+    store::{Charge, Counter, ReadyCharges, StorageKey},
     variables::{NoContext, Text, ValueStyle},
 };
 
@@ -40,16 +40,17 @@ pub enum Kinds {
 /// Charges, the rates before the quotas.
 #[derive(Debug)]
 struct ChargeSet {
-    charges: Box<[Charge]>,
+    ready: ReadyCharges,
     rates: usize,
 }
 
 impl ChargeSet {
     fn of(&self, kinds: Kinds) -> &[Charge] {
+        let charges = self.ready.charges();
         match kinds {
-            Kinds::Rate => &self.charges[..self.rates],
-            Kinds::Quota => &self.charges[self.rates..],
-            Kinds::Both => &self.charges,
+            Kinds::Rate => &charges[..self.rates],
+            Kinds::Quota => &charges[self.rates..],
+            Kinds::Both => charges,
         }
     }
 }
@@ -113,6 +114,13 @@ impl Entry {
     /// Whether some paths have rates of their own, so that [`charges`](Self::charges) needs the path.
     pub fn has_endpoints(&self) -> bool {
         !self.endpoints.is_empty()
+    }
+
+    /// The charges of a request, with the store's handle on them, where all are made and every request
+    /// makes the same.
+    pub fn ready_charges(&self, kinds: Kinds) -> Option<&ReadyCharges> {
+        let is_same = kinds == Kinds::Both && !self.has_endpoints() && self.counter_text.is_none();
+        is_same.then_some(&self.charges.ready)
     }
 
     /// The charges of a request.
@@ -225,8 +233,9 @@ impl Who<'_> {
             .clone()
             .map(|quota| self.charge("quota", None, Limit::Quota(quota), Duration::ZERO));
         let rates = usize::from(rate.is_some());
+        let charges: Box<[Charge]> = rate.into_iter().chain(quota).collect();
         ChargeSet {
-            charges: rate.into_iter().chain(quota).collect(),
+            ready: ReadyCharges::new(charges),
             rates,
         }
     }

@@ -36,7 +36,7 @@ use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
 use super::{
-    Batch, Charge, Counter, CounterRef, Standing, Verdict,
+    Batch, Charge, Counter, CounterRef, ReadyCharges, Standing, Verdict,
     tally::{self, Alone, Tallies, Tally},
 };
 use crate::{
@@ -76,6 +76,12 @@ pub(crate) struct Slot {
 #[cfg(not(tollgate_loom))] // Locks of models are larger.
 const _: () = assert!(size_of::<Slot>() == 64);
 
+/// The slots of charges that are made again and again, in their order.
+struct ReadySlots {
+    table: u64,
+    slots: SmallVec<[Arc<Slot>; 2]>,
+}
+
 impl Slot {
     fn new(table: u64, print: u64, tally: Tally) -> Self {
         Self {
@@ -94,6 +100,19 @@ impl Slot {
             stamp.clear();
         }
         tally
+    }
+
+    /// Whether the charge was refused just now, and still is.
+    #[inline]
+    fn denies(&self, charge: &Charge, now: Moment) -> bool {
+        let stamp = self.stamp.get();
+        stamp.is_some_and(|stamp| stamp.denies(charge, now.ticks).is_some())
+    }
+
+    /// Charges what fits, and else nothing.
+    #[inline]
+    fn admit(&self, charge: &Charge, now: Moment) -> bool {
+        tally::admit_one(charge, &mut self.lock(), now)
     }
 
     #[inline]
@@ -760,6 +779,58 @@ impl Counters {
         }
     }
 
+    /// Takes from the counters of charges that were looked up before.
+    pub(crate) fn take_ready(&self, ready: &ReadyCharges, now: Moment) -> Verdict {
+        let batch = ready.charges();
+        match self.slots_of(ready, now) {
+            [slot] => slot.take(batch_of(batch), now),
+            [one, two] => take_two(batch_of(batch), [one, two], now),
+            _ => self.take(batch, now),
+        }
+    }
+
+    /// The same, if all of it fits now and nobody waits; where it does not, nothing is charged.
+    #[inline]
+    pub(crate) fn admit_ready(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        match (ready.charges(), self.slots_of(ready, now)) {
+            ([charge], [slot]) => !slot.denies(charge, now) && slot.admit(charge, now),
+            ([first, second], [one, two]) => {
+                let (mut first_tally, mut second_tally) = lock_two(one, two);
+                tally::admit_two([first, second], [&mut first_tally, &mut second_tally], now)
+            }
+            _ => false,
+        }
+    }
+
+    /// The slots of charges, where they can be used.
+    #[inline]
+    fn slots_of<'a>(&self, ready: &'a ReadyCharges, now: Moment) -> &'a [Arc<Slot>] {
+        let found = ready.handle(|batch| Arc::new(self.ready(batch, now)));
+        // As in `take`: whether the overflow counts is asked when the slots are known.
+        if found.table != self.id || self.overflows.load(Relaxed) {
+            return &[];
+        }
+        &found.slots
+    }
+
+    /// The slots of a batch that come again; none where it has more than two, or one twice.
+    fn ready(&self, batch: &[Charge], now: Moment) -> ReadySlots {
+        let slot = |charge: &Charge| match &charge.counter {
+            CounterRef::Held(counter) => Some(self.hold(counter.name(), now)),
+            CounterRef::Named(_) => None,
+        };
+        let slots: Option<SmallVec<[Arc<Slot>; 2]>> = batch.iter().map(slot).collect();
+        let apart = |slots: &SmallVec<[Arc<Slot>; 2]>| match &**slots {
+            [_] => true,
+            [one, two] => !Arc::ptr_eq(one, two),
+            _ => false,
+        };
+        ReadySlots {
+            table: self.id,
+            slots: slots.filter(apart).unwrap_or_default(),
+        }
+    }
+
     /// Takes from held counters, or from whatever there is.
     fn take_held(&self, batch: &[Charge], now: Moment) -> Verdict {
         let mut order: SmallVec<[(usize, &Slot); 4]> = SmallVec::new();
@@ -863,15 +934,20 @@ fn batch_of<const N: usize>(batch: &[Charge]) -> &[Charge; N] {
 
 /// Takes from two held counters.
 fn take_two(batch: &[Charge; 2], [one, two]: [&Slot; 2], now: Moment) -> Verdict {
-    let (mut first, mut second);
-    if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
-        first = one.lock();
-        second = two.lock();
-    } else {
-        second = two.lock();
-        first = one.lock();
-    }
+    let (mut first, mut second) = lock_two(one, two);
     tally::decide_two(batch, [&mut first, &mut second], now)
+}
+
+/// Locks two counters that are not one, in the order of all batches.
+#[inline]
+fn lock_two<'a>(one: &'a Slot, two: &'a Slot) -> (MutexGuard<'a, Tally>, MutexGuard<'a, Tally>) {
+    if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
+        let first = one.lock();
+        (first, two.lock())
+    } else {
+        let second = two.lock();
+        (one.lock(), second)
+    }
 }
 
 /// The same charges, with those that go to the overflow kept in the strictest way.

@@ -30,8 +30,8 @@ use dashmap::{DashMap, Entry};
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    Change, ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, SessionStore,
-    StoreError, StoreErrorKind, Verdict, Version,
+    Change, ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, ReadyCharges,
+    SessionStore, StoreError, StoreErrorKind, Verdict, Version,
     counters::{Counters, DEFAULT_MAX},
 };
 use crate::{
@@ -369,6 +369,14 @@ impl SessionStore for MemoryStore {
 impl LimitStore for MemoryStore {
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
         Some(self.0.counters.take(batch, now))
+    }
+
+    fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict> {
+        Some(self.0.counters.take_ready(ready, now))
+    }
+
+    fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        self.0.counters.admit_ready(ready, now)
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {

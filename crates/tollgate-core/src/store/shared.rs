@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use super::{
     Batch, ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, MemoryStore,
-    SessionStore, StorageKey, StoreError, Verdict, Version,
+    ReadyCharges, SessionStore, StorageKey, StoreError, Verdict, Version,
 };
 use crate::{clock::Moment, future::BoxFuture, session::Session};
 
@@ -106,6 +106,8 @@ impl<S: SessionStore> ErasedSessions for S {
 /// [`LimitStore`] as an object.
 trait ErasedLimits: Send + Sync {
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict>;
+    fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict>;
+    fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool;
     fn take(self: Arc<Self>, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>>;
     fn look(self: Arc<Self>, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>>;
     fn give_back(&self, batch: &[Charge], taken_at: Moment);
@@ -115,6 +117,14 @@ trait ErasedLimits: Send + Sync {
 impl<L: LimitStore> ErasedLimits for L {
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
         LimitStore::try_take(self, batch, now)
+    }
+
+    fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict> {
+        LimitStore::try_take_ready(self, ready, now)
+    }
+
+    fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        LimitStore::try_admit(self, ready, now)
     }
 
     fn take(self: Arc<Self>, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>> {
@@ -211,6 +221,16 @@ impl SharedStore {
         self.limits.try_take(batch, now)
     }
 
+    /// See [`LimitStore::try_take_ready`].
+    pub fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict> {
+        self.limits.try_take_ready(ready, now)
+    }
+
+    /// See [`LimitStore::try_admit`].
+    pub fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        self.limits.try_admit(ready, now)
+    }
+
     /// See [`LimitStore::take`].
     pub fn take(&self, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>> {
         self.limits.clone().take(batch, now)
@@ -287,6 +307,14 @@ impl SessionStore for SharedStore {
 impl LimitStore for SharedStore {
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
         self.limits.try_take(batch, now)
+    }
+
+    fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict> {
+        self.limits.try_take_ready(ready, now)
+    }
+
+    fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        self.limits.try_admit(ready, now)
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {

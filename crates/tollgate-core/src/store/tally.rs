@@ -189,6 +189,12 @@ trait Form {
     /// The tick from which on `cost` more fit; `None` for never. `cost` is not above the maximum.
     fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64>;
 
+    /// Whether `cost` more fit now.
+    #[inline(always)]
+    fn fits(&self, ask: &Ask<'_>, cost: u64) -> bool {
+        self.used(ask).saturating_add(cost) <= ask.max
+    }
+
     /// The tick at which what is counted now counts no more; `None` for never.
     fn resets_at(&self, ask: &Ask<'_>) -> Option<u64>;
 
@@ -311,6 +317,12 @@ impl Form for Gcra {
     #[inline(always)]
     fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64> {
         Some(self.earliest(ask.max, ask.now.ticks, cost))
+    }
+
+    #[inline(always)]
+    fn fits(&self, ask: &Ask<'_>, cost: u64) -> bool {
+        // Without the division that telling how many were used needs.
+        cost <= ask.max && self.earliest(ask.max, ask.now.ticks, cost) <= ask.now.ticks
     }
 
     #[inline(always)]
@@ -691,11 +703,21 @@ impl State {
         })
     }
 
-    /// Looks, and counts what fits; tells when it fits, and where it stands then. Not asked of a state
-    /// that is empty or queued.
+    /// Whether `cost` more fit now. Not asked of a state that is empty or queued.
     #[inline(always)]
-    fn charge(&mut self, ask: &Ask<'_>, cost: u64) -> (Option<u64>, Standing) {
-        on_form!(mut self, form => charge(form, ask, cost),
+    fn fits(&self, ask: &Ask<'_>, cost: u64) -> bool {
+        on_form!(self, form => Form::fits(form, ask, cost),
+            Self::Empty | Self::Queued(_) => unreachable!("asked before"))
+    }
+
+    /// Counts what was seen to fit; tells where it stands then. Not asked of a state that is empty or
+    /// queued.
+    #[inline(always)]
+    fn count(&mut self, ask: &Ask<'_>, cost: u64) -> Standing {
+        on_form!(mut self, form => {
+                Form::add(form, ask, cost);
+                standing(form, ask, false)
+            },
             Self::Empty | Self::Queued(_) => unreachable!("asked before"))
     }
 
@@ -728,29 +750,22 @@ fn until(tick: u64, now: Moment) -> Duration {
 
 #[inline(always)]
 fn standing(form: &impl Form, ask: &Ask<'_>, exceeded: bool) -> Standing {
+    let remaining = ask.max.saturating_sub(form.used(ask));
+    let retry_in = || {
+        let earliest = form.earliest(ask, 1);
+        earliest.map_or(Duration::MAX, |at| until(at, ask.now))
+    };
     Standing {
         max: ask.limit.max(),
-        remaining: ask.max.saturating_sub(form.used(ask)),
-        retry_in: form
-            .earliest(ask, 1)
-            .map_or(Duration::MAX, |at| until(at, ask.now)),
+        remaining,
+        retry_in: if remaining == 0 {
+            retry_in()
+        } else {
+            Duration::ZERO
+        },
         resets_in: form.resets_at(ask).map(|at| until(at, ask.now)),
         exceeded,
     }
-}
-
-#[inline(always)]
-fn charge(form: &mut impl Form, ask: &Ask<'_>, cost: u64) -> (Option<u64>, Standing) {
-    let earliest = if cost <= ask.max {
-        form.earliest(ask, cost)
-    } else {
-        None
-    };
-    let fits = earliest.is_some_and(|at| at <= ask.now.ticks);
-    if fits {
-        form.add(ask, cost);
-    }
-    (earliest, standing(form, ask, !fits))
 }
 
 /// Slots with the times of a ring.
@@ -873,6 +888,13 @@ impl Tally {
         self.0.fit(limit, now);
     }
 
+    /// Whether a charge fits, and nobody waits.
+    #[inline]
+    fn has_room(&mut self, ask: &Ask<'_>, charge: &Charge) -> bool {
+        self.fit(&charge.limit, ask.now);
+        !matches!(self.0, State::Queued(_)) && self.0.fits(ask, charge.cost.get())
+    }
+
     fn waiting(&self) -> (usize, u64) {
         match &self.0 {
             State::Queued(queued) => (queued.waiting.len(), queued.units()),
@@ -966,14 +988,15 @@ pub(crate) fn charge_alone(charge: &Charge, tally: &mut Tally, now: Moment) -> A
     if matches!(tally.0, State::Queued(_)) {
         return Alone::Unclear;
     }
-    let ask = Ask::new(&charge.limit, now);
-    let (earliest, standing) = tally.0.charge(&ask, charge.cost.get());
-    if !standing.exceeded {
-        return Alone::Taken(standing);
+    let (ask, cost) = (Ask::new(&charge.limit, now), charge.cost.get());
+    if tally.0.fits(&ask, cost) {
+        return Alone::Taken(tally.0.count(&ask, cost));
     }
     if !refuses(charge) {
         return Alone::Unclear;
     }
+    let earliest = tally.0.earliest(&ask, cost);
+    let standing = tally.0.standing(&ask, true);
     Alone::Refused(earliest.map(|at| until(at, now)), standing)
 }
 
@@ -1007,19 +1030,23 @@ pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Mom
         return decide_apart(batch, [one, two], now);
     }
     let asks = [first, second].map(|charge| Ask::new(&charge.limit, now));
-    let earliest = [
-        one.0.earliest(&asks[0], first.cost.get()),
-        two.0.earliest(&asks[1], second.cost.get()),
+    let costs = [first, second].map(|charge| charge.cost.get());
+    let exceeded = [
+        !one.0.fits(&asks[0], costs[0]),
+        !two.0.fits(&asks[1], costs[1]),
     ];
-    let exceeded = earliest.map(|at| at.is_none_or(|at| now.ticks < at));
     if exceeded == [false; 2] {
-        let (_, first) = one.0.charge(&asks[0], first.cost.get());
-        let (_, second) = two.0.charge(&asks[1], second.cost.get());
+        let first = one.0.count(&asks[0], costs[0]);
+        let second = two.0.count(&asks[1], costs[1]);
         return taken(now, [first, second]);
     }
     if (exceeded[0] && !refuses(first)) || (exceeded[1] && !refuses(second)) {
         return decide_apart(batch, [one, two], now);
     }
+    let earliest = [
+        one.0.earliest(&asks[0], costs[0]),
+        two.0.earliest(&asks[1], costs[1]),
+    ];
     let retry_at = match earliest {
         [Some(first), Some(second)] => Some(first.max(second)),
         _ => None,
@@ -1030,6 +1057,30 @@ pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Mom
     ];
     let retry_in = retry_at.map(|at| until(at, now));
     refused(usize::from(!exceeded[0]), retry_in, standings)
+}
+
+/// Charges two counters if both have room and nobody waits at them; tells whether it did.
+#[inline]
+pub(crate) fn admit_two(batch: [&Charge; 2], tallies: [&mut Tally; 2], now: Moment) -> bool {
+    let ([first, second], [one, two]) = (batch, tallies);
+    let asks = [first, second].map(|charge| Ask::new(&charge.limit, now));
+    let has_room = one.has_room(&asks[0], first) && two.has_room(&asks[1], second);
+    if has_room {
+        one.0.add(&asks[0], first.cost.get());
+        two.0.add(&asks[1], second.cost.get());
+    }
+    has_room
+}
+
+/// The same for one.
+#[inline]
+pub(crate) fn admit_one(charge: &Charge, tally: &mut Tally, now: Moment) -> bool {
+    let ask = Ask::new(&charge.limit, now);
+    let has_room = tally.has_room(&ask, charge);
+    if has_room {
+        tally.0.add(&ask, charge.cost.get());
+    }
+    has_room
 }
 
 /// Whether it neither waits nor only watches.

@@ -132,7 +132,7 @@ impl KeyScheme {
         let fits = self.min_length <= presented.len() && presented.len() <= MAX_TOKEN_LENGTH;
         let is_token = is_only
             && fits
-            && !presented.bytes().any(|byte| byte.is_ascii_control())
+            && !has_control(presented)
             && !presented.starts_with(StorageKey::ORGANISATION);
         is_token.then_some(presented)
     }
@@ -200,7 +200,7 @@ impl KeyScheme {
         let fits = self.min_length <= length && length <= MAX_TOKEN_LENGTH;
         // `murmur32` hashes a token with a tail as the token, which is not what was presented.
         let is_another = self.names == Names::ByToken && token.is_json_with_tail();
-        fits && !is_another && !token.as_str().bytes().any(|byte| byte.is_ascii_control())
+        fits && !is_another && !has_control(token.as_str())
     }
 
     /// Whether there can be a token that is read so.
@@ -225,7 +225,37 @@ impl KeyScheme {
     }
 }
 
+/// Whether a text holds a control character. Eight bytes are looked at in one step.
+fn has_control(text: &str) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let any_in = |chunk: &[u8]| {
+        let bytes = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight"));
+        let delete = bytes ^ (ONES * 0x7F);
+        // A borrow into the high bit tells a byte that is smaller; exact as to whether there is one.
+        let below_space = bytes.wrapping_sub(ONES * 0x20) & !bytes;
+        let is_delete = delete.wrapping_sub(ONES) & !delete;
+        (below_space | is_delete) & HIGH != 0
+    };
+    let mut chunks = text.as_bytes().chunks_exact(8);
+    chunks.by_ref().any(any_in) || chunks.remainder().iter().any(u8::is_ascii_control)
+}
+
 /// The token of an id that was presented alone, or with its organisation in front.
 fn as_id(org: &OrgId, presented: &str, form: TokenForm) -> TokenBuffer {
     write_token(org, own_id(org, presented), form)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_control_character_is_found(text in "[\\x00-\\x21\\x7e-\u{82}ab]{0,20}") {
+            prop_assert_eq!(has_control(&text), text.bytes().any(|byte| byte.is_ascii_control()));
+        }
+    }
 }

@@ -3,15 +3,14 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use http::request::Parts;
-use smallvec::SmallVec;
 use tollgate_core::{
     Moment, Rejection, StoreError,
     limits::Limit,
-    pass::{Entry, Kinds},
+    pass::{Entry, HeldPass, Kinds, Pass},
     rejection::LimitOwner,
     store::{
-        Batch, Charge, ChargeMode, CounterName, CounterRef, MemoryStore, SharedStore, Standing,
-        Taken, Verdict,
+        Batch, Charge, ChargeMode, CounterName, CounterRef, MemoryStore, ReadyCharges, Refused,
+        SharedStore, Standing, Taken, Verdict,
     },
     variables::{Text, ValueStyle},
 };
@@ -20,7 +19,7 @@ use super::OwnLimit;
 use crate::{
     context::RequestContext,
     explain::Fact,
-    gate::{Departure, Gate, Step},
+    gate::{Acts, Departure, Gate, Step},
     path::request_path,
     rate_headers::LimitHeaders,
     report,
@@ -104,26 +103,21 @@ impl Gate for LimitGate {
     }
 
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
-        let rules = &self.0;
-        let decision = {
-            let charges = match rules.charges(head, visit) {
-                Ok(charges) => charges,
-                Err(rejection) => return Step::Refuse(rejection),
-            };
-            if charges.is_empty() {
-                return Step::Pass;
-            }
-            if visit.is_rehearsal() {
-                return self.look(charges.into_batch(), visit.now());
-            }
-            match rules.store.try_take(&charges, visit.now()) {
-                Some(verdict) => {
-                    rules.decide(&charges, verdict, &rules.store, visit.keeps_receipt())
-                }
-                None => return self.take(charges.into_batch(), visit.now()),
-            }
-        };
-        rules.carry_out(decision, visit)
+        let pass = visit.lend_pass();
+        let answer = self.ready_answer(pass.as_ref(), visit);
+        visit.put_back_pass(pass);
+        match answer {
+            Ready::Passed => Step::Pass,
+            Ready::Said(step) => step,
+            Ready::SaysMore => self.admit_any(head, visit),
+        }
+    }
+
+    fn acts(&self) -> Acts {
+        Acts {
+            forward: false,
+            depart: self.0.headers != LimitHeaders::none(),
+        }
     }
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
@@ -132,15 +126,49 @@ impl Gate for LimitGate {
 }
 
 impl LimitGate {
+    /// Charges what was compiled with the session, where that is all.
+    fn ready_answer(&self, pass: Option<&HeldPass>, visit: &mut Visit) -> Ready {
+        let rules = &*self.0;
+        let Some(ready) = pass.and_then(|pass| rules.ready_charges(pass.get(), visit)) else {
+            return Ready::SaysMore;
+        };
+        let now = visit.now();
+        if ready.charges().is_empty() || (!rules.tells(visit) && rules.store.try_admit(ready, now))
+        {
+            return Ready::Passed;
+        }
+        let charges = ready.charges();
+        match &rules.store.try_take_ready(ready, now) {
+            Some(verdict) => Ready::Said(rules.carry_out(charges, verdict, &rules.store, visit)),
+            None => Ready::Said(self.take(charges.iter().cloned().collect(), now)),
+        }
+    }
+
+    /// Charges a batch that is made for this request.
+    fn admit_any(&self, head: &Parts, visit: &mut Visit) -> Step {
+        let rules = &self.0;
+        let batch = match rules.batch(head, visit) {
+            Ok(batch) => batch,
+            Err(rejection) => return Step::Refuse(rejection),
+        };
+        if batch.is_empty() {
+            return Step::Pass;
+        }
+        if visit.is_rehearsal() {
+            return self.look(batch, visit.now());
+        }
+        match &rules.store.try_take(&batch, visit.now()) {
+            Some(verdict) => rules.carry_out(&batch, verdict, &rules.store, visit),
+            None => self.take(batch, visit.now()),
+        }
+    }
+
     /// Charges in a store that must be waited for.
     fn take(&self, batch: Batch, now: Moment) -> Step {
         let rules = self.0.clone();
         let taking = rules.store.take(batch.clone(), now);
         Step::wait(taking, move |verdict, _head, visit| match verdict {
-            Ok(verdict) => {
-                let decision = rules.decide(&batch, verdict, &rules.store, visit.keeps_receipt());
-                rules.carry_out(decision, visit)
-            }
+            Ok(verdict) => rules.carry_out(&batch, &verdict, &rules.store, visit),
             Err(error) => rules.store_failed(&error, &batch, visit),
         })
     }
@@ -151,97 +179,73 @@ impl LimitGate {
         let looking = rules.store.look(batch.clone(), now);
         Step::wait(looking, move |verdict, _head, visit| match verdict {
             Ok(verdict) => {
-                let decision = rules.decide(&batch, verdict, &rules.store, false);
-                explain(&decision, visit);
-                decision.outcome.map(|_| ()).into()
+                explain(&batch, standings(&verdict), visit);
+                match &verdict {
+                    Verdict::Taken(_) => Step::Pass,
+                    Verdict::Refused(refused) => Step::Refuse(rejection(&batch, refused)),
+                }
             }
             Err(error) => rules.store_failed(&error, &batch, visit),
         })
     }
 }
 
-/// The charges of a request: those compiled with its session, or a batch made for it.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "a box would be an allocation for each request"
-)]
-enum Charges<'a> {
-    Ready(&'a [Charge]),
-    Made(Batch),
-}
-
-impl std::ops::Deref for Charges<'_> {
-    type Target = [Charge];
-
-    fn deref(&self) -> &[Charge] {
-        match self {
-            Self::Ready(charges) => charges,
-            Self::Made(batch) => batch,
-        }
-    }
-}
-
-impl Charges<'_> {
-    fn into_batch(self) -> Batch {
-        match self {
-            Self::Ready(charges) => charges.iter().cloned().collect(),
-            Self::Made(batch) => batch,
-        }
-    }
-}
-
-/// What a verdict means for the request.
-struct Decision {
-    limits: SmallVec<[LimitStanding; 2]>,
-    outcome: Result<Admission, Rejection>,
-}
-
-/// What is rare is in boxes, so that the usual decision is small to hand on.
-struct Admission {
-    at: Moment,
-    wait: Duration,
-    /// What a cancelled request gives back; none where it can not be cancelled.
-    receipt: Option<Box<Receipt>>,
-    /// What the response decides about.
-    settlement: Option<Box<Settlement>>,
+/// What the charges that were compiled with a session come to.
+enum Ready {
+    /// All was charged, and nothing else is to be done.
+    Passed,
+    Said(Step),
+    /// There are others besides: nothing was charged.
+    SaysMore,
 }
 
 impl LimitRules {
-    fn charges<'a>(&self, head: &Parts, visit: &'a Visit) -> Result<Charges<'a>, Rejection> {
-        let session = self.session_charges(head, visit)?;
-        let organisation = visit
-            .organisation()
-            .map_or(&[][..], |pass| pass.root().charges(Kinds::Both, None));
-        if self.own.is_empty() && organisation.is_empty() && self.mode == ChargeMode::Enforce {
-            return Ok(session);
+    /// The session's charges, where no others are made and none of the request's own making.
+    fn ready_charges<'a>(&self, pass: &'a Pass, visit: &Visit) -> Option<&'a ReadyCharges> {
+        let is_all = self.own.is_empty()
+            && self.mode == ChargeMode::Enforce
+            && visit.organisation().is_none()
+            && !visit.is_rehearsal();
+        let kinds = self.kinds().filter(|_| is_all)?;
+        visit.entry_of(pass).ready_charges(kinds)
+    }
+
+    /// Whether somebody needs a verdict on a request that is admitted.
+    fn tells(&self, visit: &Visit) -> bool {
+        visit.is_watched() || !matches!(self.charge, ChargeWhen::Request)
+    }
+
+    /// All charges of a request.
+    fn batch(&self, head: &Parts, visit: &Visit) -> Result<Batch, Rejection> {
+        let mut batch = self.session_charges(head, visit)?;
+        if let Some(organisation) = visit.organisation() {
+            let charges = organisation.root().charges(Kinds::Both, None);
+            batch.extend(charges.iter().cloned());
         }
-        let of_others = organisation
-            .iter()
-            .cloned()
-            .chain(self.own.iter().map(|own| own.charge(head)));
-        let mut batch = session.into_batch();
-        batch.extend(of_others);
+        batch.extend(self.own.iter().map(|own| own.charge(head)));
         if self.mode == ChargeMode::Observe {
             batch.iter_mut().for_each(observed);
         }
-        Ok(Charges::Made(batch))
+        Ok(batch)
     }
 
-    fn session_charges<'a>(
-        &self,
-        head: &Parts,
-        visit: &'a Visit,
-    ) -> Result<Charges<'a>, Rejection> {
-        let kinds = match (self.session_rate, self.session_quota) {
-            (false, false) => return Ok(Charges::Ready(&[])),
-            (true, false) => Kinds::Rate,
-            (false, true) => Kinds::Quota,
-            (true, true) => Kinds::Both,
+    fn kinds(&self) -> Option<Kinds> {
+        match (self.session_rate, self.session_quota) {
+            (false, false) => None,
+            (true, false) => Some(Kinds::Rate),
+            (false, true) => Some(Kinds::Quota),
+            (true, true) => Some(Kinds::Both),
+        }
+    }
+
+    fn session_charges(&self, head: &Parts, visit: &Visit) -> Result<Batch, Rejection> {
+        let Some(kinds) = self.kinds() else {
+            return Ok(Batch::new());
         };
         let Some(entry) = visit.entry() else {
             if visit.is_waived() {
                 report::would_reject(&Rejection::SessionMissing);
-                return Ok(Charges::Ready(&[]));
+                return Ok(Batch::new());
             }
             return Err(Rejection::Misconfigured(
                 "limits of the session need a SessionLayer in front",
@@ -254,44 +258,59 @@ impl LimitRules {
             entry.charges(kinds, None)
         };
         Ok(match entry.counter_text() {
-            None => Charges::Ready(charges),
-            Some(text) => Charges::Made(renamed(charges, entry, &counter_name(text, head, visit))),
+            None => charges.iter().cloned().collect(),
+            Some(text) => renamed(charges, entry, &counter_name(text, head, visit)),
         })
     }
 
-    fn decide(
+    /// Does what a verdict says.
+    fn carry_out(
         &self,
         charges: &[Charge],
-        verdict: Verdict,
+        verdict: &Verdict,
         store: &SharedStore,
-        keeps_receipt: bool,
-    ) -> Decision {
-        let (standings, outcome) = match verdict {
-            Verdict::Taken(taken) => {
-                let may_be_cancelled = keeps_receipt || !taken.wait.is_zero();
-                let receipt = may_be_cancelled.then(|| {
-                    let taken_by = taken_by(charges, &taken.standings);
-                    Box::new(Receipt::new(store.clone(), taken_by, taken.at))
-                });
-                let settlement = self.settlement(charges, &taken, store);
-                let admission = Admission {
-                    at: taken.at,
-                    wait: taken.wait,
-                    receipt,
-                    settlement,
-                };
-                (taken.standings, Ok(admission))
-            }
-            Verdict::Refused(refused) => {
-                let rejection = rejection(&charges[refused.index], refused.retry_in);
-                (refused.standings, Err(rejection))
-            }
-        };
-        let mut limits = SmallVec::new();
-        for (charge, standing) in charges.iter().zip(&standings) {
-            limits.push(LimitStanding::of(charge, *standing));
+        visit: &mut Visit,
+    ) -> Step {
+        if visit.is_watched() || self.mode == ChargeMode::Observe {
+            note(charges, standings(verdict), visit);
         }
-        Decision { limits, outcome }
+        let taken = match verdict {
+            Verdict::Taken(taken) => taken,
+            Verdict::Refused(refused) => return Step::Refuse(rejection(charges, refused)),
+        };
+        let is_final = taken.wait.is_zero() && matches!(self.charge, ChargeWhen::Request);
+        if is_final && !visit.keeps_receipt() {
+            return Step::Pass;
+        }
+        self.keep(charges, taken, store, visit)
+    }
+
+    /// Keeps charges that may be given back, and waits for the turn of a request that has to.
+    #[cold]
+    fn keep(
+        &self,
+        charges: &[Charge],
+        taken: &Taken,
+        store: &SharedStore,
+        visit: &mut Visit,
+    ) -> Step {
+        let receipt = (visit.keeps_receipt() || !taken.wait.is_zero()).then(|| {
+            let charges = taken_by(charges, &taken.standings);
+            Box::new(Receipt::new(store.clone(), charges, taken.at))
+        });
+        let settlement = self.settlement(charges, taken, store);
+        if !taken.wait.is_zero() && !visit.can_wait() {
+            drop(receipt); // Gives back.
+            return Step::Refuse(Rejection::RateLimited {
+                limit: first_patient(charges),
+                retry_after: taken.wait,
+            });
+        }
+        (visit.receipt, visit.settlement) = (receipt, settlement);
+        if taken.wait.is_zero() {
+            return Step::Pass;
+        }
+        Step::wait_until(taken.at, |_head, _visit| Step::Pass)
     }
 
     /// The quotas that wait for the response, where they are charged by it.
@@ -309,35 +328,6 @@ impl LimitRules {
         let when = self.charge.clone();
         let settlement = |quotas| Settlement::new(store.clone(), quotas, taken.at, when);
         (!quotas.is_empty()).then(|| Box::new(settlement(quotas)))
-    }
-
-    fn carry_out(&self, decision: Decision, visit: &mut Visit) -> Step {
-        for limit in decision
-            .limits
-            .iter()
-            .filter(|limit| limit.is_over_in_observation())
-        {
-            report::would_reject(&limit.rejection());
-        }
-        visit.add_limits(decision.limits);
-        let admission = match decision.outcome {
-            Ok(admission) => admission,
-            Err(rejection) => return Step::Refuse(rejection),
-        };
-        if admission.wait.is_zero() {
-            (visit.receipt, visit.settlement) = (admission.receipt, admission.settlement);
-            return Step::Pass;
-        }
-        if !visit.can_wait() {
-            drop(admission.receipt); // Gives back.
-            let limit = LimitOwner::Key;
-            return Step::Refuse(Rejection::RateLimited {
-                limit,
-                retry_after: admission.wait,
-            });
-        }
-        (visit.receipt, visit.settlement) = (admission.receipt, admission.settlement);
-        Step::wait_until(admission.at, |_head, _visit| Step::Pass)
     }
 
     fn store_failed(&self, error: &StoreError, batch: &Batch, visit: &mut Visit) -> Step {
@@ -358,8 +348,7 @@ impl LimitRules {
                     .local
                     .try_take(batch, visit.now())
                     .expect("memory answers at once");
-                let decision = self.decide(batch, verdict, &self.local, visit.keeps_receipt());
-                self.carry_out(decision, visit)
+                self.carry_out(batch, &verdict, &self.local, visit)
             }
         }
     }
@@ -412,26 +401,52 @@ fn counter_name(text: &Text, head: &Parts, visit: &Visit) -> String {
     text.fill(meta, &RequestContext { head, visit }, ValueStyle::Tyk)
 }
 
-fn rejection(charge: &Charge, retry_in: Option<Duration>) -> Rejection {
+fn standings(verdict: &Verdict) -> &[Standing] {
+    match verdict {
+        Verdict::Taken(taken) => &taken.standings,
+        Verdict::Refused(refused) => &refused.standings,
+    }
+}
+
+/// Writes into the visit where the limits stand.
+fn note(charges: &[Charge], standings: &[Standing], visit: &mut Visit) {
+    for (charge, standing) in charges.iter().zip(standings) {
+        let limit = LimitStanding::of(charge, *standing);
+        if limit.is_over_in_observation() {
+            report::would_reject(&limit.rejection());
+        }
+        visit.add_limit(limit);
+    }
+}
+
+fn rejection(charges: &[Charge], refused: &Refused) -> Rejection {
+    let charge = &charges[refused.index];
     match charge.limit {
         Limit::Rate(_) => Rejection::RateLimited {
             limit: charge.owner,
-            retry_after: retry_in.unwrap_or(Duration::MAX),
+            retry_after: refused.retry_in.unwrap_or(Duration::MAX),
         },
         Limit::Quota(_) => Rejection::QuotaExceeded {
             limit: charge.owner,
-            renews_in: retry_in,
+            renews_in: refused.retry_in,
         },
     }
 }
 
-fn explain(decision: &Decision, visit: &mut Visit) {
-    for limit in &decision.limits {
+/// Whose limit made a request wait.
+fn first_patient(charges: &[Charge]) -> LimitOwner {
+    let patient = charges.iter().find(|charge| !charge.patience.is_zero());
+    patient.map_or(LimitOwner::Key, |charge| charge.owner)
+}
+
+fn explain(charges: &[Charge], standings: &[Standing], visit: &mut Visit) {
+    for (charge, standing) in charges.iter().zip(standings) {
+        let limit = LimitStanding::of(charge, *standing);
         let Standing { max, remaining, .. } = limit.standing;
         let value = match limit.seconds {
             Some(seconds) => format!("{remaining} of {max} in {seconds} s left"),
             None => format!("{remaining} of {max} left"),
         };
-        visit.explain(|visit| Fact::of(limit.name(), value, visit.source_of(limit)));
+        visit.explain(|visit| Fact::of(limit.name(), value, visit.source_of(&limit)));
     }
 }
