@@ -27,27 +27,34 @@ pub fn check(data: &[u8]) {
     };
     let path = RequestPath::of(target, Some(listen));
     match &path {
-        Ok(path) => check_path(target, path),
+        Ok(path) => check_path(target, listen, path),
         Err(error) => assert_eq!(*error, Rejection::PathAmbiguous),
     }
     let usual = RequestPath::of("/api/users/7", Some("/api/")).expect("a usual path");
     let path = path.unwrap_or(usual);
+    // Equal patterns in use are shared, so that this one is compiled once for all that follows.
+    let _in_use = PathPattern::compile(pattern, options);
     check_pattern(pattern, options, &path);
     check_rules(pattern, options, &path);
     check_own_pattern(&path);
 }
 
 /// A path that is accepted can be read in one way.
-fn check_path(target: &str, path: &RequestPath<'_>) {
+fn check_path(target: &str, listen: &str, path: &RequestPath<'_>) {
     let full = path.full();
     check_segments(full);
+    // No slash comes out of an escape.
+    let end = target.find(['?', '#']).unwrap_or(target.len());
+    assert_eq!(
+        full.matches('/').count(),
+        target[..end].matches('/').count(),
+        "{target:?}"
+    );
     assert!(
         !full.contains(|c: char| c.is_ascii_control() || c == '\\'),
         "{full:?}"
     );
-    let behind = path.behind_listen_path();
-    assert!(behind.starts_with('/'), "{behind:?}");
-    assert!(full.ends_with(behind) || behind == "/", "{full:?}");
+    check_behind(listen, full, path.behind_listen_path());
     assert!(!path.is_borrowed() || target.starts_with(full), "{full:?}");
 
     // What is written of it is read as the same; a second decoding finds nothing new.
@@ -70,6 +77,18 @@ fn check_segments(full: &str) {
     for segment in others.iter().chain([last]) {
         let name = segment.split(';').next().unwrap_or_default();
         assert!(name != "." && name != "..", "{full:?}");
+    }
+}
+
+/// The listen path goes on the edge of a segment, or not at all.
+fn check_behind(listen: &str, full: &str, behind: &str) {
+    assert!(behind.starts_with('/'), "{behind:?}");
+    assert!(full.ends_with(behind) || behind == "/", "{full:?}");
+    let base = listen.trim_end_matches('/');
+    if !base.contains('{') {
+        let is_edge = |rest: &&str| rest.is_empty() || rest.starts_with('/');
+        let rest = full.strip_prefix(base).filter(is_edge).unwrap_or(full);
+        assert_eq!(behind, if rest.is_empty() { "/" } else { rest });
     }
 }
 
