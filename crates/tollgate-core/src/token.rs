@@ -85,7 +85,8 @@ impl Token {
     /// # Errors
     ///
     /// Fails where the id is the organisation itself, where id or organisation hold a character that
-    /// would change what the token says, and where the machine has no randomness.
+    /// would change what the token says, where the token would be longer than [`MAX_TOKEN_LENGTH`]
+    /// and so never be looked up, and where the machine has no randomness.
     pub fn generate(org: &OrgId, id: Option<&str>, form: TokenForm) -> Result<Self, TokenError> {
         let id = id.unwrap_or_default();
         if !org.is_empty() && id == org.as_str() {
@@ -101,6 +102,9 @@ impl Token {
             "" => write_token(org, random_id()?.as_str(), form),
             id => write_token(org, id, form),
         };
+        if MAX_TOKEN_LENGTH < text.len() {
+            return Err(TokenErrorKind::TooLong.into());
+        }
         Ok(as_text(&text).into())
     }
 
@@ -149,6 +153,9 @@ pub enum TokenErrorKind {
     /// The organisation holds a quote, a backslash or a control character.
     #[error("the organisation holds a quote, a backslash or a control character")]
     OrganisationNotPlain,
+    /// The token would be longer than [`MAX_TOKEN_LENGTH`].
+    #[error("the token is longer than {MAX_TOKEN_LENGTH} bytes")]
+    TooLong,
     /// The machine gave no random bytes.
     #[error("no random bytes")]
     NoRandomness,
@@ -273,6 +280,23 @@ mod tests {
             check_refused("default", id, TokenErrorKind::IdNotPlain);
         }
         check_refused("a\"b", "id", TokenErrorKind::OrganisationNotPlain);
+    }
+
+    #[test]
+    fn a_token_that_is_never_looked_up_is_not_made() {
+        let make = |length: usize, form| {
+            let made = Token::generate(&"o".into(), Some(&"a".repeat(length)), form);
+            made.map(|token| token.expose().len())
+                .map_err(|err| err.kind())
+        };
+        assert_eq!(
+            make(MAX_TOKEN_LENGTH - 1, TokenForm::Joined).unwrap(),
+            MAX_TOKEN_LENGTH
+        );
+        let refused = Err(TokenErrorKind::TooLong);
+        assert_eq!(make(MAX_TOKEN_LENGTH, TokenForm::Joined), refused);
+        assert_eq!(make(3038, MURMUR64).unwrap(), MAX_TOKEN_LENGTH);
+        assert_eq!(make(3039, MURMUR64), refused);
     }
 
     #[test]

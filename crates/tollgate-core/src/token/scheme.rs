@@ -114,8 +114,8 @@ impl KeyScheme {
     pub fn candidates(&self, org: &OrgId, presented: &str) -> Candidates {
         let token = TokenText::read(presented);
         let mut candidates = Candidates::new();
-        for reading in self.readings(org, &token) {
-            let candidate = self.key_as(org, &token, reading);
+        let readings = self.readings(org, &token).into_iter();
+        for candidate in readings.filter_map(|reading| self.key_as(org, &token, reading)) {
             let of_organisation = candidate.as_str().starts_with(StorageKey::ORGANISATION);
             if !of_organisation && !candidates.contains(&candidate) {
                 candidates.push(candidate);
@@ -145,22 +145,26 @@ impl KeyScheme {
         let reading = self
             .readings(org, &token)
             .into_iter()
-            .find(|reading| self.key_as(org, &token, *reading) == *found)?;
+            .find(|reading| self.key_as(org, &token, *reading).as_ref() == Some(found))?;
         Some(match reading {
             Reading::AsPresented => presented.into(),
             Reading::AsIdOf(form) => as_text(&as_id(org, presented, form)).into(),
         })
     }
 
-    fn key_as(&self, org: &OrgId, token: &TokenText<'_>, reading: Reading) -> StorageKey {
+    /// The name of the token that is read so; `None` where it would be longer than any that is made.
+    fn key_as(&self, org: &OrgId, token: &TokenText<'_>, reading: Reading) -> Option<StorageKey> {
         let Reading::AsIdOf(form) = reading else {
-            return self.key_of(token);
+            return Some(self.key_of(token));
         };
         let text = as_id(org, token.as_str(), form);
-        match form {
+        if MAX_TOKEN_LENGTH < text.len() {
+            return None;
+        }
+        Some(match form {
             TokenForm::Json(function) => self.key_by(function, as_text(&text)),
             TokenForm::Joined => self.storage_key(as_text(&text)),
-        }
+        })
     }
 
     fn key_of(&self, token: &TokenText<'_>) -> StorageKey {
