@@ -191,9 +191,7 @@ impl Plan {
             plan: self.clone(),
             key: loaded.key().clone(),
             texts: self.texts.iter().map(|text| text.fill(&session)).collect(),
-            entries: (0..merged.compiled.len())
-                .map(|_| OnceLock::new())
-                .collect(),
+            entries: Entries::of(merged.compiled.len()),
             rights: merged.compiled,
             origins: merged.origins,
             is_bare: stored.basic_auth_data.password.is_empty(),
@@ -221,7 +219,7 @@ impl Plan {
                 plan: self.clone(),
                 key: loaded.key().clone(),
                 texts: Box::default(),
-                entries: Box::default(),
+                entries: Entries::of(0),
                 rights: CompiledRights::of(&session.access_rights).into(),
                 origins: Arc::default(),
                 is_bare: true,
@@ -350,9 +348,50 @@ pub struct Pass {
     origins: Arc<Origins>,
     root: Entry,
     rights: Arc<CompiledRights>,
-    /// By place in `rights`; `None` where the numbers of an entry are no limits.
-    entries: Box<[OnceLock<Option<Box<Entry>>>]>,
+    entries: Entries,
     texts: Box<[Filled]>,
+}
+
+/// What a pass holds of each API, by place in its rights; `None` where the numbers of an entry are no
+/// limits. Most keys are used for one API, whose entry is here and not behind another reference.
+struct Entries {
+    len: usize,
+    first: OnceLock<(usize, Option<Entry>)>,
+    others: OnceLock<Box<[Place]>>,
+}
+
+type Place = OnceLock<Option<Box<Entry>>>;
+
+impl Entries {
+    fn of(len: usize) -> Self {
+        Self {
+            len,
+            first: OnceLock::new(),
+            others: OnceLock::new(),
+        }
+    }
+
+    fn get_or_compile(&self, at: usize, compile: impl FnOnce() -> Option<Entry>) -> Option<&Entry> {
+        let mut compile = Some(compile);
+        let mut compile = || compile.take().and_then(|compile| compile());
+        let first = self.first.get_or_init(|| (at, compile()));
+        if first.0 == at {
+            return first.1.as_ref();
+        }
+        let others = self
+            .others
+            .get_or_init(|| (0..self.len).map(|_| OnceLock::new()).collect());
+        let entry = others[at].get_or_init(|| compile().map(Box::new));
+        entry.as_deref()
+    }
+
+    /// The entry at a place, where it was compiled.
+    fn get(&self, at: usize) -> Option<&Entry> {
+        match self.first.get() {
+            Some((first, entry)) if *first == at => entry.as_ref(),
+            _ => self.others.get()?.get(at)?.get()?.as_deref(),
+        }
+    }
 }
 
 /// What a text gave for a session.
@@ -418,22 +457,20 @@ impl Pass {
     ///
     /// As [`find`](Self::find).
     pub fn find_near(&self, api: &ApiId, guess: u32) -> Result<EntryAt, Rejection> {
-        if self.entries.is_empty() && self.plan.rules.master_keys == MasterKeys::Allowed {
+        if self.entries.len == 0 && self.plan.rules.master_keys == MasterKeys::Allowed {
             return Ok(EntryAt(None));
         }
         let found = self.rights.find(api, guess as usize);
         let at = found.ok_or(Rejection::ApiNotGranted)?;
-        let entry = self.entries[at].get_or_init(|| self.compile_entry(at));
+        let entry = self.entries.get_or_compile(at, || self.compile_entry(at));
         entry
-            .as_ref()
             .map(|_| EntryAt(Some(at as u32))) // Below the number of entries of one record.
             .ok_or(Rejection::KeyUnknown)
     }
 
     /// The entry at a place that [`find`](Self::find) told.
     pub fn entry(&self, at: EntryAt) -> &Entry {
-        let compiled =
-            at.0.and_then(|at| self.entries.get(at as usize)?.get()?.as_deref());
+        let compiled = at.0.and_then(|at| self.entries.get(at as usize));
         compiled.unwrap_or(&self.root)
     }
 
@@ -449,13 +486,13 @@ impl Pass {
         self.texts.get(at).filter(|_| are_the_plans)
     }
 
-    fn compile_entry(&self, at: usize) -> Option<Box<Entry>> {
+    fn compile_entry(&self, at: usize) -> Option<Entry> {
         let right = self.rights.api(at);
         let report = |problems: &[RuleProblem]| self.report(right.0, problems);
         let rights = self.rights.get(at, self.plan.rules.paths, report);
         let source = self.plan.source(LimitOwner::Key, Some(right));
         match source.compile(&self.session, &self.key) {
-            Ok(entry) => Some(Box::new(entry.with_rights(rights.clone()))),
+            Ok(entry) => Some(entry.with_rights(rights.clone())),
             Err(error) => {
                 unusable(&self.session, &error);
                 None

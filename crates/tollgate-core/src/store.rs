@@ -28,6 +28,10 @@ impl StorageKey {
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("made from text")
     }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl StorageKey {

@@ -79,7 +79,14 @@ const _: () = assert!(size_of::<Slot>() == 64);
 /// The slots of charges that are made again and again, in their order.
 struct ReadySlots {
     table: u64,
-    slots: SmallVec<[Arc<Slot>; 2]>,
+    slots: SmallVec<[ReadySlot; 2]>,
+}
+
+/// One of them, and what is asked of it: a charge is larger, and lies elsewhere.
+struct ReadySlot {
+    slot: Arc<Slot>,
+    limit: Limit,
+    cost: NonZeroU64,
 }
 
 impl Slot {
@@ -102,17 +109,10 @@ impl Slot {
         tally
     }
 
-    /// Whether the charge was refused just now, and still is.
+    /// Whether a charge was refused, and nothing happened since.
     #[inline]
-    fn denies(&self, charge: &Charge, now: Moment) -> bool {
-        let stamp = self.stamp.get();
-        stamp.is_some_and(|stamp| stamp.denies(charge, now.ticks).is_some())
-    }
-
-    /// Charges what fits, and else nothing.
-    #[inline]
-    fn admit(&self, charge: &Charge, now: Moment) -> bool {
-        tally::admit_one(charge, &mut self.lock(), now)
+    fn is_stamped(&self) -> bool {
+        self.stamp.get().is_some_and(|stamp| stamp.is_set())
     }
 
     #[inline]
@@ -243,6 +243,11 @@ impl Stamp {
         }
         let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
         (Question::of(charge)? == question).then(|| (left(until), left(resets_at)))
+    }
+
+    #[inline]
+    fn is_set(&self) -> bool {
+        self.state.load(Relaxed) & Self::SET != 0
     }
 
     // Both are called with the counter locked: there is one writer.
@@ -783,8 +788,8 @@ impl Counters {
     pub(crate) fn take_ready(&self, ready: &ReadyCharges, now: Moment) -> Verdict {
         let batch = ready.charges();
         match self.slots_of(ready, now) {
-            [slot] => slot.take(batch_of(batch), now),
-            [one, two] => take_two(batch_of(batch), [one, two], now),
+            [one] => one.slot.take(batch_of(batch), now),
+            [one, two] => take_two(batch_of(batch), [&one.slot, &two.slot], now),
             _ => self.take(batch, now),
         }
     }
@@ -792,11 +797,14 @@ impl Counters {
     /// The same, if all of it fits now and nobody waits; where it does not, nothing is charged.
     #[inline]
     pub(crate) fn admit_ready(&self, ready: &ReadyCharges, now: Moment) -> bool {
-        match (ready.charges(), self.slots_of(ready, now)) {
-            ([charge], [slot]) => !slot.denies(charge, now) && slot.admit(charge, now),
-            ([first, second], [one, two]) => {
-                let (mut first_tally, mut second_tally) = lock_two(one, two);
-                tally::admit_two([first, second], [&mut first_tally, &mut second_tally], now)
+        match self.slots_of(ready, now) {
+            // One that was refused just now most likely is again: the verdict tells, without a lock.
+            [one] if one.slot.is_stamped() => false,
+            [one] => tally::admit(&one.limit, one.cost, &mut one.slot.lock(), now),
+            [one, two] => {
+                let (mut first, mut second) = lock_two(&one.slot, &two.slot);
+                let limits = [&one.limit, &two.limit];
+                tally::admit_two(limits, [one.cost, two.cost], [&mut first, &mut second], now)
             }
             _ => false,
         }
@@ -804,7 +812,7 @@ impl Counters {
 
     /// The slots of charges, where they can be used.
     #[inline]
-    fn slots_of<'a>(&self, ready: &'a ReadyCharges, now: Moment) -> &'a [Arc<Slot>] {
+    fn slots_of<'a>(&self, ready: &'a ReadyCharges, now: Moment) -> &'a [ReadySlot] {
         let found = ready.handle(|batch| Arc::new(self.ready(batch, now)));
         // As in `take`: whether the overflow counts is asked when the slots are known.
         if found.table != self.id || self.overflows.load(Relaxed) {
@@ -816,13 +824,17 @@ impl Counters {
     /// The slots of a batch that come again; none where it has more than two, or one twice.
     fn ready(&self, batch: &[Charge], now: Moment) -> ReadySlots {
         let slot = |charge: &Charge| match &charge.counter {
-            CounterRef::Held(counter) => Some(self.hold(counter.name(), now)),
+            CounterRef::Held(counter) => Some(ReadySlot {
+                slot: self.hold(counter.name(), now),
+                limit: charge.limit.clone(),
+                cost: charge.cost,
+            }),
             CounterRef::Named(_) => None,
         };
-        let slots: Option<SmallVec<[Arc<Slot>; 2]>> = batch.iter().map(slot).collect();
-        let apart = |slots: &SmallVec<[Arc<Slot>; 2]>| match &**slots {
+        let slots: Option<SmallVec<[ReadySlot; 2]>> = batch.iter().map(slot).collect();
+        let apart = |slots: &SmallVec<[ReadySlot; 2]>| match &**slots {
             [_] => true,
-            [one, two] => !Arc::ptr_eq(one, two),
+            [one, two] => !Arc::ptr_eq(&one.slot, &two.slot),
             _ => false,
         };
         ReadySlots {

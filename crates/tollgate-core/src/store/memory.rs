@@ -17,8 +17,10 @@
 //! ```
 
 use std::{
+    borrow::Borrow,
     collections::{BTreeSet, BinaryHeap},
     fmt,
+    hash::{Hash, Hasher},
     sync::{
         Arc,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
@@ -60,7 +62,7 @@ pub struct MemoryOptions {
 }
 
 struct Inner {
-    sessions: DashMap<Box<str>, Record, foldhash::fast::RandomState>,
+    sessions: DashMap<Record, Ends, foldhash::fast::RandomState>,
     len: AtomicUsize, // Counts a record that is about to be written, so that the bound holds.
     max_sessions: usize,
     endings: Mutex<BTreeSet<(u64, Box<str>)>>, // By tick: records with a lifetime.
@@ -70,9 +72,49 @@ struct Inner {
     counters: Counters,
 }
 
-struct Record {
-    loaded: Arc<Loaded>,
-    ends: Option<u64>, // A tick.
+/// A record, known by the name that is in it: who finds it by name has it in hand already.
+struct Record(Arc<Loaded>);
+
+impl Record {
+    fn name(&self) -> &[u8] {
+        self.0.key().as_bytes()
+    }
+}
+
+impl Borrow<[u8]> for Record {
+    fn borrow(&self) -> &[u8] {
+        self.name()
+    }
+}
+
+impl PartialEq for Record {
+    fn eq(&self, other: &Self) -> bool {
+        self.name() == other.name()
+    }
+}
+
+impl Eq for Record {}
+
+impl Hash for Record {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name().hash(state); // As the slice that it is found by.
+    }
+}
+
+/// The tick at which a record ends; the last there is for never.
+#[derive(Clone, Copy)]
+struct Ends(u64);
+
+impl Ends {
+    const NEVER: Self = Self(u64::MAX);
+
+    fn is_past(self, now: impl FnOnce() -> u64) -> bool {
+        self.0 != u64::MAX && self.0 <= now()
+    }
+
+    fn tick(self) -> Option<u64> {
+        (self.0 != u64::MAX).then_some(self.0)
+    }
 }
 
 const SWEPT: usize = 4; // Ended records dropped with each write.
@@ -186,12 +228,6 @@ impl fmt::Debug for MemoryStore {
     }
 }
 
-impl Record {
-    fn has_ended(&self, now: u64) -> bool {
-        self.ends.is_some_and(|end| end <= now)
-    }
-}
-
 impl Inner {
     fn now(&self) -> u64 {
         self.clock
@@ -201,11 +237,11 @@ impl Inner {
     }
 
     fn get(&self, key: &str) -> Option<Arc<Loaded>> {
-        let record = self.sessions.get(key)?;
-        if record.ends.is_some() && record.has_ended(self.now()) {
+        let record = self.sessions.get(key.as_bytes())?;
+        if record.value().is_past(|| self.now()) {
             return None;
         }
-        Some(record.loaded.clone())
+        Some(record.key().0.clone())
     }
 
     fn put(
@@ -217,11 +253,11 @@ impl Inner {
     ) -> Result<Version, StoreError> {
         let now = self.now();
         self.sweep(now);
-        let entry = self.sessions.entry(key.into());
+        let version = Version(self.version.fetch_add(1, Relaxed) + 1);
+        let loaded = Arc::new(Loaded::new(key, session, version));
+        let entry = self.sessions.entry(Record(loaded));
         let there = match &entry {
-            Entry::Occupied(entry) if !entry.get().has_ended(now) => {
-                Some(entry.get().loaded.version())
-            }
+            Entry::Occupied(entry) if !entry.get().is_past(|| now) => Some(entry.key().0.version()),
             _ => None,
         };
         match (expect, there) {
@@ -229,25 +265,24 @@ impl Inner {
             (Expect::Version(expected), Some(version)) if expected == version => {}
             _ => return Err(conflict()),
         }
-        let version = Version(self.version.fetch_add(1, Relaxed) + 1);
-        let ends = lifetime.map(|lifetime| now.saturating_add(nanos(lifetime)));
-        let loaded = Arc::new(Loaded::new(key, session, version));
-        let record = Record { loaded, ends };
+        let ends = lifetime.map_or(Ends::NEVER, |lifetime| {
+            Ends(now.saturating_add(nanos(lifetime)))
+        });
         let replaced = match entry {
-            Entry::Occupied(mut entry) => entry.insert(record).ends,
+            Entry::Occupied(entry) => entry.replace_entry(ends).1.tick(),
             Entry::Vacant(entry) => {
                 self.make_room()?;
-                entry.insert(record);
+                entry.insert(ends);
                 None
             }
         };
         // Both under the record's lock in the map would deadlock with nobody, but last longer.
-        if replaced.is_some() || ends.is_some() {
+        if replaced.is_some() || ends.tick().is_some() {
             let mut endings = self.endings.lock();
             if let Some(end) = replaced {
                 endings.remove(&(end, key.into()));
             }
-            if let Some(end) = ends {
+            if let Some(end) = ends.tick() {
                 endings.insert((end, key.into()));
             }
         }
@@ -274,7 +309,7 @@ impl Inner {
             drop(endings);
             let dropped = self
                 .sessions
-                .remove_if(&key, |_, record| record.has_ended(now));
+                .remove_if(key.as_bytes(), |_, ends| ends.is_past(|| now));
             if dropped.is_some() {
                 self.len.fetch_sub(1, Relaxed);
             }
@@ -282,15 +317,14 @@ impl Inner {
     }
 
     fn delete(&self, key: &str) -> bool {
-        let Some((key, record)) = self.sessions.remove(key) else {
+        let Some((_, ends)) = self.sessions.remove(key.as_bytes()) else {
             return false;
         };
         self.len.fetch_sub(1, Relaxed);
-        let was_there = !record.has_ended(self.now());
-        if let Some(end) = record.ends {
-            self.endings.lock().remove(&(end, key));
+        if let Some(end) = ends.tick() {
+            self.endings.lock().remove(&(end, key.into()));
         }
-        was_there
+        !ends.is_past(|| self.now())
     }
 
     /// The smallest keys after the cursor. Keys are sorted, so whatever is put or deleted meanwhile,
@@ -300,13 +334,13 @@ impl Inner {
         let after = query.cursor.as_deref();
         let mut page: BinaryHeap<String> = BinaryHeap::with_capacity(limit + 2);
         for record in &self.sessions {
-            let key = record.key();
+            let key = record.key().0.key().as_str();
             let wanted = key.starts_with(&query.prefix)
-                && after.is_none_or(|after| after < &**key)
-                && !record.has_ended(now);
-            let fits = page.len() <= limit || page.peek().is_some_and(|last| **key < **last);
+                && after.is_none_or(|after| after < key)
+                && !record.value().is_past(|| now);
+            let fits = page.len() <= limit || page.peek().is_some_and(|last| key < &**last);
             if wanted && fits {
-                page.push(key.to_string());
+                page.push(key.to_owned());
                 if limit + 1 < page.len() {
                     page.pop();
                 }

@@ -39,7 +39,7 @@
 //! A counter is of one kind: a rate and a quota have counters of their own, or each forgets what the
 //! other does not need.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{collections::VecDeque, num::NonZeroU64, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -890,9 +890,9 @@ impl Tally {
 
     /// Whether a charge fits, and nobody waits.
     #[inline]
-    fn has_room(&mut self, ask: &Ask<'_>, charge: &Charge) -> bool {
-        self.fit(&charge.limit, ask.now);
-        !matches!(self.0, State::Queued(_)) && self.0.fits(ask, charge.cost.get())
+    fn has_room(&mut self, ask: &Ask<'_>, cost: u64) -> bool {
+        self.fit(ask.limit, ask.now);
+        !matches!(self.0, State::Queued(_)) && self.0.fits(ask, cost)
     }
 
     fn waiting(&self) -> (usize, u64) {
@@ -1061,24 +1061,29 @@ pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Mom
 
 /// Charges two counters if both have room and nobody waits at them; tells whether it did.
 #[inline]
-pub(crate) fn admit_two(batch: [&Charge; 2], tallies: [&mut Tally; 2], now: Moment) -> bool {
-    let ([first, second], [one, two]) = (batch, tallies);
-    let asks = [first, second].map(|charge| Ask::new(&charge.limit, now));
-    let has_room = one.has_room(&asks[0], first) && two.has_room(&asks[1], second);
+pub(crate) fn admit_two(
+    limits: [&Limit; 2],
+    costs: [NonZeroU64; 2],
+    [one, two]: [&mut Tally; 2],
+    now: Moment,
+) -> bool {
+    let asks = limits.map(|limit| Ask::new(limit, now));
+    let costs = costs.map(NonZeroU64::get);
+    let has_room = one.has_room(&asks[0], costs[0]) && two.has_room(&asks[1], costs[1]);
     if has_room {
-        one.0.add(&asks[0], first.cost.get());
-        two.0.add(&asks[1], second.cost.get());
+        one.0.add(&asks[0], costs[0]);
+        two.0.add(&asks[1], costs[1]);
     }
     has_room
 }
 
 /// The same for one.
 #[inline]
-pub(crate) fn admit_one(charge: &Charge, tally: &mut Tally, now: Moment) -> bool {
-    let ask = Ask::new(&charge.limit, now);
-    let has_room = tally.has_room(&ask, charge);
+pub(crate) fn admit(limit: &Limit, cost: NonZeroU64, tally: &mut Tally, now: Moment) -> bool {
+    let ask = Ask::new(limit, now);
+    let has_room = tally.has_room(&ask, cost.get());
     if has_room {
-        tally.0.add(&ask, charge.cost.get());
+        tally.0.add(&ask, cost.get());
     }
     has_room
 }
