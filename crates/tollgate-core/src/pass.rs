@@ -4,6 +4,20 @@
 //! its rights compiled, its limits made into charges, its header values filled. A request then reads
 //! the result through one `Arc`. What to compile for is the [`Plan`] of a stack; each plan has an id
 //! of its own and its own snapshot of the policies, so that no request mixes two.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tollgate_core::{Loaded, Rejection, Session, pass::Plan, store::Version};
+//!
+//! let plan = Arc::new(Plan::default());
+//! let session: Session = r#"{"access_rights": {"orders": {}}}"#.parse()?;
+//! let loaded = Loaded::new("joes-key", session, Version(1));
+//!
+//! let granted = |api: &str| plan.pass(&loaded)?.find(&api.into()).map(drop);
+//! assert_eq!(granted("orders"), Ok(()));
+//! assert_eq!(granted("users"), Err(Rejection::ApiNotGranted));
+//! # Ok::<(), tollgate_core::RecordError>(())
+//! ```
 
 mod entry;
 
