@@ -4,6 +4,17 @@
 //! called, the limit gate where the limits stand. When the request goes on to the service, the visit
 //! goes with it as one `Arc` in the extensions, where handlers and extractors find it and a second
 //! [`Gated`](crate::gated::Gated) further in takes it up again.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tollgate::visit::Visit;
+//!
+//! /// Who calls; for a service behind the gates.
+//! fn alias<B>(request: &http::Request<B>) -> Option<String> {
+//!     let visit: &Arc<Visit> = request.extensions().get()?;
+//!     Some(visit.session()?.alias.to_string())
+//! }
+//! ```
 
 use std::{num::NonZeroU64, sync::Arc};
 
