@@ -6,7 +6,9 @@ use std::convert::Infallible;
 
 use futures_util::FutureExt;
 use http::{Request, Response, StatusCode};
-use tollgate::{LimitHeaders, MemoryStore, Tollgate, policy::PolicySet, store::SessionStore};
+use tollgate::{
+    LimitHeaders, MemoryStore, Tollgate, clock::Clock, policy::PolicySet, store::SessionStore,
+};
 use tower::{Layer, Service, service_fn};
 
 /// A stack over a store whose keys are replaced by new ones, all of one policy.
@@ -31,7 +33,7 @@ impl Churn {
     /// # Panics
     ///
     /// Panics if something of ours is wrong, as everywhere here.
-    pub fn new(sessions: usize) -> Self {
+    pub fn new(sessions: usize, clock: impl Clock) -> Self {
         let store = MemoryStore::new();
         let (policies, _) = PolicySet::from_record_file(POLICY.as_bytes()).expect("policies");
         let gate = Tollgate::builder(store.clone())
@@ -41,6 +43,7 @@ impl Churn {
             .quota()
             .headers(LimitHeaders::none())
             .without_context()
+            .clock(clock)
             .build();
         let mut churn = Self {
             store,

@@ -248,7 +248,7 @@ impl Visit {
 
     /// What a pass holds of the API that is called.
     pub(crate) fn entry_of<'a>(&self, pass: &'a Pass) -> &'a Entry {
-        self.called.map_or(pass.root(), |at| pass.entry(at))
+        self.called.map_or_else(|| pass.root(), |at| pass.entry(at))
     }
 
     /// The organisation's session, where its limits hold too.
