@@ -38,10 +38,23 @@ use crate::{
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClientAddr(pub IpAddr);
 
-/// The context of a request at a gate.
-pub(crate) struct RequestContext<'a> {
-    pub(crate) head: &'a Parts,
-    pub(crate) visit: &'a Visit,
+/// The context of a request at a gate: what `$tyk_context.x` stands for.
+///
+/// ```
+/// use http::Request;
+/// use tollgate::{context::RequestContext, variables::{Text, ValueStyle}, visit::Visit};
+///
+/// let (head, ()) = Request::get("/orders/7").body(()).unwrap().into_parts();
+/// let context = RequestContext { head: &head, visit: &Visit::default() };
+/// let text = Text::parse("path: $tyk_context.path")?;
+/// assert_eq!(text.fill(None, &context, ValueStyle::Plain), "path: /orders/7");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct RequestContext<'a> {
+    /// The head of the request.
+    pub head: &'a Parts,
+    /// What gates found out.
+    pub visit: &'a Visit,
 }
 
 /// Whether a name is about limits, which are decided last.

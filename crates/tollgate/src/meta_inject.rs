@@ -145,6 +145,10 @@ pub struct MetaInjectGate {
     planned: Option<Arc<[PlannedText]>>,
 }
 
+/// Values made at the head of the request for headers of the response.
+#[derive(Clone, Default)]
+struct Stash(Vec<(HeaderName, HeaderValue)>);
+
 /// One header to set.
 #[derive(Clone, Debug)]
 pub(crate) struct Injected {
@@ -256,9 +260,12 @@ impl MetaInjectGate {
                 Some(Filled::ByRequest) | None => (header.fill(head, visit)?, false),
             };
             match header.side {
-                Side::Request => set(&mut head.headers, &header.name, value),
+                Side::Request => set_header(&mut head.headers, &header.name, value),
                 Side::Response if is_ready => {} // Found again when the response comes.
-                Side::Response => visit.stash.push((header.name.clone(), value)),
+                Side::Response => {
+                    let stash: &mut Stash = visit.notes_mut().get_or_insert_default();
+                    stash.0.push((header.name.clone(), value));
+                }
             }
         }
         Ok(())
@@ -278,11 +285,11 @@ impl MetaInjectGate {
         match self.ready(at, visit) {
             Some(Filled::Value(value)) => Some(value.clone()),
             Some(_) => None,
-            None => visit
-                .stash
-                .iter()
-                .find(|(name, _)| *name == header.name)
-                .map(|(_, value)| value.clone()),
+            None => {
+                let Stash(values) = visit.notes().get()?;
+                let own = values.iter().find(|(name, _)| *name == header.name);
+                own.map(|(_, value)| value.clone())
+            }
         }
     }
 }
@@ -309,7 +316,7 @@ impl Gate for MetaInjectGate {
     fn forward(&self, head: &mut Parts, visit: &Visit) {
         for header in self.headers.iter().filter(|header| header.is_late()) {
             if let Ok(value) = header.fill(head, visit) {
-                set(&mut head.headers, &header.name, value);
+                set_header(&mut head.headers, &header.name, value);
             }
         }
     }
@@ -328,23 +335,39 @@ impl Gate for MetaInjectGate {
     }
 }
 
-/// Sets a header so that nothing of the client's stands in its place: not under another spelling, and
-/// the client's `Connection` can not have it dropped on the way (attacks 34 and 35).
-fn set(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
-    let is_alias =
-        |other: &HeaderName| other != name && same_with_underscores(other.as_str(), name.as_str());
-    if headers.keys().any(is_alias) {
-        let aliases: Vec<_> = headers
-            .keys()
-            .filter(|other| is_alias(other))
-            .cloned()
-            .collect();
-        aliases.iter().for_each(|alias| drop(headers.remove(alias)));
-    }
+/// Sets a header of a request so that nothing of the client's stands in its place: not under another
+/// spelling, and the client's `Connection` can not have it dropped on the way.
+pub fn set_header(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
+    remove_spellings(headers, name, |other| other != name);
     if headers.contains_key(CONNECTION) {
         keep_from_connection(headers, name);
     }
     headers.insert(name.clone(), value);
+}
+
+/// Takes a header out of a request, under every spelling that an upstream may take for it.
+pub fn remove_header(headers: &mut HeaderMap, name: &HeaderName) {
+    remove_spellings(headers, name, |_| true);
+}
+
+/// Removes headers that differ from `name` in `_` and `-` alone (attacks 34 and 35).
+fn remove_spellings(
+    headers: &mut HeaderMap,
+    name: &HeaderName,
+    also: impl Fn(&HeaderName) -> bool,
+) {
+    let is_spelling =
+        |other: &HeaderName| same_with_underscores(other.as_str(), name.as_str()) && also(other);
+    if headers.keys().any(is_spelling) {
+        let found: Vec<_> = headers
+            .keys()
+            .filter(|other| is_spelling(other))
+            .cloned()
+            .collect();
+        found
+            .iter()
+            .for_each(|spelling| drop(headers.remove(spelling)));
+    }
 }
 
 fn same_with_underscores(one: &str, other: &str) -> bool {
@@ -417,7 +440,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(CONNECTION, "keep-alive, X-User".parse().unwrap());
         headers.append(CONNECTION, "x-user".parse().unwrap());
-        set(
+        set_header(
             &mut headers,
             &HeaderName::from_static("x-user"),
             HeaderValue::from_static("joe"),

@@ -18,7 +18,7 @@
 
 use std::{num::NonZeroU64, sync::Arc};
 
-use http::{HeaderName, HeaderValue};
+use http::Extensions;
 use smallvec::SmallVec;
 use tollgate_core::{
     ApiId, Moment, PolicyId, Rejection, Session,
@@ -45,8 +45,8 @@ pub struct Visit {
     called: Option<EntryAt>,
     waived: bool,
     limits: SmallVec<[LimitStanding; 2]>, // A rate and a quota; more are rare.
-    /// Values made at the head of the request for headers of the response.
-    pub(crate) stash: Vec<(HeaderName, HeaderValue)>,
+    /// What gates keep for themselves.
+    notes: Extensions,
     pub(crate) receipt: Option<Box<Receipt>>,
     pub(crate) settlement: Option<Box<Settlement>>,
     /// Values noted so far, where somebody asked for an explanation.
@@ -163,7 +163,7 @@ impl Clone for Visit {
             called: self.called,
             waived: self.waived,
             limits: self.limits.clone(),
-            stash: self.stash.clone(),
+            notes: self.notes.clone(),
             receipt: None,
             settlement: None,
             rehearsal: None,
@@ -185,7 +185,7 @@ impl Visit {
             called: None,
             waived: false,
             limits: SmallVec::new(),
-            stash: Vec::new(),
+            notes: Extensions::new(),
             receipt: None,
             settlement: None,
             rehearsal: None,
@@ -214,6 +214,17 @@ impl Visit {
     /// Whether the clock of the gates can be waited on.
     pub(crate) fn can_wait(&self) -> bool {
         self.can_wait
+    }
+
+    /// What gates of yours keep about this request, from `admit` to `depart`: by type, as the extensions
+    /// of a request.
+    pub fn notes(&self) -> &Extensions {
+        &self.notes
+    }
+
+    /// The same, to be written.
+    pub fn notes_mut(&mut self) -> &mut Extensions {
+        &mut self.notes
     }
 
     /// The time of this request, read once.

@@ -1,0 +1,56 @@
+//! What is decided about a request before its session is looked for, and what is done to its headers.
+//!
+//! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
+//! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
+//! [`sizes`] how large a body may be; [`headers`] and [`upstream`] are gates of the stack.
+
+pub mod addresses;
+pub mod headers;
+pub mod lists;
+pub mod sizes;
+pub mod upstream;
+pub mod versions;
+
+use tollgate::access::{PathOptions, PathPattern, PatternError, RequestPath};
+
+/// Which requests an entry of `extended_paths` is for.
+#[derive(Clone, Debug)]
+pub struct Where {
+    pattern: PathPattern,
+    method: String,
+}
+
+impl Where {
+    /// An entry for this path and method; no method is any where the entry's list says so.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the pattern can not be compiled.
+    pub fn new(path: &str, method: &str, options: PathOptions) -> Result<Self, PatternError> {
+        Ok(Self {
+            pattern: PathPattern::compile(path, options)?,
+            method: method.into(),
+        })
+    }
+
+    fn is_path(&self, path: &RequestPath<'_>) -> bool {
+        self.pattern.matches_request(path)
+    }
+
+    /// Whether path and method are the entry's. An entry without a method is for none.
+    pub fn is_of(&self, method: &str, path: &RequestPath<'_>) -> bool {
+        self.method == method && self.is_path(path)
+    }
+}
+
+/// The first entry that is for this request.
+pub fn first_of<'a, T>(
+    entries: &'a [(Where, T)],
+    method: &str,
+    path: &RequestPath<'_>,
+) -> Option<&'a T> {
+    entries
+        .iter()
+        .find(|(place, _)| place.is_of(method, path))
+        .map(|(_, entry)| entry)
+}

@@ -1,0 +1,156 @@
+//! Headers that a version sets and takes out, for all its paths and for single ones.
+//!
+//! On the way in: the version's removals, its values, then those of the first entry for the path. On
+//! the way out, on the upstream's own answers alone: the entry's first, then the version's.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use tollgate::{
+    Rejection,
+    access::RequestPath,
+    context::RequestContext,
+    gate::{Departure, Gate, Step},
+    meta_inject::{remove_header, set_header},
+    variables::{Text, UnsafeValues, ValueStyle, header_value},
+    visit::Visit,
+};
+
+use super::{Where, first_of, versions::Chosen};
+use crate::proxy::{ProxyError, ProxyHints};
+
+/// Headers to take out, then headers to set.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderSet {
+    /// Names of headers that go.
+    pub remove: Vec<HeaderName>,
+    /// Headers that are set, after that.
+    pub set: Vec<(HeaderName, Text)>,
+}
+
+/// The headers of a version.
+#[derive(Clone, Debug, Default)]
+pub struct HeaderRules {
+    /// Of every request.
+    pub request: HeaderSet,
+    /// Of requests of single paths.
+    pub request_by_path: Vec<(Where, HeaderSet)>,
+    /// Of every answer.
+    pub response: HeaderSet,
+    /// Of answers of single paths.
+    pub response_by_path: Vec<(Where, HeaderSet)>,
+}
+
+impl HeaderRules {
+    fn changes_responses(&self) -> bool {
+        !self.response.is_empty() || !self.response_by_path.is_empty()
+    }
+}
+
+impl HeaderSet {
+    fn is_empty(&self) -> bool {
+        self.remove.is_empty() && self.set.is_empty()
+    }
+
+    /// The values as they are for this request.
+    fn fill(&self, head: &Parts, visit: &Visit) -> Result<Filled, Rejection> {
+        let meta = visit.session().map(|session| &session.meta_data);
+        let context = RequestContext { head, visit };
+        let fill = |(name, text): &(HeaderName, Text)| {
+            let text = text.fill(meta, &context, ValueStyle::Tyk);
+            Ok((name.clone(), header_value(text, UnsafeValues::Refuse)?))
+        };
+        Ok(Filled {
+            remove: self.remove.clone(),
+            set: self.set.iter().map(fill).collect::<Result<_, Rejection>>()?,
+        })
+    }
+}
+
+/// What is done to one message.
+#[derive(Clone)]
+struct Filled {
+    remove: Vec<HeaderName>,
+    set: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Filled {
+    fn apply(self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            remove_header(headers, name);
+        }
+        for (name, value) in self.set {
+            set_header(headers, &name, value);
+        }
+    }
+}
+
+/// Changes headers as the version says that was [`Chosen`].
+#[derive(Clone, Debug)]
+pub struct HeaderGate {
+    /// What the API is served below.
+    pub listen: Arc<str>,
+}
+
+impl HeaderGate {
+    fn admit_request(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
+        let Some(chosen) = head.extensions.get::<Chosen>().cloned() else {
+            return Ok(());
+        };
+        let rules = &chosen.rules.headers;
+        let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
+        let method = head.method.as_str();
+        let of_path = first_of(&rules.request_by_path, method, &path);
+        let of_answer = first_of(&rules.response_by_path, method, &path);
+
+        let names_forwarded = |set: &HeaderSet| set.remove.iter().any(|name| name == "x-forwarded-for");
+        let leave_forwarded_for =
+            names_forwarded(&rules.request) || of_path.is_some_and(names_forwarded);
+        let all = rules.request.fill(head, visit)?;
+        let own = of_path.map(|set| set.fill(head, visit)).transpose()?;
+        if rules.changes_responses() {
+            let own = of_answer.map(|set| set.fill(head, visit)).transpose()?;
+            let all = rules.response.fill(head, visit)?;
+            let changes = own.into_iter().chain([all]).collect();
+            visit.notes_mut().insert(Changes(changes));
+        }
+        all.apply(&mut head.headers);
+        if let Some(own) = own {
+            own.apply(&mut head.headers);
+        }
+        if leave_forwarded_for {
+            head.extensions.get_or_insert_default::<ProxyHints>().leave_forwarded_for = true;
+        }
+        Ok(())
+    }
+}
+
+/// What is done to the headers of an answer.
+#[derive(Clone)]
+struct Changes(Vec<Filled>);
+
+impl Gate for HeaderGate {
+    fn name(&self) -> &'static str {
+        "headers"
+    }
+
+    fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
+        self.admit_request(head, visit).into()
+    }
+
+    fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
+        let is_ours = response.extensions.get::<Rejection>().is_some()
+            || response.extensions.get::<ProxyError>().is_some();
+        let Some(Changes(changes)) = visit.notes().get::<Changes>().filter(|_| !is_ours) else {
+            return;
+        };
+        for Filled { remove, set } in changes {
+            for name in remove {
+                response.headers.remove(name);
+            }
+            for (name, value) in set {
+                response.headers.insert(name.clone(), value.clone());
+            }
+        }
+    }
+}

@@ -1,0 +1,72 @@
+//! How a version calls its upstream: time limits, another method, another target.
+
+use std::{sync::Arc, time::Duration};
+
+use http::{Method, request::Parts};
+use tollgate::{
+    access::RequestPath,
+    gate::{Acts, Gate, Step},
+    visit::Visit,
+};
+
+use super::{Where, first_of, versions::Chosen};
+use crate::proxy::{ProxyHints, Targets};
+
+/// How a version calls its upstream.
+#[derive(Debug, Default)]
+pub struct UpstreamRules {
+    /// How long an exchange may take.
+    pub timeout: Option<Duration>,
+    /// The same for single paths; comes first.
+    pub timeout_by_path: Vec<(Where, Duration)>,
+    /// Other methods.
+    pub method_by_path: Vec<(Where, Method)>,
+    /// Other targets than the API's.
+    pub targets: Option<Targets>,
+}
+
+/// Tells the proxy what the version says that was [`Chosen`], once the request may pass.
+#[derive(Clone, Debug)]
+pub struct UpstreamGate {
+    /// What the API is served below.
+    pub listen: Arc<str>,
+}
+
+impl Gate for UpstreamGate {
+    fn name(&self) -> &'static str {
+        "upstream"
+    }
+
+    fn admit(&self, _head: &mut Parts, _visit: &mut Visit) -> Step {
+        Step::Pass
+    }
+
+    fn acts(&self) -> Acts {
+        Acts {
+            forward: true,
+            depart: false,
+        }
+    }
+
+    fn forward(&self, head: &mut Parts, _visit: &Visit) {
+        let Some(chosen) = head.extensions.get::<Chosen>().cloned() else {
+            return;
+        };
+        let rules = &chosen.rules.upstream;
+        let (timeout, method) = {
+            let Ok(path) = RequestPath::of(head.uri.path(), Some(&self.listen)) else {
+                return; // Refused before.
+            };
+            let method = head.method.as_str();
+            let own = first_of(&rules.timeout_by_path, method, &path).copied();
+            let method = first_of(&rules.method_by_path, method, &path).cloned();
+            (own.or(rules.timeout), method)
+        };
+        if timeout.is_some() {
+            head.extensions.get_or_insert_default::<ProxyHints>().timeout = timeout;
+        }
+        if let Some(method) = method {
+            head.method = method;
+        }
+    }
+}

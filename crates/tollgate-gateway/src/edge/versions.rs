@@ -1,0 +1,253 @@
+//! Which version of an API a request calls, and what that version says.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use http::{HeaderName, StatusCode, Uri, request::Parts, uri::PathAndQuery};
+use regex::Regex;
+use tollgate::{Rejection, access::RequestPath};
+
+use super::{headers::HeaderRules, lists::Lists, sizes::Sizes, upstream::UpstreamRules};
+
+/// Where a request names its version.
+#[derive(Clone, Debug)]
+pub enum Location {
+    /// Nowhere.
+    None,
+    /// In this header.
+    Header(HeaderName),
+    /// In this parameter of the query.
+    Query(String),
+    /// In the first segment behind the listen path, where that matches.
+    Path(Option<Regex>),
+}
+
+/// What a version says.
+#[derive(Debug, Default)]
+pub struct VersionRules {
+    /// Its name.
+    pub name: String,
+    /// The Unix second from which on it is gone.
+    pub ends: Option<u64>,
+    /// Open, closed and answered paths.
+    pub lists: Lists,
+    /// Sizes of bodies.
+    pub sizes: Sizes,
+    /// Headers.
+    pub headers: HeaderRules,
+    /// How the upstream is called.
+    pub upstream: UpstreamRules,
+}
+
+/// The versions of an API.
+#[derive(Debug)]
+pub struct Versions {
+    /// Where the version is named.
+    pub location: Location,
+    /// Whether the name is taken out of the request.
+    pub strips: bool,
+    /// All of them.
+    pub by_name: BTreeMap<String, Arc<VersionRules>>,
+    /// The version of a request that names none.
+    pub default: Default,
+    /// Whether the default stands in for one that does not exist.
+    pub falls_back: bool,
+}
+
+/// What a request calls that names no version.
+#[derive(Clone, Debug)]
+pub enum Default {
+    /// There is only this one, and names are not read.
+    Only(Arc<VersionRules>),
+    /// This one.
+    Named(String),
+}
+
+/// The version that a request calls, left in its extensions.
+#[derive(Clone, Debug)]
+pub struct Chosen {
+    /// What it says.
+    pub rules: Arc<VersionRules>,
+    /// The name that the request gave.
+    pub named: Option<Arc<str>>,
+}
+
+impl Versions {
+    /// The version that this request calls.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none, or it has ended at `now`.
+    pub fn choose(&self, head: &mut Parts, listen: &str, now: u64) -> Result<Chosen, Rejection> {
+        let name = match &self.default {
+            Default::Only(rules) => {
+                let (rules, named) = (rules.clone(), None);
+                return Ok(Chosen { rules, named });
+            }
+            Default::Named(name) => name,
+        };
+        let named = self.named(head, listen)?;
+        let found = match named.as_deref() {
+            None if name.is_empty() => return Err(refused("Version information not found")),
+            None => self.by_name.get(name),
+            Some(asked) => {
+                let fallback = || self.by_name.get(name).filter(|_| self.falls_back);
+                self.by_name.get(asked).or_else(fallback)
+            }
+        };
+        let rules = found.ok_or_else(|| refused("This API version does not seem to exist"))?;
+        if rules.ends.is_some_and(|end| end <= now) {
+            return Err(refused(
+                "Api Version has expired, please check documentation or contact administrator",
+            ));
+        }
+        let (rules, named) = (rules.clone(), named.map(Into::into));
+        Ok(Chosen { rules, named })
+    }
+
+    /// The name that the request gives; taken out of it where that is asked.
+    fn named(&self, head: &mut Parts, listen: &str) -> Result<Option<String>, Rejection> {
+        let named = match &self.location {
+            Location::None => None,
+            Location::Header(name) => {
+                let value = head.headers.get(name);
+                let named = value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                if self.strips {
+                    head.headers.remove(name);
+                }
+                named
+            }
+            Location::Query(name) => self.in_query(head, name),
+            Location::Path(pattern) => self.in_path(head, listen, pattern.as_ref())?,
+        };
+        Ok(named.filter(|named| !named.is_empty()))
+    }
+
+    fn in_query(&self, head: &mut Parts, name: &str) -> Option<String> {
+        let query = head.uri.query()?;
+        let pairs = || form_urlencoded::parse(query.as_bytes());
+        let named = pairs().find(|(key, _)| key == name)?.1.into_owned();
+        if self.strips {
+            let rest: Vec<_> = query
+                .split('&')
+                .filter(|pair| form_urlencoded::parse(pair.as_bytes()).all(|(key, _)| key != name))
+                .collect();
+            let (path, rest) = (head.uri.path(), rest.join("&"));
+            let mark = if rest.is_empty() { "" } else { "?" };
+            set_target(head, &format!("{path}{mark}{rest}"));
+        }
+        Some(named)
+    }
+
+    fn in_path(
+        &self,
+        head: &mut Parts,
+        listen: &str,
+        pattern: Option<&Regex>,
+    ) -> Result<Option<String>, Rejection> {
+        let path = head.uri.path();
+        let behind = {
+            let read = RequestPath::of(path, Some(listen))?;
+            path.len().saturating_sub(read.behind_listen_path().len())
+        };
+        let (before, rest) = path.split_at(if path.is_char_boundary(behind) { behind } else { 0 });
+        let segment = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
+        if segment.is_empty() || pattern.is_some_and(|pattern| !pattern.is_match(segment)) {
+            return Ok(None);
+        }
+        let named = segment.to_owned();
+        if self.strips {
+            let start = rest.find(segment).unwrap_or_default();
+            let after = rest[start + segment.len()..].trim_start_matches('/');
+            let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            let before = before.trim_end_matches('/');
+            let target = format!("{before}/{after}{query}");
+            set_target(head, &target);
+        }
+        Ok(Some(named))
+    }
+}
+
+/// Gives a request another path and query.
+fn set_target(head: &mut Parts, target: &str) {
+    let Ok(target) = PathAndQuery::try_from(target) else {
+        return;
+    };
+    let mut parts = std::mem::take(&mut head.uri).into_parts();
+    parts.path_and_query = Some(target);
+    head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn refused(message: &'static str) -> Rejection {
+    Rejection::custom("version_refused", StatusCode::FORBIDDEN, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn versions(location: Location, default: &str, falls_back: bool) -> Versions {
+        let version = |name: &str| {
+            let rules = VersionRules {
+                name: name.into(),
+                ends: (name == "old").then_some(1000),
+                ..VersionRules::default()
+            };
+            (name.to_owned(), Arc::new(rules))
+        };
+        Versions {
+            location,
+            strips: true,
+            by_name: ["v1", "v2", "old"].map(version).into(),
+            default: Default::Named(default.into()),
+            falls_back,
+        }
+    }
+
+    /// The version and the target afterwards, or the message.
+    #[track_caller]
+    fn check(versions: &Versions, target: &str, header: &str, expected: Result<(&str, &str), &str>) {
+        let request = Request::get(target).header("x-version", header).body(());
+        let (mut head, ()) = request.expect("a request").into_parts();
+        let chosen = versions.choose(&mut head, "/api/", 1000);
+        let target = head.uri.path_and_query().map(PathAndQuery::as_str);
+        let got = chosen
+            .map(|chosen| (chosen.rules.name.clone(), target.unwrap_or_default().to_owned()))
+            .map_err(|refused| refused.message().to_owned());
+        let expected = expected
+            .map(|(name, target)| (name.to_owned(), target.to_owned()))
+            .map_err(str::to_owned);
+        assert_eq!(got, expected, "{target:?}");
+    }
+
+    #[test]
+    fn a_header_names_the_version() {
+        let by_header = versions(Location::Header(HeaderName::from_static("x-version")), "", false);
+        check(&by_header, "/api/x", "v2", Ok(("v2", "/api/x")));
+        check(&by_header, "/api/x", "", Err("Version information not found"));
+        check(&by_header, "/api/x", "v3", Err("This API version does not seem to exist"));
+        let gone = "Api Version has expired, please check documentation or contact administrator";
+        check(&by_header, "/api/x", "old", Err(gone));
+        let name = HeaderName::from_static("x-version");
+        check(&versions(Location::Header(name), "v1", true), "/api/x", "v3", Ok(("v1", "/api/x")));
+    }
+
+    #[test]
+    fn the_query_names_the_version() {
+        let by_query = versions(Location::Query("v".into()), "v1", false);
+        check(&by_query, "/api/x?a=1&v=v2&b=2", "", Ok(("v2", "/api/x?a=1&b=2")));
+        check(&by_query, "/api/x?v=v2", "", Ok(("v2", "/api/x")));
+        check(&by_query, "/api/x?a=1", "", Ok(("v1", "/api/x?a=1")));
+    }
+
+    #[test]
+    fn the_path_names_the_version() {
+        let pattern = Regex::new(r"^v\d+$").expect("compiles");
+        let by_path = versions(Location::Path(Some(pattern)), "v1", false);
+        check(&by_path, "/api/v2/x?a=1", "", Ok(("v2", "/api/x?a=1")));
+        check(&by_path, "/api/v2", "", Ok(("v2", "/api/")));
+        check(&by_path, "/api/x", "", Ok(("v1", "/api/x")));
+        check(&by_path, "/api/v9/x", "", Err("This API version does not seem to exist"));
+    }
+}

@@ -1,0 +1,160 @@
+//! Which API serves a request: by host, then by the longest listen path.
+
+use http::{HeaderMap, Uri, header::HOST};
+
+use crate::definition::ListenPath;
+
+/// Something to be found by host and path, as an API is.
+#[derive(Debug)]
+pub struct Routes<T> {
+    routes: Vec<Route<T>>, // In the order in which they are tried.
+    strict: bool,
+}
+
+#[derive(Debug)]
+struct Route<T> {
+    host: Option<String>,
+    path: ListenPath,
+    serves: T,
+}
+
+impl<T> Routes<T> {
+    /// No routes. `strict`: `/app` serves `/app` and `/app/…`, and not `/apple`.
+    pub fn new(strict: bool) -> Self {
+        Self {
+            routes: Vec::new(),
+            strict,
+        }
+    }
+
+    /// Adds a route. `host` is in small letters; none is any.
+    pub fn add(&mut self, host: Option<String>, path: ListenPath, serves: T) {
+        self.routes.push(Route { host, path, serves });
+        // Those of a host first, then the longest; what was added first comes first.
+        self.routes
+            .sort_by_key(|route| (route.host.is_none(), usize::MAX - length(route.path.as_str())));
+    }
+
+    /// What serves this path of this host.
+    pub fn find(&self, host: Option<&str>, path: &str) -> Option<(&T, &ListenPath)> {
+        let is_host = |route: &Route<T>| match (&route.host, host) {
+            (None, _) => true,
+            (Some(own), Some(host)) => own.eq_ignore_ascii_case(host),
+            (Some(_), None) => false,
+        };
+        let found = self
+            .routes
+            .iter()
+            .find(|route| is_host(route) && matches(route.path.as_str(), path, self.strict))?;
+        Some((&found.serves, &found.path))
+    }
+
+    /// All that is served.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.routes.iter().map(|route| &route.serves)
+    }
+}
+
+/// The host of a request, without its port.
+pub fn host<'a>(headers: &'a HeaderMap, uri: &'a Uri) -> Option<&'a str> {
+    let named = headers.get(HOST).and_then(|host| host.to_str().ok());
+    let host = named.or_else(|| uri.authority().map(|authority| authority.as_str()))?;
+    let host = host.rsplit('@').next().unwrap_or(host);
+    match host.rfind(':') {
+        Some(colon) if !host[colon..].contains(']') => Some(&host[..colon]),
+        _ => Some(host),
+    }
+}
+
+/// How long a listen path counts: segments that stand for any do not.
+fn length(path: &str) -> usize {
+    let is_literal = |segment: &&str| !segment.starts_with('{');
+    path.split('/').filter(is_literal).map(|segment| segment.len() + 1).sum()
+}
+
+/// Whether a listen path serves a path. `{name}` in it stands for one segment.
+fn matches(listen: &str, path: &str, strict: bool) -> bool {
+    let Some(rest) = behind(listen, path) else {
+        return false;
+    };
+    !strict || listen.ends_with('/') || rest.is_empty() || rest.starts_with('/')
+}
+
+/// What is left of a path behind a listen path that it begins with.
+fn behind<'a>(listen: &str, path: &'a str) -> Option<&'a str> {
+    let Some((literal, rest)) = listen.split_once('{') else {
+        return path.strip_prefix(listen);
+    };
+    let (_, listen) = rest.split_once('}')?;
+    let path = path.strip_prefix(literal)?;
+    let end = path.find('/').unwrap_or(path.len());
+    if end == 0 {
+        return None;
+    }
+    behind(listen, &path[end..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn routes(strict: bool, paths: &[(&str, &str)]) -> Routes<String> {
+        let mut routes = Routes::new(strict);
+        for (host, path) in paths {
+            let host_name = (!host.is_empty()).then(|| (*host).to_owned());
+            let clean = ListenPath::clean(path).expect("a path");
+            routes.add(host_name, clean, format!("{host}{path}"));
+        }
+        routes
+    }
+
+    #[track_caller]
+    fn check(routes: &Routes<String>, host: &str, path: &str, serves: Option<&str>) {
+        let found = routes.find(Some(host), path).map(|(serves, _)| serves.as_str());
+        assert_eq!(found, serves, "{host} {path}");
+    }
+
+    #[test]
+    fn the_longest_listen_path_serves() {
+        let routes = routes(false, &[("", "/a/"), ("", "/a/b/"), ("", "/c")]);
+        check(&routes, "h", "/a/x", Some("/a/"));
+        check(&routes, "h", "/a/b/x", Some("/a/b/"));
+        check(&routes, "h", "/a", None);
+        check(&routes, "h", "/cat", Some("/c"));
+    }
+
+    #[test]
+    fn strict_routes_end_with_a_segment_and_let_shorter_ones_serve() {
+        let routes = routes(true, &[("", "/app"), ("", "/")]);
+        check(&routes, "h", "/app", Some("/app"));
+        check(&routes, "h", "/app/x", Some("/app"));
+        check(&routes, "h", "/apple", Some("/"));
+    }
+
+    #[test]
+    fn a_host_goes_before_a_path() {
+        let routes = routes(false, &[("", "/a/b/"), ("x.example", "/a/")]);
+        check(&routes, "X.Example", "/a/b/c", Some("x.example/a/"));
+        check(&routes, "y.example", "/a/b/c", Some("/a/b/"));
+    }
+
+    #[test]
+    fn a_segment_may_be_any() {
+        let routes = routes(false, &[("", "/org/{id}/"), ("", "/org/")]);
+        check(&routes, "h", "/org/7/x", Some("/org/{id}/"));
+        check(&routes, "h", "/org/7", Some("/org/"));
+        check(&routes, "h", "/org//x", Some("/org/"));
+    }
+
+    #[test]
+    fn a_port_is_no_part_of_a_host() {
+        let of = |text: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(HOST, text.parse().expect("a value"));
+            host(&headers, &Uri::default()).map(str::to_owned)
+        };
+        assert_eq!(of("a.example:80").as_deref(), Some("a.example"));
+        assert_eq!(of("[::1]:80").as_deref(), Some("[::1]"));
+        assert_eq!(of("[::1]").as_deref(), Some("[::1]"));
+    }
+}
