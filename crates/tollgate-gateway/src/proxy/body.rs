@@ -1,0 +1,253 @@
+//! Bodies on their way to an upstream, and back.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
+
+use crate::serve::RequestBodyTimedOut;
+
+/// A request's body on its way to an upstream.
+///
+/// If somebody watches it, it tells when it ended, and comes back if it was never looked at.
+pub(super) struct Outgoing<B> {
+    body: Option<B>, // None only after it went back in `drop`, or came to nobody.
+    watch: Option<Arc<Watch<B>>>,
+    is_polled: bool,
+}
+
+/// What a request learns of its body.
+pub(super) struct Watch<B> {
+    started: Instant,
+    ended_millis: AtomicU64, // Since `started`; `SENDING` until it ended.
+    outcome: AtomicU64,
+    unsent: Mutex<Option<B>>,
+}
+
+const SENDING: u64 = u64::MAX;
+
+const FINE: u64 = 0;
+const FAILED: u64 = 1;
+const TIMED_OUT: u64 = 2;
+
+impl<B> Watch<B> {
+    pub(super) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            started: Instant::now(),
+            ended_millis: AtomicU64::new(SENDING),
+            outcome: AtomicU64::new(FINE),
+            unsent: Mutex::new(None),
+        })
+    }
+
+    /// Since when the body is sent.
+    pub(super) fn ended(&self) -> Option<Instant> {
+        match self.ended_millis.load(Ordering::Acquire) {
+            SENDING => None,
+            millis => Some(self.started + Duration::from_millis(millis)),
+        }
+    }
+
+    /// Whether the client's side failed.
+    pub(super) fn has_failed(&self) -> bool {
+        self.outcome.load(Ordering::Acquire) != FINE
+    }
+
+    /// Whether the client's side sent nothing for too long.
+    pub(super) fn has_timed_out(&self) -> bool {
+        self.outcome.load(Ordering::Acquire) == TIMED_OUT
+    }
+
+    /// The body, if nothing of it has left.
+    pub(super) fn take_unsent(&self) -> Option<B> {
+        let mut unsent = self.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+        unsent.take()
+    }
+
+    fn end(&self) {
+        let millis = self.started.elapsed().as_millis();
+        let millis = u64::try_from(millis).unwrap_or(SENDING - 1);
+        self.ended_millis.store(millis, Ordering::Release);
+    }
+}
+
+impl<B> Outgoing<B> {
+    pub(super) fn new(body: B, watch: Option<Arc<Watch<B>>>) -> Self {
+        Self {
+            body: Some(body),
+            watch,
+            is_polled: false,
+        }
+    }
+}
+
+impl<B> Body for Outgoing<B>
+where
+    B: Body<Data = Bytes> + Unpin,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        let this = &mut *self;
+        this.is_polled = true;
+        let Some(body) = &mut this.body else {
+            return Poll::Ready(None);
+        };
+        let frame = std::task::ready!(Pin::new(&mut *body).poll_frame(cx));
+        let ended = match &frame {
+            Some(Ok(_)) => body.is_end_stream(),
+            Some(Err(_)) | None => true,
+        };
+        let frame = frame.map(|frame| frame.map_err(Into::into));
+        if let Some(watch) = &this.watch {
+            if let Some(Err(err)) = &frame {
+                let outcome = if is_late(&**err) { TIMED_OUT } else { FAILED };
+                watch.outcome.store(outcome, Ordering::Release);
+            }
+            if ended {
+                watch.end();
+            }
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let body = self.body.as_ref();
+        body.map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
+fn is_late(err: &(dyn std::error::Error + 'static)) -> bool {
+    err.is::<RequestBodyTimedOut>() || err.source().is_some_and(is_late)
+}
+
+impl<B> Drop for Outgoing<B> {
+    fn drop(&mut self) {
+        let Some(watch) = &self.watch else {
+            return;
+        };
+        if !self.is_polled {
+            let mut unsent = watch.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+            *unsent = self.body.take();
+        }
+    }
+}
+
+/// The body of a proxied response: the upstream's as it comes, or that of an answer of ours.
+pub struct ProxyBody {
+    kind: Kind,
+}
+
+enum Kind {
+    Upstream(Incoming),
+    Limited {
+        body: Incoming,
+        deadline: Pin<Box<Sleep>>,
+    },
+    Own(Full<Bytes>),
+}
+
+/// Why a response broke off.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ProxyBodyError {
+    /// The upstream's connection failed.
+    #[error("the upstream's response broke off")]
+    Upstream(#[from] hyper::Error),
+    /// The exchange reached its limit.
+    #[error("the exchange reached its time limit")]
+    TimedOut,
+}
+
+impl ProxyBody {
+    pub(super) fn upstream(body: Incoming, deadline: Option<Instant>) -> Self {
+        let kind = match deadline {
+            Some(deadline) if !body.is_end_stream() => Kind::Limited {
+                body,
+                deadline: Box::pin(tokio::time::sleep_until(deadline)),
+            },
+            _ => Kind::Upstream(body),
+        };
+        Self { kind }
+    }
+
+    pub(super) fn own(body: Bytes) -> Self {
+        Self {
+            kind: Kind::Own(Full::new(body)),
+        }
+    }
+}
+
+impl Default for ProxyBody {
+    fn default() -> Self {
+        Self::own(Bytes::new())
+    }
+}
+
+impl fmt::Debug for ProxyBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            Kind::Upstream(_) | Kind::Limited { .. } => "ProxyBody(the upstream's)",
+            Kind::Own(_) => "ProxyBody(ours)",
+        })
+    }
+}
+
+impl Body for ProxyBody {
+    type Data = Bytes;
+    type Error = ProxyBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ProxyBodyError>>> {
+        match &mut self.kind {
+            Kind::Upstream(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Kind::Limited { body, deadline } => {
+                if deadline.as_mut().poll(cx).is_ready() {
+                    return Poll::Ready(Some(Err(ProxyBodyError::TimedOut)));
+                }
+                Pin::new(body).poll_frame(cx).map_err(Into::into)
+            }
+            Kind::Own(body) => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Upstream(body) | Kind::Limited { body, .. } => body.is_end_stream(),
+            Kind::Own(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Upstream(body) | Kind::Limited { body, .. } => body.size_hint(),
+            Kind::Own(body) => body.size_hint(),
+        }
+    }
+}

@@ -1,0 +1,250 @@
+//! The connections to upstreams that proxies share.
+
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::Request;
+use http_body::Body;
+use hyper_util::{
+    client::legacy::{Builder, Client, ResponseFuture},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+};
+
+use super::{body::Outgoing, connect::Connector, unverified};
+
+/// How connections to upstreams are made and kept.
+#[derive(Clone, Debug)]
+pub struct ClientOptions {
+    /// For name look-up and TCP together.
+    pub connect_timeout: Duration,
+    /// For the TLS handshake.
+    pub handshake_timeout: Duration,
+    /// How long a connection may wait in the pool.
+    pub idle_timeout: Duration,
+    /// How many connections may wait in the pool for each upstream.
+    pub max_idle_per_upstream: usize,
+    /// How many bytes the head of a response may have.
+    pub max_head_bytes: usize,
+    /// Pings a connection of HTTP/2 that often; it is closed where none comes back.
+    pub http2_ping: Option<Duration>,
+    /// Writes names of headers as `X-Name`, as Tyk does, and not as `x-name`. Only HTTP/1.1 can.
+    pub title_case_headers: bool,
+    /// Whom to believe.
+    pub roots: Roots,
+    /// A certificate of our own, for upstreams that ask for one.
+    pub identity: Option<Identity>,
+}
+
+/// Which certificates of upstreams are believed.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Roots {
+    /// Those that the system believes.
+    #[default]
+    System,
+    /// Those that the system believes, and those in a PEM file.
+    SystemAnd(PathBuf),
+    /// Those in a PEM file.
+    Only(PathBuf),
+    /// None is looked at: anybody can stand in for the upstream.
+    UnverifiedDangerous,
+}
+
+/// Certificate and key, in PEM files.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Identity {
+    /// The certificate, and those between it and the root.
+    pub certificates: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why there is no client.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ClientError {
+    /// The file can not be read as PEM.
+    #[error("can not read certificates or key from {}", path.display())]
+    Pem {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// There is no certificate to believe.
+    #[error("no certificate of an authority was found")]
+    NoRoots(#[source] Option<io::Error>),
+    /// Certificate and key are not usable.
+    #[error("TLS can not be set up")]
+    Tls(#[from] rustls::Error),
+}
+
+impl Default for ClientOptions {
+    /// Tyk's values: 30 s to connect, 10 s for TLS, 90 s in the pool.
+    fn default() -> Self {
+        Self {
+            connect_timeout: Duration::from_secs(30),
+            handshake_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(90),
+            max_idle_per_upstream: 512,
+            max_head_bytes: 1 << 20,
+            http2_ping: None,
+            title_case_headers: true,
+            roots: Roots::System,
+            identity: None,
+        }
+    }
+}
+
+/// The pool of connections. Clones share it, and so may proxies for different upstreams.
+///
+/// `B` is the body of requests.
+pub struct UpstreamClient<B> {
+    automatic: Client<Connector, Outgoing<B>>,
+    http1: Client<Connector, Outgoing<B>>,
+    http2: Client<Connector, Outgoing<B>>,
+}
+
+/// Which protocol an upstream is spoken to in.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Protocol {
+    /// What TLS agrees on; HTTP/1.1 without TLS.
+    #[default]
+    Automatic,
+    /// HTTP/1.1 only.
+    Http1,
+    /// HTTP/2 only, also without TLS (`h2c`).
+    Http2,
+}
+
+impl<B> UpstreamClient<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Makes a pool.
+    ///
+    /// # Errors
+    ///
+    /// Where a certificate or key can not be read, or is not usable.
+    pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
+        let tls = tls_config(&options.roots, options.identity.as_ref())?;
+        Ok(Self {
+            automatic: builder(options).build(connector(options, &tls, &[b"h2", b"http/1.1"])),
+            http1: builder(options).build(connector(options, &tls, &[b"http/1.1"])),
+            http2: builder(options)
+                .http2_only(true)
+                .build(connector(options, &tls, &[b"h2"])),
+        })
+    }
+
+    pub(super) fn request(
+        &self,
+        protocol: Protocol,
+        request: Request<Outgoing<B>>,
+    ) -> ResponseFuture {
+        match protocol {
+            Protocol::Automatic => self.automatic.request(request),
+            Protocol::Http1 => self.http1.request(request),
+            Protocol::Http2 => self.http2.request(request),
+        }
+    }
+}
+
+fn builder(options: &ClientOptions) -> Builder {
+    let mut builder = Client::builder(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(options.idle_timeout)
+        .pool_max_idle_per_host(options.max_idle_per_upstream)
+        .http1_max_buf_size(options.max_head_bytes.max(8192))
+        .http1_title_case_headers(options.title_case_headers)
+        .http2_max_header_list_size(u32::try_from(options.max_head_bytes).unwrap_or(u32::MAX))
+        .retry_canceled_requests(true)
+        .set_host(false);
+    if let Some(interval) = options.http2_ping {
+        builder.http2_keep_alive_interval(interval);
+    }
+    builder
+}
+
+fn connector(options: &ClientOptions, tls: &ClientConfig, protocols: &[&[u8]]) -> Connector {
+    let mut tls = tls.clone();
+    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
+    Connector::new(
+        Arc::new(tls),
+        options.connect_timeout,
+        options.handshake_timeout,
+    )
+}
+
+fn tls_config(roots: &Roots, identity: Option<&Identity>) -> Result<ClientConfig, ClientError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let verified = match roots {
+        Roots::UnverifiedDangerous => builder
+            .dangerous()
+            .with_custom_certificate_verifier(unverified::verifier(&provider)),
+        _ => builder.with_root_certificates(root_store(roots, &provider)?),
+    };
+    let Some(identity) = identity else {
+        return Ok(verified.with_no_client_auth());
+    };
+    let certificates = read_certificates(&identity.certificates)?;
+    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(pem_error(&identity.key))?;
+    Ok(verified.with_client_auth_cert(certificates, key)?)
+}
+
+fn root_store(roots: &Roots, _provider: &CryptoProvider) -> Result<RootCertStore, ClientError> {
+    let mut store = RootCertStore::empty();
+    let mut problem = None;
+    if matches!(roots, Roots::System | Roots::SystemAnd(_)) {
+        let found = rustls_native_certs::load_native_certs();
+        problem = found.errors.into_iter().next().map(io::Error::other);
+        store.add_parsable_certificates(found.certs);
+    }
+    if let Roots::SystemAnd(path) | Roots::Only(path) = roots {
+        for certificate in read_certificates(path)? {
+            store.add(certificate)?;
+        }
+        if store.is_empty() {
+            return Err(ClientError::NoRoots(problem));
+        }
+    }
+    // Without any on the system, plain HTTP still works, and TLS fails where it is asked for.
+    Ok(store)
+}
+
+fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+    CertificateDer::pem_file_iter(path)
+        .and_then(Iterator::collect)
+        .map_err(pem_error(path))
+}
+
+fn pem_error(path: &PathBuf) -> impl FnOnce(rustls::pki_types::pem::Error) -> ClientError {
+    let path = path.clone();
+    move |source| ClientError::Pem { path, source }
+}
+
+impl<B> Clone for UpstreamClient<B> {
+    fn clone(&self) -> Self {
+        Self {
+            automatic: self.automatic.clone(),
+            http1: self.http1.clone(),
+            http2: self.http2.clone(),
+        }
+    }
+}
+
+impl<B> fmt::Debug for UpstreamClient<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UpstreamClient")
+    }
+}

@@ -1,0 +1,238 @@
+//! A request on its way to an upstream: waiting, time limits, another target.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONNECTION,
+};
+use http_body::Body;
+use hyper::body::Incoming;
+use hyper_util::client::legacy::ResponseFuture;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+
+use super::{
+    Inner,
+    body::{Outgoing, ProxyBody, Watch},
+    error::{AnswerForm, ProxyError, ProxyErrorKind},
+    headers::{put_upgrade, take_hop_by_hop},
+    upgrade::PendingUpgrade,
+};
+
+pin_project! {
+    /// The answer to a proxied request.
+    #[must_use = "futures do nothing unless polled"]
+    pub struct ProxyFuture<B> {
+        #[pin]
+        state: State<B>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<B> {
+        Answered { response: Option<Response<ProxyBody>> },
+        Sent { call: ResponseFuture, #[pin] timer: Sleep, flight: Option<Flight<B>> },
+    }
+}
+
+/// What is kept of a request that was sent.
+pub(super) struct Flight<B> {
+    pub(super) inner: Arc<Inner<B>>,
+    pub(super) target: Option<usize>, // In the list; none where the request named its own.
+    pub(super) form: AnswerForm,
+    pub(super) watch: Option<Arc<Watch<B>>>,
+    pub(super) upgrade: Option<Box<PendingUpgrade>>,
+    pub(super) deadline: Option<Instant>, // Of the whole exchange.
+    pub(super) again: Option<Box<Again>>,
+}
+
+/// What is needed to send a request to another target, if none of it has left.
+pub(super) struct Again {
+    pub(super) method: Method,
+    pub(super) uri: Uri, // The client's.
+    pub(super) headers: HeaderMap,
+    pub(super) tried: Vec<usize>,
+}
+
+impl<B> ProxyFuture<B> {
+    pub(super) fn answered(response: Response<ProxyBody>) -> Self {
+        Self {
+            state: State::Answered {
+                response: Some(response),
+            },
+        }
+    }
+
+    pub(super) fn sent(call: ResponseFuture, flight: Flight<B>) -> Self {
+        let timer = tokio::time::sleep_until(flight.first_limit(Instant::now()));
+        Self {
+            state: State::Sent {
+                call,
+                timer,
+                flight: Some(flight),
+            },
+        }
+    }
+}
+
+impl<B> Future for ProxyFuture<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Output = Result<Response<ProxyBody>, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (call, mut timer, flight) = match self.project().state.project() {
+            StateProjection::Answered { response } => {
+                return Poll::Ready(Ok(response.take().expect("polled after completion")));
+            }
+            StateProjection::Sent {
+                call,
+                timer,
+                flight,
+            } => (call, timer, flight),
+        };
+        loop {
+            let going = flight.as_mut().expect("polled after completion");
+            let response = match Pin::new(&mut *call).poll(cx) {
+                Poll::Ready(Ok(response)) => flight.take().expect("seen").finish(response),
+                Poll::Ready(Err(err)) => {
+                    let error = going.failed(ProxyError::of(&err));
+                    if let Some(next) = going.try_another(&error) {
+                        *call = next;
+                        timer.as_mut().reset(going.first_limit(Instant::now()));
+                        continue;
+                    }
+                    flight.take().expect("seen").answer(error)
+                }
+                Poll::Pending => {
+                    if timer.as_mut().poll(cx).is_pending() {
+                        return Poll::Pending;
+                    }
+                    if let Some(limit) = going.next_limit(Instant::now()) {
+                        timer.as_mut().reset(limit);
+                        continue;
+                    }
+                    let error = going.failed(ProxyError::new(ProxyErrorKind::TimedOut));
+                    flight.take().expect("seen").answer(error)
+                }
+            };
+            return Poll::Ready(Ok(response));
+        }
+    }
+}
+
+impl<B> Flight<B> {
+    /// When the response's head is first missed.
+    fn first_limit(&self, now: Instant) -> Instant {
+        self.within_deadline(now + self.inner.options.head_timeout)
+    }
+
+    fn within_deadline(&self, limit: Instant) -> Instant {
+        self.deadline.map_or(limit, |deadline| deadline.min(limit))
+    }
+
+    /// When to look again; none where the time is over.
+    ///
+    /// The time for the head begins when the request's body has been sent, as with Tyk.
+    fn next_limit(&self, now: Instant) -> Option<Instant> {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return None;
+        }
+        let watch = self.watch.as_ref()?;
+        let begins = watch.ended().unwrap_or(now);
+        let limit = begins + self.inner.options.head_timeout;
+        (now < limit).then(|| self.within_deadline(limit))
+    }
+
+    /// An error, put down to the client where its body was what failed.
+    fn failed(&self, error: ProxyError) -> ProxyError {
+        let Some(watch) = &self.watch else {
+            return error;
+        };
+        if watch.has_timed_out() {
+            ProxyError::new(ProxyErrorKind::RequestBodyTimedOut)
+        } else if watch.has_failed() {
+            ProxyError::new(ProxyErrorKind::RequestBody)
+        } else {
+            error
+        }
+    }
+
+    fn answer(self, error: ProxyError) -> Response<ProxyBody> {
+        let options = &self.inner.options;
+        tracing::debug!(%error, "no answer of an upstream");
+        self.form
+            .answer(error, options.bad_gateway, &options.refusals)
+    }
+
+    /// Hands the upstream's response on.
+    fn finish(mut self, mut response: Response<Incoming>) -> Response<ProxyBody> {
+        if let Some(target) = self.target {
+            self.inner.targets.succeeded(target);
+        }
+        if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+            return self.switch(response);
+        }
+        let headers = response.headers_mut();
+        take_hop_by_hop(headers);
+        if self.inner.options.close_connections {
+            headers.insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        let deadline = self.deadline.take();
+        response.map(|body| ProxyBody::upstream(body, deadline))
+    }
+
+    fn switch(mut self, mut response: Response<Incoming>) -> Response<ProxyBody> {
+        let Some(upgrade) = self.upgrade.take() else {
+            return self.answer(ProxyError::new(ProxyErrorKind::BadReply)); // Nobody asked.
+        };
+        if let Err(kind) = upgrade.agrees(&response) {
+            return self.answer(ProxyError::new(kind));
+        }
+        take_hop_by_hop(response.headers_mut());
+        put_upgrade(response.headers_mut(), upgrade.protocol.clone());
+        upgrade.begin(hyper::upgrade::on(&mut response));
+        response.map(|_| ProxyBody::default())
+    }
+}
+
+impl<B> Flight<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Sends the request to another target, where no connection was made to this one.
+    fn try_another(&mut self, error: &ProxyError) -> Option<ResponseFuture> {
+        let failed = self.target?;
+        if !error.is_connect() {
+            return None;
+        }
+        if self.inner.targets.distinct() > 1 {
+            self.inner.targets.failed(failed);
+        }
+        let again = self.again.as_mut()?;
+        again.tried.push(failed);
+        if again.tried.len() > self.inner.options.retries {
+            return None;
+        }
+        let next = self.inner.targets.pick_other(&again.tried)?;
+        let watch = self.watch.as_ref()?;
+        let body = watch.take_unsent()?;
+        let mut request = Request::new(Outgoing::new(body, Some(watch.clone())));
+        *request.method_mut() = again.method.clone();
+        *request.headers_mut() = again.headers.clone();
+        let protocol = self.inner.direct(&mut request, &again.uri, next).ok()?;
+        self.target = Some(next);
+        Some(self.inner.client.request(protocol, request))
+    }
+}

@@ -1,0 +1,168 @@
+//! Bodies of requests and responses at the server's edge.
+
+use std::{
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+
+use super::stop::CountedRequest;
+
+/// The body of a request, as it comes. It ends with an error where the client sends nothing for too long.
+pub struct RequestBody {
+    inner: Incoming,
+    idle: Duration,
+    timer: Option<Pin<Box<Sleep>>>, // Made at the first wait: most bodies never wait.
+    is_waiting: bool,
+}
+
+/// Why a request's body broke off.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RequestBodyError {
+    /// The client's connection failed, or it sent what is no body.
+    #[error("the request's body broke off")]
+    Client(#[source] hyper::Error),
+    /// Nothing came for too long.
+    #[error("the request's body did not come")]
+    TimedOut(#[source] RequestBodyTimedOut),
+}
+
+/// The client sent nothing of its body for too long.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("nothing came for too long")]
+pub struct RequestBodyTimedOut;
+
+impl RequestBody {
+    pub(super) fn new(inner: Incoming, idle: Duration) -> Self {
+        Self {
+            inner,
+            idle,
+            timer: None,
+            is_waiting: false,
+        }
+    }
+
+    /// Whether the client took too long. Asked only when there is nothing to read.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = || Instant::now() + self.idle;
+        let timer = match &mut self.timer {
+            Some(timer) => {
+                if !self.is_waiting {
+                    timer.as_mut().reset(limit());
+                }
+                timer
+            }
+            none => none.insert(Box::pin(tokio::time::sleep_until(limit()))),
+        };
+        self.is_waiting = true;
+        timer.as_mut().poll(cx)
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = RequestBodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        let this = &mut *self;
+        match Pin::new(&mut this.inner).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                this.is_waiting = false;
+                Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
+            }
+            Poll::Pending => this
+                .poll_late(cx)
+                .map(|()| Some(Err(RequestBodyError::TimedOut(RequestBodyTimedOut)))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
+    }
+}
+
+impl fmt::Debug for RequestBody {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RequestBody")
+    }
+}
+
+pin_project! {
+    /// The body of a response, which is counted until it was sent.
+    pub(super) struct ResponseBody<R> {
+        #[pin]
+        kind: Kind<R>,
+    }
+}
+
+pin_project! {
+    #[project = KindProjection]
+    enum Kind<R> {
+        Inner { #[pin] body: R, counted: CountedRequest },
+        Refused { body: Full<Bytes> },
+    }
+}
+
+impl<R> ResponseBody<R> {
+    pub(super) fn inner(body: R, counted: CountedRequest) -> Self {
+        Self {
+            kind: Kind::Inner { body, counted },
+        }
+    }
+
+    pub(super) fn refused(text: &'static str) -> Self {
+        Self {
+            kind: Kind::Refused {
+                body: Full::new(Bytes::from_static(text.as_bytes())),
+            },
+        }
+    }
+}
+
+impl<R: Body<Data = Bytes>> Body for ResponseBody<R> {
+    type Data = Bytes;
+    type Error = R::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, R::Error>>> {
+        match self.project().kind.project() {
+            KindProjection::Inner { body, .. } => body.poll_frame(cx),
+            KindProjection::Refused { body } => Pin::new(body)
+                .poll_frame(cx)
+                .map_err(|never| match never {}),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner { body, .. } => body.is_end_stream(),
+            Kind::Refused { body } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner { body, .. } => body.size_hint(),
+            Kind::Refused { body } => body.size_hint(),
+        }
+    }
+}

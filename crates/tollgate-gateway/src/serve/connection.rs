@@ -1,0 +1,322 @@
+//! One connection, from its first byte to its end.
+
+use std::{
+    future::Future,
+    io,
+    pin::{Pin, pin},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use pin_project_lite::pin_project;
+use tokio::{net::TcpStream, sync::watch, time::timeout};
+use tokio_rustls::TlsAcceptor;
+use tower_service::Service;
+
+use super::{
+    ServeOptions, ServerTls,
+    body::RequestBody,
+    edge::{Connection, Edge},
+    framing::Framing,
+    io::{Socket, Watched},
+    peer::Peer,
+    stop::{CountedConnection, Life, Phase, reached},
+};
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How connections are served; made once for all of a listener.
+pub(super) struct Acceptor {
+    http1: auto::Builder<TokioExecutor>,
+    http2: auto::Builder<TokioExecutor>,
+    options: ServeOptions,
+    proxies: Arc<super::TrustedProxies>,
+    tls: Option<ServerTls>,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Version {
+    Http1,
+    Http2,
+}
+
+impl Acceptor {
+    pub(super) fn new(options: ServeOptions, tls: Option<ServerTls>) -> Self {
+        Self {
+            http1: http1(&options),
+            http2: http2(&options),
+            proxies: Arc::new(options.proxies.clone()),
+            options,
+            tls,
+        }
+    }
+
+    /// Serves a connection to its end.
+    pub(super) async fn serve<S, R>(
+        &self,
+        tcp: TcpStream,
+        service: S,
+        counted: CountedConnection,
+        life: Arc<Life>,
+    ) where
+        S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let _counted = counted;
+        let mut phases = life.phase();
+        let begun = tokio::select! {
+            begun = self.begin(tcp, &life) => begun,
+            () = reached(&mut phases, Phase::Draining) => return, // Nothing was asked yet.
+        };
+        match begun {
+            Ok((socket, version, peer)) => {
+                self.drive(socket, version, peer, service, life, phases)
+                    .await;
+            }
+            Err(err) => tracing::debug!(%err, "a connection did not begin"),
+        }
+    }
+
+    /// TLS, and which version of HTTP is spoken.
+    async fn begin(&self, tcp: TcpStream, life: &Arc<Life>) -> io::Result<(Socket, Version, Peer)> {
+        let (addr, local) = (tcp.peer_addr()?, tcp.local_addr()?);
+        let _ = tcp.set_nodelay(true); // Slower without, that is all.
+        let is_trusted = self.options.proxies.trusts(addr.ip());
+        let peer = |is_tls| Peer::on(addr, local, Some(life.clone()), is_tls, is_trusted);
+        let limit = self.options.head_timeout;
+        let Some(tls) = &self.tls else {
+            let version = timeout(limit, first_bytes(&tcp)).await??;
+            return Ok((Socket::Tcp(tcp), version, peer(false)));
+        };
+        let handshake = TlsAcceptor::from(tls.config()).accept(tcp);
+        let tls = timeout(self.options.handshake_timeout, handshake).await??;
+        let version = match tls.get_ref().1.alpn_protocol() {
+            Some(b"h2") => Version::Http2,
+            _ => Version::Http1,
+        };
+        Ok((Socket::Tls(Box::new(tls)), version, peer(true)))
+    }
+
+    async fn drive<S, R>(
+        &self,
+        socket: Socket,
+        version: Version,
+        peer: Peer,
+        service: S,
+        life: Arc<Life>,
+        phases: watch::Receiver<Phase>,
+    ) where
+        S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
+        S::Error: Into<BoxError>,
+        S::Future: Send + 'static,
+        R: Body<Data = Bytes> + Send + 'static,
+        R::Error: Into<BoxError>,
+    {
+        let options = &self.options;
+        let switched = Arc::new(AtomicBool::new(false));
+        let connection = Arc::new(Connection {
+            peer,
+            life,
+            proxies: self.proxies.clone(),
+            max_headers: options.max_headers,
+            body_idle: options.body_idle_timeout,
+            switched: switched.clone(),
+            begun: AtomicU64::new(0),
+        });
+        let (builder, framing) = match version {
+            Version::Http1 => (
+                &self.http1,
+                Some(Framing::new(options.max_head_bytes.max(8192))),
+            ),
+            Version::Http2 => (&self.http2, None),
+        };
+        let io = Watched::new(
+            socket,
+            framing,
+            switched,
+            options.head_timeout,
+            options.write_timeout,
+        );
+        let edge = Edge::new(service, connection.clone());
+        let serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), edge));
+        // hyper's own time limit sees to idle connections of HTTP/1.1.
+        let idle = (version == Version::Http2).then_some(options.idle_timeout);
+        run(serving, &connection, phases, idle).await;
+    }
+}
+
+/// Polls a connection until it ends, is told to, or is cut.
+async fn run<S, R>(
+    mut serving: Pin<
+        &mut auto::UpgradeableConnection<'_, TokioIo<Watched>, Edge<S>, TokioExecutor>,
+    >,
+    connection: &Arc<Connection>,
+    phases: watch::Receiver<Phase>,
+    idle: Option<Duration>,
+) where
+    S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
+    S::Error: Into<BoxError>,
+    S::Future: Send + 'static,
+    R: Body<Data = Bytes> + Send + 'static,
+    R::Error: Into<BoxError>,
+{
+    let at_rest = Arc::strong_count(connection); // Each request holds one more.
+    let mut draining = phases.clone();
+    let told = async {
+        tokio::select! {
+            () = reached(&mut draining, Phase::Draining) => {}
+            () = stands_idle(connection, at_rest, idle) => {}
+        }
+    };
+    let mut told = pin!(Seldom::new(told));
+    tokio::select! {
+        biased;
+        ended = serving.as_mut() => return log(ended),
+        () = told.as_mut() => {}
+    }
+    serving.as_mut().graceful_shutdown();
+    let mut phases = phases;
+    tokio::select! {
+        ended = serving.as_mut() => log(ended),
+        () = reached(&mut phases, Phase::Cut) => {}
+    }
+}
+
+fn log(ended: Result<(), BoxError>) {
+    if let Err(err) = ended {
+        tracing::debug!(err, "a connection ended with an error");
+    }
+}
+
+/// Waits until no request was under way, and none came, for a whole `idle`.
+async fn stands_idle(connection: &Arc<Connection>, at_rest: usize, idle: Option<Duration>) {
+    let Some(idle) = idle else {
+        return std::future::pending().await;
+    };
+    loop {
+        let before = connection.begun.load(Ordering::Relaxed);
+        tokio::time::sleep(idle).await;
+        let begun = connection.begun.load(Ordering::Relaxed);
+        if begun == before && Arc::strong_count(connection) <= at_rest {
+            return;
+        }
+    }
+}
+
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Which version the first bytes are of. They stay in the socket.
+async fn first_bytes(tcp: &TcpStream) -> io::Result<Version> {
+    let mut first = [0; PREFACE.len()];
+    loop {
+        let length = tcp.peek(&mut first).await?;
+        if length == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        if length == PREFACE.len() && first == PREFACE {
+            return Ok(Version::Http2);
+        }
+        if !PREFACE.starts_with(&first[..length]) {
+            return Ok(Version::Http1);
+        }
+        // Peeking does not wait for more than is there. This is seldom, and the caller limits it.
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn http1(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(options.idle_timeout)
+        .max_buf_size(options.max_head_bytes.max(8192))
+        .title_case_headers(options.title_case_headers);
+    if options.max_headers != 100 {
+        builder.http1().max_headers(options.max_headers); // hyper's own 100 needs no allocation.
+    }
+    builder
+}
+
+fn http2(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
+    let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(options.http2_max_streams)
+        .max_pending_accept_reset_streams(options.http2_max_pending_resets)
+        .max_local_error_reset_streams(options.http2_max_error_resets)
+        .max_header_list_size(u32::try_from(options.max_head_bytes).unwrap_or(u32::MAX))
+        .keep_alive_interval(options.http2_ping)
+        .keep_alive_timeout(options.http2_ping_timeout);
+    builder
+}
+
+pin_project! {
+    /// A future that is polled only when it was itself what woke the task.
+    ///
+    /// A connection's task wakes for every request; what tells it to end takes a lock each time it
+    /// is asked.
+    struct Seldom<F> {
+        #[pin]
+        future: F,
+        woken: Arc<Woken>,
+        waker: Waker,
+    }
+}
+
+struct Woken {
+    is_woken: AtomicBool,
+    task: OnceLock<Waker>, // A connection stays in its task.
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.is_woken.store(true, Ordering::Release);
+        if let Some(task) = self.task.get() {
+            task.wake_by_ref();
+        }
+    }
+}
+
+impl<F> Seldom<F> {
+    fn new(future: F) -> Self {
+        let woken = Arc::new(Woken {
+            is_woken: AtomicBool::new(true),
+            task: OnceLock::new(),
+        });
+        Self {
+            future,
+            waker: Waker::from(woken.clone()),
+            woken,
+        }
+    }
+}
+
+impl<F: Future> Future for Seldom<F> {
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let this = self.project();
+        if !this.woken.is_woken.load(Ordering::Acquire) {
+            return Poll::Pending;
+        }
+        this.woken.task.get_or_init(|| cx.waker().clone());
+        this.woken.is_woken.store(false, Ordering::Release);
+        this.future.poll(&mut Context::from_waker(this.waker))
+    }
+}

@@ -1,0 +1,165 @@
+//! TLS towards clients, with certificates that can be replaced.
+
+use std::{fmt, path::PathBuf, sync::Arc};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    client::verify_server_name,
+    crypto::CryptoProvider,
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    server::{ClientHello, ParsedCertificate, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+
+/// Where a certificate and its key are, in PEM.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CertificateFiles {
+    /// The certificate, and those between it and the root.
+    pub certificates: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// Why there is no TLS.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum TlsError {
+    /// A file can not be read as PEM.
+    #[error("can not read certificates or key from {}", path.display())]
+    Pem {
+        /// Which file.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::pki_types::pem::Error,
+    },
+    /// Certificate and key are not usable together.
+    #[error("{} can not be used", path.display())]
+    Unusable {
+        /// Which file of certificates.
+        path: PathBuf,
+        /// Why not.
+        source: rustls::Error,
+    },
+    /// There is no certificate.
+    #[error("no certificate was given")]
+    None,
+    /// The versions of TLS are not to be had.
+    #[error("TLS can not be set up")]
+    Setup(#[from] rustls::Error),
+}
+
+/// TLS for a listener. Clones share the certificates.
+#[derive(Clone)]
+pub struct ServerTls {
+    config: Arc<ServerConfig>,
+    certificates: Arc<Certificates>,
+}
+
+impl ServerTls {
+    /// Serves these certificates: the first whose name the client asks for, or else the first of all.
+    ///
+    /// # Errors
+    ///
+    /// Where a file can not be read, or a key does not fit its certificate.
+    pub fn from_files(files: Vec<CertificateFiles>) -> Result<Self, TlsError> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let loaded = load(&files, &provider)?;
+        let certificates = Arc::new(Certificates {
+            loaded: ArcSwap::from_pointee(loaded),
+            provider: provider.clone(),
+        });
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()?
+            .with_no_client_auth()
+            .with_cert_resolver(certificates.clone());
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self {
+            config: Arc::new(config),
+            certificates,
+        })
+    }
+
+    /// Serves other certificates from the next handshake on.
+    ///
+    /// # Errors
+    ///
+    /// As [`from_files`](Self::from_files); the former ones stay then.
+    pub fn replace(&self, files: &[CertificateFiles]) -> Result<(), TlsError> {
+        let loaded = load(files, &self.certificates.provider)?;
+        self.certificates.loaded.store(Arc::new(loaded));
+        Ok(())
+    }
+
+    pub(super) fn config(&self) -> Arc<ServerConfig> {
+        self.config.clone()
+    }
+}
+
+impl fmt::Debug for ServerTls {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.certificates.fmt(f)
+    }
+}
+
+struct Certificates {
+    loaded: ArcSwap<Vec<Arc<CertifiedKey>>>, // Invariant: not empty.
+    provider: Arc<CryptoProvider>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} certificates", self.loaded.load().len())
+    }
+}
+
+impl ResolvesServerCert for Certificates {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let loaded = self.loaded.load();
+        let asked = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok());
+        let named = asked.and_then(|name| loaded.iter().find(|key| is_for(key, &name)));
+        named.or_else(|| loaded.first()).cloned()
+    }
+}
+
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    key.end_entity_cert()
+        .and_then(ParsedCertificate::try_from)
+        .and_then(|certificate| verify_server_name(&certificate, name))
+        .is_ok()
+}
+
+fn load(
+    files: &[CertificateFiles],
+    provider: &CryptoProvider,
+) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+    if files.is_empty() {
+        return Err(TlsError::None);
+    }
+    files
+        .iter()
+        .map(|files| load_one(files, provider))
+        .collect()
+}
+
+fn load_one(
+    files: &CertificateFiles,
+    provider: &CryptoProvider,
+) -> Result<Arc<CertifiedKey>, TlsError> {
+    let pem = |path: &PathBuf| {
+        let path = path.clone();
+        move |source| TlsError::Pem { path, source }
+    };
+    let chain = CertificateDer::pem_file_iter(&files.certificates)
+        .and_then(Iterator::collect)
+        .map_err(pem(&files.certificates))?;
+    let key = PrivateKeyDer::from_pem_file(&files.key).map_err(pem(&files.key))?;
+    let key =
+        CertifiedKey::from_der(chain, key, provider).map_err(|source| TlsError::Unusable {
+            path: files.certificates.clone(),
+            source,
+        })?;
+    Ok(Arc::new(key))
+}
