@@ -10,7 +10,7 @@ use tollgate::{
 };
 
 use super::{Where, first_of, versions::Chosen};
-use crate::proxy::{ProxyHints, Targets};
+use crate::proxy::ProxyHints;
 
 /// How a version calls its upstream.
 #[derive(Debug, Default)]
@@ -21,8 +21,8 @@ pub struct UpstreamRules {
     pub timeout_by_path: Vec<(Where, Duration)>,
     /// Other methods.
     pub method_by_path: Vec<(Where, Method)>,
-    /// Other targets than the API's.
-    pub targets: Option<Targets>,
+
+
 }
 
 /// Tells the proxy what the version says that was [`Chosen`], once the request may pass.

@@ -1,0 +1,147 @@
+//! One API as it is served.
+
+use std::{net::IpAddr, sync::Arc};
+
+use bytes::Bytes;
+use http::{Request, Response, StatusCode, request::Parts};
+use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
+use tollgate::{
+    ApiId, Refusals, Rejection, Tollgate,
+    access::RequestPath,
+    clock::UnixSeconds,
+    context::ClientAddr,
+    explain::Explanation,
+    gated::Gated,
+};
+use tower::ServiceExt;
+
+use crate::{
+    edge::{
+        addresses::Addresses,
+        lists::{Listed, Reply},
+        versions::Versions,
+    },
+    proxy::Proxy,
+    serve::RequestBody,
+};
+
+/// The body of an answer, whoever made it.
+pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+
+/// An API as it is served.
+pub struct Api {
+    pub(crate) id: ApiId,
+    pub(crate) listen: Arc<str>,
+    pub(crate) versions: Versions,
+    pub(crate) addresses: Addresses,
+    /// The Unix second from which on it is gone.
+    pub(crate) ends: Option<u64>,
+    pub(crate) access: Access,
+    /// For requests that need no key.
+    pub(crate) open: Gated<Proxy<RequestBody>>,
+    pub(crate) refusals: Refusals,
+}
+
+/// Whether an API's callers need a key.
+pub(crate) enum Access {
+    Open,
+    Guarded {
+        service: Gated<Proxy<RequestBody>>,
+        gate: Tollgate,
+    },
+}
+
+/// What the edge says of a request.
+enum Entered {
+    Guarded,
+    Open,
+    Answered(Arc<Reply>),
+}
+
+impl Api {
+    /// Its id.
+    pub fn id(&self) -> &ApiId {
+        &self.id
+    }
+
+    /// Answers a request.
+    pub async fn serve(&self, request: Request<RequestBody>, now: UnixSeconds) -> Response<AnswerBody> {
+        let (mut head, body) = request.into_parts();
+        let entered = match self.enter(&mut head, now) {
+            Ok(entered) => entered,
+            Err(rejection) => return self.refuse(rejection, &head),
+        };
+        let service = match (&self.access, entered) {
+            (_, Entered::Answered(reply)) => return answer(&reply),
+            (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
+            _ => self.open.clone(),
+        };
+        let response = service.oneshot(Request::from_parts(head, body)).await;
+        let Ok(response) = response;
+        response.map(|body| body.map_err(Into::into).boxed_unsync())
+    }
+
+    /// What is decided before the key is looked for.
+    fn enter(&self, head: &mut Parts, now: UnixSeconds) -> Result<Entered, Rejection> {
+        if self.ends.is_some_and(|end| end <= now.0) {
+            return Err(Rejection::custom(
+                "api_expired",
+                StatusCode::FORBIDDEN,
+                "API has expired, please check documentation or contact administrator",
+            ));
+        }
+        let chosen = self.versions.choose(head, &self.listen, now.0)?;
+        let listed = {
+            let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
+            let method = head.method.as_str();
+            let listed = chosen.rules.lists.ask(method, &path)?;
+            self.addresses.ask(client(head))?;
+            if !matches!(listed, Listed::Answered(_)) {
+                chosen.rules.sizes.ask(method, &path, &head.headers)?;
+            }
+            listed
+        };
+        head.extensions.insert(chosen);
+        Ok(match listed {
+            Listed::Open => Entered::Guarded,
+            Listed::Ignored => Entered::Open,
+            Listed::Answered(reply) => Entered::Answered(reply),
+        })
+    }
+
+    fn refuse(&self, rejection: Rejection, head: &Parts) -> Response<AnswerBody> {
+        let mut response = self.refusals.render(&rejection, head).map(whole);
+        response.extensions_mut().insert(rejection);
+        response
+    }
+
+    /// What every gate would say of a request; `None` where no key is needed.
+    pub async fn explain(&self, mut head: Parts, now: UnixSeconds) -> Result<Option<Explanation>, Rejection> {
+        match (self.enter(&mut head, now)?, &self.access) {
+            (Entered::Guarded, Access::Guarded { gate, .. }) => Ok(Some(gate.explain(&head).await)),
+            _ => Ok(None),
+        }
+    }
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Api").field("id", &self.id).field("listen", &self.listen).finish_non_exhaustive()
+    }
+}
+
+fn client(head: &Parts) -> Option<IpAddr> {
+    head.extensions.get::<ClientAddr>().map(|ClientAddr(addr)| *addr)
+}
+
+fn answer(reply: &Reply) -> Response<AnswerBody> {
+    let mut response = Response::new(whole(reply.body.clone()));
+    *response.status_mut() = reply.status;
+    *response.headers_mut() = reply.headers.clone();
+    response
+}
+
+/// A body that is there.
+pub(crate) fn whole(bytes: impl Into<Bytes>) -> AnswerBody {
+    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+}
