@@ -1,0 +1,1 @@
+//! The gateway: reads Tyk's own files and serves them on the layers of `tollgate`.
