@@ -1,4 +1,33 @@
-//! Tollgate as a program: files in, gateway out.
+//! The gateway: reads Tyk's own files and serves them on the layers of `tollgate`.
+//!
+//! - [`config`]: `tyk.conf`, with overrides from the environment;
+//! - [`definition`]: API definitions in Tyk's classic form;
+//! - [`load`]: both, with policies, as one snapshot that was looked at as a whole;
+//! - [`support`]: what becomes of every field that a file may ask for;
+//! - [`problem`]: what is wrong, where, and what would help;
+//! - [`compose`]: a definition becomes an [`api`], found by its [`route`];
+//! - [`edge`]: what is decided before a key is looked for;
+//! - [`proxy`] and [`serve`]: the way to upstreams, and the listeners;
+//! - [`gateway`]: a snapshot in force, and how it is replaced.
+//! - [`schema`]: JSON schemas of the files.
 
+pub mod api;
+pub mod compose;
+pub mod config;
+mod control;
+pub mod definition;
+mod document;
+pub mod edge;
+pub mod gateway;
+pub mod load;
+pub mod overrides;
+pub mod problem;
 pub mod proxy;
+pub mod record;
+pub mod reference;
+pub mod route;
+pub mod schema;
 pub mod serve;
+mod shape;
+mod suggest;
+pub mod support;

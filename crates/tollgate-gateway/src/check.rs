@@ -1,0 +1,93 @@
+//! `tollgate check`: looks at the files and tells what is wrong.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+use tollgate_gateway::{
+    load::{self, Api, Loaded},
+    problem::{Report, Severity},
+    reference::Environment,
+};
+
+use crate::Files;
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    files: Files,
+    /// Prints JSON.
+    #[arg(long)]
+    json: bool,
+    /// Ends with 1 where there are warnings.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Looks at the files and prints what was found: 0 is fine, 1 warnings with `--strict`, 2 errors.
+pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> io::Result<i32> {
+    let options = arguments.files.options();
+    let (loaded, report) = load::load(&arguments.files.conf, environment, &options);
+    let mut out = io::stdout().lock();
+    if arguments.json {
+        serde_json::to_writer_pretty(&mut out, &as_json(loaded.as_ref(), &report))?;
+        writeln!(out)?;
+    } else {
+        write!(out, "{report}")?;
+        writeln!(out, "{}", summary(loaded.as_ref(), &report))?;
+    }
+    out.flush()?;
+    Ok(
+        match (
+            report.has_errors(),
+            report.has_warnings() && arguments.strict,
+        ) {
+            (true, _) => 2,
+            (false, true) => 1,
+            (false, false) => 0,
+        },
+    )
+}
+
+fn summary(loaded: Option<&Loaded>, report: &Report) -> String {
+    let errors = report.of(Severity::Error).count();
+    let warnings = report.of(Severity::Warning).count();
+    let found = format!("{errors} errors, {warnings} warnings");
+    match loaded {
+        Some(loaded) => {
+            let count = |state: &str| {
+                loaded
+                    .apis
+                    .iter()
+                    .filter(|api| api.state() == state)
+                    .count()
+            };
+            let policies = loaded.policies.len();
+            format!(
+                "{found}; {} APIs served, {} refused, {} inactive; {policies} policies",
+                count("served"),
+                count("refused"),
+                count("inactive"),
+            )
+        }
+        None => format!("{found}; nothing can be served"),
+    }
+}
+
+fn as_json(loaded: Option<&Loaded>, report: &Report) -> Value {
+    let api = |api: &Api| {
+        json!({
+            "file": api.file().display().to_string(),
+            "api_id": api.id().as_str(),
+            "state": api.state(),
+        })
+    };
+    let apis = loaded.map(|loaded| loaded.apis.iter().map(api).collect::<Vec<_>>());
+    json!({
+        "errors": report.of(Severity::Error).count(),
+        "warnings": report.of(Severity::Warning).count(),
+        "problems": report.problems,
+        "apis": apis,
+        "policies": loaded.map(|loaded| loaded.policies.len()),
+    })
+}

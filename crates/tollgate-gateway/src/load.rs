@@ -1,0 +1,273 @@
+//! Everything that a gateway is started with, as one snapshot: configuration, API definitions,
+//! policies.
+//!
+//! ```
+//! use std::path::Path;
+//! use tollgate_gateway::{load::{self, LoadOptions}, reference::Environment};
+//!
+//! let options = LoadOptions::default();
+//! let (loaded, report) = load::load(Path::new("no-such.conf"), &Environment::default(), &options);
+//! assert!(loaded.is_none());
+//! assert!(report.to_string().starts_with("error: no-such.conf: can not be read"));
+//! ```
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use tollgate_core::{ApiId, policy::PolicySet};
+
+use crate::{
+    config::Config,
+    definition::{Definition, ListenPath, Outline, outline},
+    document::Document,
+    problem::{Problem, Report, Severity},
+    reference::Environment,
+};
+
+mod cross;
+mod policies;
+
+/// Where keys and counters are kept.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Store {
+    /// Where the configuration says; without a `storage` block, in the embedded store.
+    #[default]
+    FromConfig,
+    /// In the embedded store, whatever the configuration says.
+    Embedded,
+}
+
+/// Whether a secret may be used that everybody knows, or none.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum DefaultSecret {
+    /// It stops the start.
+    #[default]
+    Refused,
+    /// It may.
+    Allowed,
+}
+
+/// What the command line says.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct LoadOptions {
+    /// Where keys and counters are kept.
+    pub store: Store,
+    /// Whether a secret may be used that everybody knows.
+    pub default_secret: DefaultSecret,
+}
+
+/// A snapshot. Never changes.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// The APIs, in the order of their files.
+    pub apis: Vec<Api>,
+    /// The policies.
+    pub policies: PolicySet,
+}
+
+/// An API, whether it can be served or not.
+#[derive(Clone, Debug)]
+pub enum Api {
+    /// It can be served.
+    Served(Arc<ServedApi>),
+    /// It says itself that it is not to be served.
+    Inactive(Arc<ServedApi>),
+    /// It can not be served: its listen path answers 503.
+    Refused(RefusedApi),
+}
+
+/// An API that can be served.
+#[derive(Clone, Debug)]
+pub struct ServedApi {
+    /// Its file.
+    pub file: PathBuf,
+    /// What it is.
+    pub definition: Definition,
+    /// Its listen path; `None` for an internal API without one.
+    pub listen_path: Option<ListenPath>,
+    /// Its host, in small letters; `None` for any.
+    pub host: Option<String>,
+}
+
+/// An API that can not be served.
+#[derive(Clone, Debug)]
+pub struct RefusedApi {
+    /// Its file.
+    pub file: PathBuf,
+    /// Its id, as far as it could be read.
+    pub id: ApiId,
+    /// The listen path that answers 503; `None` where none could be read, or another API has it.
+    pub listen_path: Option<ListenPath>,
+    /// Its host, in small letters; `None` for any.
+    pub host: Option<String>,
+    /// Why.
+    pub problems: Vec<Problem>,
+}
+
+impl Api {
+    /// Its file.
+    pub fn file(&self) -> &Path {
+        match self {
+            Self::Served(api) | Self::Inactive(api) => &api.file,
+            Self::Refused(api) => &api.file,
+        }
+    }
+
+    /// Its id; empty where it has none.
+    pub fn id(&self) -> &ApiId {
+        match self {
+            Self::Served(api) | Self::Inactive(api) => &api.definition.api_id,
+            Self::Refused(api) => &api.id,
+        }
+    }
+
+    /// What becomes of it, in a word.
+    pub fn state(&self) -> &'static str {
+        match self {
+            Self::Served(_) => "served",
+            Self::Inactive(_) => "inactive",
+            Self::Refused(_) => "refused",
+        }
+    }
+}
+
+impl Loaded {
+    /// The APIs that are served.
+    pub fn served(&self) -> impl Iterator<Item = &Arc<ServedApi>> {
+        self.apis.iter().filter_map(|api| match api {
+            Api::Served(api) => Some(api),
+            _ => None,
+        })
+    }
+
+    /// The APIs that answer 503.
+    pub fn refused(&self) -> impl Iterator<Item = &RefusedApi> {
+        self.apis.iter().filter_map(|api| match api {
+            Api::Refused(api) => Some(api),
+            _ => None,
+        })
+    }
+}
+
+/// Reads everything. There is no snapshot where the configuration or the policies can not be used;
+/// a definition that can not be is [`Api::Refused`], and an error in the report.
+pub fn load(
+    file: &Path,
+    environment: &Environment,
+    options: &LoadOptions,
+) -> (Option<Loaded>, Report) {
+    let (config, mut report) = Config::load(file, environment, options);
+    let Some(config) = config else {
+        return (None, report);
+    };
+    let (loaded, more) = load_with(Arc::new(config), environment);
+    report.extend(more.problems);
+    (loaded, report)
+}
+
+/// Reads what the configuration names: definitions and policies. As [`load`].
+pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Loaded>, Report) {
+    let mut report = Report::default();
+    let mut apis = apis(&config, environment, &mut report);
+    let policies = policies::load(&config, &mut report);
+    report.extend(cross::separate(&mut apis));
+    let Some(policies) = policies else {
+        return (None, report);
+    };
+    report.extend(cross::check_grants(&policies, &apis));
+    report.extend(cross::check_versions(&apis));
+    (
+        Some(Loaded {
+            config,
+            apis,
+            policies,
+        }),
+        report,
+    )
+}
+
+/// The definitions of `app_path`, by file name.
+fn apis(config: &Config, environment: &Environment, report: &mut Report) -> Vec<Api> {
+    if config.app_path.is_empty() {
+        return Vec::new();
+    }
+    let files = match json_files(Path::new(&config.app_path)) {
+        Ok(files) => files,
+        Err(problem) => {
+            report.push(problem);
+            return Vec::new();
+        }
+    };
+    let is_companion = |file: &PathBuf| {
+        let name = file
+            .file_stem()
+            .and_then(|name| name.to_str())
+            .unwrap_or_default();
+        let base = name
+            .strip_suffix("-oas")
+            .or_else(|| name.strip_suffix("-mcp"));
+        base.is_some_and(|base| files.contains(&file.with_file_name(format!("{base}.json"))))
+    };
+    let own = files.iter().filter(|file| !is_companion(file));
+    own.map(|file| api(file, config, environment, report))
+        .collect()
+}
+
+fn api(file: &Path, config: &Config, environment: &Environment, report: &mut Report) -> Api {
+    let document = match Document::read(file) {
+        Ok(document) => document,
+        Err(problem) => {
+            report.push(problem.clone());
+            return refused(file, Outline::default(), config, vec![problem]);
+        }
+    };
+    let outline = outline(&document.tree);
+    let (definition, found) = Definition::from_document(document, environment, config);
+    let errors: Vec<_> = found.of(Severity::Error).cloned().collect();
+    report.extend(found.problems);
+    let Some(definition) = definition.filter(|_| errors.is_empty()) else {
+        return refused(file, outline, config, errors);
+    };
+    let api = Arc::new(ServedApi {
+        file: file.to_owned(),
+        listen_path: ListenPath::clean(&definition.proxy.listen_path),
+        host: definition.host(config),
+        definition,
+    });
+    if api.definition.is_active(config) {
+        Api::Served(api)
+    } else {
+        Api::Inactive(api)
+    }
+}
+
+fn refused(file: &Path, outline: Outline, config: &Config, problems: Vec<Problem>) -> Api {
+    let has_host = config.enable_custom_domains && !outline.domain.is_empty();
+    Api::Refused(RefusedApi {
+        file: file.to_owned(),
+        id: outline.api_id.into(),
+        listen_path: ListenPath::clean(&outline.listen_path),
+        host: has_host.then(|| outline.domain.to_ascii_lowercase()),
+        problems,
+    })
+}
+
+/// The files of a folder that end in `.json`, by name.
+fn json_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
+    let unreadable =
+        |err: std::io::Error| Problem::error(folder, format!("can not be read: {err}"));
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        if path.extension().is_some_and(|ending| ending == "json") && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,93 @@
+//! `error_overrides`: other answers for refusals, in the configuration and in a definition.
+
+use std::collections::BTreeMap;
+
+use crate::{
+    problem::{JsonPath, Problem},
+    record::record,
+};
+
+/// Rules by status: `401`, or `4xx`. An exact status comes before a class.
+pub type ErrorOverrides = BTreeMap<String, Vec<ErrorOverride>>;
+
+record! {
+    /// Another answer for refusals of one status.
+    pub struct ErrorOverride {
+        /// Which of them. Nothing said: all.
+        #[serde(rename = "match")]
+        pub matcher: ErrorMatch,
+        /// The answer.
+        pub response: ErrorResponse,
+    }
+
+    /// Which refusals are answered otherwise.
+    pub struct ErrorMatch {
+        /// The code of the reason, as `AMF`.
+        pub flag: String,
+        /// A pattern for the message.
+        pub message_pattern: String,
+        /// A place in the answer of an upstream.
+        pub body_field: String,
+        /// What stands there.
+        pub body_value: String,
+    }
+
+    /// The answer to a refusal.
+    pub struct ErrorResponse {
+        /// The status. Zero: as it was.
+        pub status_code: i64,
+        /// Another name of `status_code`.
+        pub code: i64,
+        /// The body, or a template of it.
+        pub body: String,
+        /// The message, for templates.
+        pub message: String,
+        /// The file of a template.
+        pub template: String,
+        /// Headers.
+        pub headers: BTreeMap<String, String>,
+    }
+}
+
+impl ErrorResponse {
+    /// The status, under either name; `None` keeps it as it was.
+    pub fn status(&self) -> Option<u16> {
+        let code = if self.status_code == 0 {
+            self.code
+        } else {
+            self.status_code
+        };
+        u16::try_from(code).ok().filter(|code| *code != 0)
+    }
+}
+
+/// Rules that can not be followed. `path` is where they stand.
+pub(crate) fn check(overrides: &ErrorOverrides, path: &JsonPath) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (code, rules) in overrides {
+        check_rules(code, rules, &path.key(code), &mut problems);
+    }
+    problems
+}
+
+fn check_rules(code: &str, rules: &[ErrorOverride], path: &JsonPath, problems: &mut Vec<Problem>) {
+    let is_code = code.len() == 3
+        && code.starts_with(|c: char| ('4'..='5').contains(&c))
+        && (code[1..].eq_ignore_ascii_case("xx") || code.bytes().all(|c| c.is_ascii_digit()));
+    if !is_code {
+        let message = "expected a status as `401`, or `4xx` or `5xx`";
+        problems.push(Problem::error("", message).at(path.clone()));
+    }
+    for (index, rule) in rules.iter().enumerate() {
+        let path = path.index(index);
+        if let Err(err) = regex::Regex::new(&rule.matcher.message_pattern) {
+            let at = path.key("match").key("message_pattern");
+            problems.push(Problem::error("", format!("can not be used: {err}")).at(at));
+        }
+        let code = rule.response.status_code.max(rule.response.code);
+        if code != 0 && !(200..=599).contains(&code) {
+            let at = path.key("response").key("status_code");
+            problems.push(Problem::error("", "expected a status from 200 to 599").at(at));
+        }
+    }
+}
