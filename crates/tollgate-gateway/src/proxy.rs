@@ -238,8 +238,8 @@ where
         let retries = own_target.is_none() && self.inner.targets.distinct() > 1;
         let again = (retries && upgrade.is_none()).then(|| Again::of(&request));
         let uri = std::mem::take(request.uri_mut());
-        let watched = again.is_some() || !request.body().is_end_stream();
-        let watch = watched.then(Watch::new);
+        let now = Instant::now();
+        let watch = Watch::new(now);
         let mut request = request.map(|body| Outgoing::new(body, watch.clone()));
 
         let target = own_target.is_none().then(|| self.inner.targets.pick());
@@ -256,10 +256,10 @@ where
                     form,
                     watch,
                     upgrade,
-                    deadline: timeout.map(|timeout| Instant::now() + timeout),
+                    deadline: timeout.map(|timeout| now + timeout),
                     again,
                 };
-                ProxyFuture::sent(call, flight)
+                ProxyFuture::sent(call, flight, now)
             }
             Err(kind) => {
                 let error = ProxyError::new(kind);

@@ -6,7 +6,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU8, AtomicU64, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -22,40 +22,40 @@ use crate::serve::RequestBodyTimedOut;
 
 /// A request's body on its way to an upstream.
 ///
-/// If somebody watches it, it tells when it ended, and comes back if it was never looked at.
+/// It tells when it was sent, and comes back if nothing of it was.
 pub(super) struct Outgoing<B> {
-    body: Option<B>, // None only after it went back in `drop`, or came to nobody.
-    watch: Option<Arc<Watch<B>>>,
+    body: Option<B>, // None only after it went back in `drop`.
+    watch: Arc<Watch<B>>,
     is_polled: bool,
 }
 
-/// What a request learns of its body.
+/// What becomes of a request that was handed to the client.
 pub(super) struct Watch<B> {
     started: Instant,
-    ended_millis: AtomicU64, // Since `started`; `SENDING` until it ended.
-    outcome: AtomicU64,
+    sent_millis: AtomicU64, // Since `started`; `SENDING` until then.
+    outcome: AtomicU8,
     unsent: Mutex<Option<B>>,
 }
 
 const SENDING: u64 = u64::MAX;
 
-const FINE: u64 = 0;
-const FAILED: u64 = 1;
-const TIMED_OUT: u64 = 2;
+const FINE: u8 = 0;
+const FAILED: u8 = 1;
+const TIMED_OUT: u8 = 2;
 
 impl<B> Watch<B> {
-    pub(super) fn new() -> Arc<Self> {
+    pub(super) fn new(started: Instant) -> Arc<Self> {
         Arc::new(Self {
-            started: Instant::now(),
-            ended_millis: AtomicU64::new(SENDING),
-            outcome: AtomicU64::new(FINE),
+            started,
+            sent_millis: AtomicU64::new(SENDING),
+            outcome: AtomicU8::new(FINE),
             unsent: Mutex::new(None),
         })
     }
 
-    /// Since when the body is sent.
-    pub(super) fn ended(&self) -> Option<Instant> {
-        match self.ended_millis.load(Ordering::Acquire) {
+    /// When a connection had taken the whole request.
+    pub(super) fn sent(&self) -> Option<Instant> {
+        match self.sent_millis.load(Ordering::Acquire) {
             SENDING => None,
             millis => Some(self.started + Duration::from_millis(millis)),
         }
@@ -77,15 +77,17 @@ impl<B> Watch<B> {
         unsent.take()
     }
 
-    fn end(&self) {
-        let millis = self.started.elapsed().as_millis();
-        let millis = u64::try_from(millis).unwrap_or(SENDING - 1);
-        self.ended_millis.store(millis, Ordering::Release);
+    fn was_sent(&self) {
+        if self.sent_millis.load(Ordering::Relaxed) == SENDING {
+            let millis = self.started.elapsed().as_millis();
+            let millis = u64::try_from(millis).unwrap_or(SENDING - 1);
+            self.sent_millis.store(millis, Ordering::Release);
+        }
     }
 }
 
 impl<B> Outgoing<B> {
-    pub(super) fn new(body: B, watch: Option<Arc<Watch<B>>>) -> Self {
+    pub(super) fn new(body: B, watch: Arc<Watch<B>>) -> Self {
         Self {
             body: Some(body),
             watch,
@@ -117,20 +119,23 @@ where
             Some(Err(_)) | None => true,
         };
         let frame = frame.map(|frame| frame.map_err(Into::into));
-        if let Some(watch) = &this.watch {
-            if let Some(Err(err)) = &frame {
-                let outcome = if is_late(&**err) { TIMED_OUT } else { FAILED };
-                watch.outcome.store(outcome, Ordering::Release);
-            }
-            if ended {
-                watch.end();
-            }
+        if let Some(Err(err)) = &frame {
+            let outcome = if is_late(&**err) { TIMED_OUT } else { FAILED };
+            this.watch.outcome.store(outcome, Ordering::Release);
+        }
+        if ended {
+            this.watch.was_sent();
         }
         Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        // The client asks when a connection takes the head, and not before.
+        let is_whole = self.body.as_ref().is_none_or(Body::is_end_stream);
+        if is_whole {
+            self.watch.was_sent();
+        }
+        is_whole
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -145,11 +150,12 @@ fn is_late(err: &(dyn std::error::Error + 'static)) -> bool {
 
 impl<B> Drop for Outgoing<B> {
     fn drop(&mut self) {
-        let Some(watch) = &self.watch else {
-            return;
-        };
         if !self.is_polled {
-            let mut unsent = watch.unsent.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut unsent = self
+                .watch
+                .unsent
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             *unsent = self.body.take();
         }
     }

@@ -48,7 +48,7 @@ pub(super) struct Flight<B> {
     pub(super) inner: Arc<Inner<B>>,
     pub(super) target: Option<usize>, // In the list; none where the request named its own.
     pub(super) form: AnswerForm,
-    pub(super) watch: Option<Arc<Watch<B>>>,
+    pub(super) watch: Arc<Watch<B>>,
     pub(super) upgrade: Option<Box<PendingUpgrade>>,
     pub(super) deadline: Option<Instant>, // Of the whole exchange.
     pub(super) again: Option<Box<Again>>,
@@ -71,8 +71,8 @@ impl<B> ProxyFuture<B> {
         }
     }
 
-    pub(super) fn sent(call: ResponseFuture, flight: Flight<B>) -> Self {
-        let timer = tokio::time::sleep_until(flight.first_limit(Instant::now()));
+    pub(super) fn sent(call: ResponseFuture, flight: Flight<B>, now: Instant) -> Self {
+        let timer = tokio::time::sleep_until(flight.first_limit(now));
         Self {
             state: State::Sent {
                 call,
@@ -143,25 +143,22 @@ impl<B> Flight<B> {
 
     /// When to look again; none where the time is over.
     ///
-    /// The time for the head begins when the request's body has been sent, as with Tyk.
+    /// The time for the head begins when the whole request has been sent, as with Tyk: what it takes
+    /// to connect has limits of its own.
     fn next_limit(&self, now: Instant) -> Option<Instant> {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return None;
         }
-        let watch = self.watch.as_ref()?;
-        let begins = watch.ended().unwrap_or(now);
+        let begins = self.watch.sent().unwrap_or(now);
         let limit = begins + self.inner.options.head_timeout;
         (now < limit).then(|| self.within_deadline(limit))
     }
 
     /// An error, put down to the client where its body was what failed.
     fn failed(&self, error: ProxyError) -> ProxyError {
-        let Some(watch) = &self.watch else {
-            return error;
-        };
-        if watch.has_timed_out() {
+        if self.watch.has_timed_out() {
             ProxyError::new(ProxyErrorKind::RequestBodyTimedOut)
-        } else if watch.has_failed() {
+        } else if self.watch.has_failed() {
             ProxyError::new(ProxyErrorKind::RequestBody)
         } else {
             error
@@ -226,9 +223,8 @@ where
             return None;
         }
         let next = self.inner.targets.pick_other(&again.tried)?;
-        let watch = self.watch.as_ref()?;
-        let body = watch.take_unsent()?;
-        let mut request = Request::new(Outgoing::new(body, Some(watch.clone())));
+        let body = self.watch.take_unsent()?;
+        let mut request = Request::new(Outgoing::new(body, self.watch.clone()));
         *request.method_mut() = again.method.clone();
         *request.headers_mut() = again.headers.clone();
         let protocol = self.inner.direct(&mut request, &again.uri, next).ok()?;

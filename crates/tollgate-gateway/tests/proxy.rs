@@ -1,0 +1,15 @@
+//! Proxy and server over real sockets: both ends are played by the test.
+
+mod proxy {
+    mod attacks;
+    mod errors;
+    mod http2;
+    mod requests;
+    mod retries;
+    mod slow;
+    mod stop;
+    mod streaming;
+    mod support;
+    mod tls;
+    mod upgrades;
+}
