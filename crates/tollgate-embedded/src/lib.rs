@@ -61,6 +61,8 @@
 mod backend;
 mod counters;
 mod error;
+#[cfg(test)]
+mod failing;
 mod file;
 mod options;
 mod queue;

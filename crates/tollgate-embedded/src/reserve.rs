@@ -18,6 +18,7 @@
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
+    sync::Arc,
     time::Duration,
 };
 
@@ -76,7 +77,10 @@ impl Span {
                 Period::Calendar(calendar) => {
                     let mut hasher = DefaultHasher::new();
                     (calendar.unit as u8).hash(&mut hasher);
-                    calendar.zone.iana_name().hash(&mut hasher);
+                    match calendar.zone.iana_name() {
+                        Some(name) => name.hash(&mut hasher),
+                        None => Arc::as_ptr(calendar).hash(&mut hasher),
+                    }
                     Self::Calendar(hasher.finish())
                 }
             },

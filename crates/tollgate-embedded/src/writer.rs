@@ -231,6 +231,10 @@ impl Writer {
 
     /// Writes of every counter what was admitted, no more, and that the file was closed.
     fn settle(&mut self) -> Result<(), Failure> {
+        if self.inner.file.is_read_only() {
+            self.inner.file.close(); // Nothing was drawn.
+            return Ok(());
+        }
         self.come_back()?;
         let (now, inner) = (self.inner.options.now(), &self.inner);
         let mut meta = self.meta;
