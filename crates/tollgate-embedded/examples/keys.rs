@@ -209,12 +209,8 @@ async fn look_ups(store: &EmbeddedStore, keys: usize) -> Done {
     let mut times = Vec::new();
     for number in 0..200 {
         let start = Instant::now();
-        let put = store.put(
-            &key(number % keys),
-            session(number)?,
-            Expect::Anything,
-            None,
-        );
+        let key = key(number % keys);
+        let put = store.put(&key, session(number)?, Expect::Anything, None);
         put.await?;
         times.push(start.elapsed());
     }
