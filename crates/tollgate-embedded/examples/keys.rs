@@ -21,21 +21,34 @@ use tollgate_core::{
     limits::{Period, Quota, Rate},
     store::{Charge, Counter, Expect, LimitStore, ListQuery, ReadyCharges, SessionStore, Verdict},
 };
-use tollgate_embedded::{EmbeddedOptions, EmbeddedStore};
+use tollgate_embedded::{Chunks, EmbeddedOptions, EmbeddedStore};
 
 type Done = Result<(), Box<dyn Error>>;
+
+const PHASE: &str = "TOLLGATE_KEYS_PHASE";
+const FILE: &str = "TOLLGATE_KEYS_FILE";
+
+/// Each part has a process of its own, so that none has the memory of another.
+const PHASES: [&str; 5] = ["write", "read", "memory", "crash", "mend"];
 
 fn main() -> Done {
     let keys = std::env::args()
         .nth(1)
         .map_or(Ok(20_000), |keys| keys.parse())?;
-    if let Some(path) = std::env::var_os("KEYS_CRASH") {
-        return crash(Path::new(&path), keys);
+    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
+    if let (Ok(phase), Some(path)) = (std::env::var(PHASE), std::env::var_os(FILE)) {
+        return runtime.block_on(run(&phase, Path::new(&path), keys));
     }
     let folder = tempfile::tempdir()?;
-    let path = folder.path().join("keys.redb");
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(measure(&path, keys))
+    println!("{keys} keys");
+    for phase in PHASES {
+        std::process::Command::new(std::env::current_exe()?)
+            .arg(keys.to_string())
+            .env(PHASE, phase)
+            .env(FILE, folder.path().join("keys.redb"))
+            .status()?;
+    }
+    Ok(())
 }
 
 fn key(number: usize) -> String {
@@ -53,82 +66,92 @@ fn session(number: usize) -> Result<Session, Box<dyn Error>> {
     Ok(json.parse()?)
 }
 
-async fn measure(path: &Path, keys: usize) -> Done {
-    println!("{keys} keys");
-    let store = EmbeddedStore::open(path)?;
+async fn run(phase: &str, path: &Path, keys: usize) -> Done {
+    // So that it is the decisions that are measured below, and not the disk.
+    let chunks = Chunks::of_at_most(10_000_000);
     let start = Instant::now();
-    write(&store, keys).await?;
-    told("written, 1000 to a commit", start.elapsed());
-    let start = Instant::now();
-    store.close()?;
-    told("closed", start.elapsed());
-    drop(store);
-    let len = fs::metadata(path)?.len();
-    println!(
-        "{:>12} bytes a key in the file ({len} in all)",
-        len / keys as u64
-    );
-
-    let start = Instant::now();
-    let store = EmbeddedStore::open(path)?;
-    told("opened", start.elapsed());
-    println!("{:>12} KiB resident then", resident());
-    pages(&store, keys).await?;
-    look_ups(&store, keys).await?;
-    decisions(&store).await?;
-    drop(store);
-
-    let before = resident();
-    let options = EmbeddedOptions::new(path).cached_sessions(keys);
-    let store = options.open()?;
-    for number in 0..keys.min(100_000) {
-        store.get(&key(number)).await?;
+    let store = EmbeddedOptions::new(path).chunks(chunks).open()?;
+    let opened = start.elapsed();
+    match phase {
+        "write" => {
+            let start = Instant::now();
+            write(&store, keys).await?;
+            told("written, up to 1000 to a commit", start.elapsed());
+            println!("{:>12} KiB resident then", resident());
+            store.close()?;
+            sized(path, keys, "a key in the file")?;
+        }
+        "read" => {
+            told("opened", opened);
+            println!("{:>12} KiB resident then", resident());
+            pages(&store, keys).await?;
+            look_ups(&store, keys).await?;
+            decisions(&store).await?;
+        }
+        "memory" => {
+            drop(store);
+            memory(path, keys).await?;
+        }
+        "crash" => {
+            write(&store, keys.min(5000)).await?;
+            std::process::exit(1); // Without closing.
+        }
+        _ => {
+            told("opened after a crash", opened);
+            sized(path, keys, "a key in the file then")?;
+            let start = Instant::now();
+            let is_smaller = store.compact().await?;
+            told("compacted", start.elapsed());
+            sized(
+                path,
+                keys,
+                &format!("a key in the file then ({is_smaller})"),
+            )?;
+            store.close()?;
+            sized(path, keys, "a key in the file when it is closed")?;
+        }
     }
-    let grown = (resident().saturating_sub(before)) * 1024 / keys.min(100_000) as u64;
-    println!("{grown:>12} bytes a session in memory");
-    let before = resident();
-    let counted = keys.min(20_000);
-    let charges: Vec<[Charge; 1]> = (0..counted).map(|number| quota(&key(number))).collect();
-    let made = resident() - before;
-    let start = Instant::now();
-    together(
-        charges
-            .iter()
-            .map(|batch| store.take(batch, machine_time()))
-            .collect(),
-    )
-    .await?;
-    told("first takes of 20 000 quotas, together", start.elapsed());
-    let grown = (resident() - before - made) * 1024 / counted as u64;
-    println!("{grown:>12} bytes a stored counter in memory");
-    drop((store, charges));
+    Ok(())
+}
 
-    let status = std::process::Command::new(std::env::current_exe()?)
-        .arg(keys.to_string())
-        .env("KEYS_CRASH", path)
-        .status()?;
-    println!("(a process was ended in the middle of it: {status})");
-    let start = Instant::now();
-    let store = EmbeddedStore::open(path)?;
-    told("opened after a crash", start.elapsed());
-    let start = Instant::now();
-    let made_smaller = store.compact().await?;
-    told("compacted", start.elapsed());
-    store.close()?;
+fn sized(path: &Path, keys: usize, what: &str) -> Done {
     let len = fs::metadata(path)?.len();
     println!(
-        "{:>12} bytes a key then ({made_smaller})",
-        len / keys as u64
+        "{:>12} bytes {what}, {} MiB in all",
+        len / keys as u64,
+        len >> 20
     );
     Ok(())
 }
 
-/// Ends without closing.
-fn crash(path: &Path, keys: usize) -> Done {
-    let store = EmbeddedStore::open(path)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().build()?;
-    runtime.block_on(write(&store, keys.min(5000)))?;
-    std::process::abort()
+async fn memory(path: &Path, keys: usize) -> Done {
+    let some = keys.min(100_000);
+    let store = EmbeddedOptions::new(path)
+        .cached_sessions(2 * some)
+        .open()?;
+    store.get(&key(0)).await?;
+    let before = resident();
+    for number in 0..some {
+        store.get(&key(number)).await?;
+    }
+    let grown = resident().saturating_sub(before) * 1024 / some as u64;
+    println!("{grown:>12} bytes a session in memory");
+    let charges: Vec<[Charge; 1]> = (0..some).map(|number| quota(&key(number))).collect();
+    let (before, start) = (resident(), Instant::now());
+    for some in charges.chunks(1000) {
+        let takes = some.iter().map(|batch| store.take(batch, machine_time()));
+        together(takes.collect()).await?;
+    }
+    told(
+        &format!("first takes of {some} quotas, 1000 together"),
+        start.elapsed(),
+    );
+    let grown = resident().saturating_sub(before) * 1024 / some as u64;
+    println!("{grown:>12} bytes a stored counter in memory");
+    let start = Instant::now();
+    store.close()?;
+    told("closed, and their marks settled", start.elapsed());
+    Ok(())
 }
 
 async fn write(store: &EmbeddedStore, keys: usize) -> Done {

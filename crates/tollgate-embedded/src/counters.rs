@@ -2,7 +2,10 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
 };
 
 use parking_lot::{Mutex, MutexGuard};
@@ -25,6 +28,7 @@ use crate::{
 };
 
 pub(crate) struct Counters {
+    id: u64, // No two stores of a process have the same.
     memory: MemoryStore,
     pub(crate) registry: Registry,
     options: EmbeddedOptions,
@@ -45,13 +49,15 @@ pub(crate) enum Decision {
     /// These counters have not been looked up in the file.
     Unknown(Needs),
     /// More units have to be drawn first.
-    Short(SmallVec<[Draw; 2]>),
+    Short(Draws),
     /// There is no room for another counter.
     Full,
 }
 
+pub(crate) type Draws = SmallVec<[Draw; 1]>;
+
 /// A decision, and what should be drawn in the background after it.
-pub(crate) type Decided = (Decision, SmallVec<[Draw; 2]>);
+pub(crate) type Decided = (Decision, Draws);
 
 /// The stored counters of a batch.
 pub(crate) type Needs = SmallVec<[Need; 2]>;
@@ -67,20 +73,26 @@ pub(crate) struct Need {
 
 /// The store's own handle on a counter.
 struct Handle {
+    store: u64,
     inner: Arc<Counter>, // What the counts in memory put their handle in.
     reserve: OnceLock<Arc<Reserve>>,
 }
 
 /// The same on charges that come again.
 struct Ready {
+    store: u64,
     inner: ReadyCharges,
-    needs: Option<Needs>, // `None` where there was no room, or one counter is there twice.
+    // In the order in which they are locked; `None` where there was no room, or one counter is there
+    // twice.
+    needs: Option<Needs>,
 }
 
 impl Counters {
     /// After an unclean end, `begins_full_at` is the moment of the start.
     pub(crate) fn new(options: &EmbeddedOptions, begins_full_at: Option<Moment>) -> Self {
+        static IDS: AtomicU64 = AtomicU64::new(0);
         Self {
+            id: IDS.fetch_add(1, Relaxed),
             memory: MemoryOptions::new()
                 .max_counters(options.max_counters)
                 .build(),
@@ -92,35 +104,41 @@ impl Counters {
 
     /// Charges what fits now, if that can be told: the usual case.
     #[inline]
-    pub(crate) fn admit(&self, ready: &ReadyCharges, now: Moment) -> (bool, Option<Draw>) {
+    pub(crate) fn admit(&self, ready: &ReadyCharges, now: Moment) -> (bool, Draws) {
         let ready = ready.handle(|batch| Arc::new(self.ready(batch, now)));
         let is_recent = self.recent.as_ref().is_some_and(|recent| recent.runs(now));
-        let (Some(needs), false) = (&ready.needs, is_recent) else {
-            return (false, None);
+        let (Some(needs), false) = (ready.needs_in(self.id), is_recent) else {
+            return (false, SmallVec::new());
         };
-        match &needs[..] {
-            [] => (self.memory.try_admit(&ready.inner, now), None),
-            [need] => {
-                let units = need.charge.cost.get();
-                let mut hold = need.reserve.hold.lock();
-                if !hold.has(units, need.span, now) || !self.memory.try_admit(&ready.inner, now) {
-                    return (false, None);
-                }
-                let renews = hold.spend(units, now);
-                (true, renews.then(|| need.draw(0, now)))
+        let mut holds: SmallVec<[MutexGuard<'_, Hold>; 2]> = SmallVec::new();
+        for need in needs {
+            let hold = need.reserve.hold.lock();
+            if !hold.has(need.charge.cost.get(), need.span, now) {
+                return (false, SmallVec::new()); // The verdict tells.
             }
-            _ => (false, None), // The verdict tells.
+            holds.push(hold);
         }
+        if !self.memory.try_admit(&ready.inner, now) {
+            return (false, SmallVec::new());
+        }
+        let mut renewed = SmallVec::new();
+        for (need, hold) in needs.iter().zip(&mut holds) {
+            if hold.spend(need.charge.cost.get(), now) {
+                renewed.push(need.draw(0, now));
+            }
+        }
+        (true, renewed)
     }
 
     fn ready(&self, batch: &[Charge], now: Moment) -> Ready {
         let inner: Vec<Charge> = batch.iter().map(|charge| self.inner(charge)).collect();
-        let needs = self.needs(batch, now).filter(|needs| {
-            let same = |one: &Need, other: &Need| Arc::ptr_eq(&one.reserve, &other.reserve);
-            let twice = |at: usize| needs[..at].iter().any(|other| same(other, &needs[at]));
-            !(0..needs.len()).any(twice)
+        let needs = self.needs(batch, now).and_then(|mut needs| {
+            needs.sort_unstable_by_key(|need| Arc::as_ptr(&need.reserve));
+            let same = |pair: &[Need]| Arc::ptr_eq(&pair[0].reserve, &pair[1].reserve);
+            (!needs.windows(2).any(same)).then_some(needs)
         });
         Ready {
+            store: self.id,
             inner: ReadyCharges::new(inner),
             needs,
         }
@@ -129,7 +147,7 @@ impl Counters {
     /// What can be said to `ready` at once.
     pub(crate) fn decide_ready(&self, ready: &ReadyCharges, now: Moment) -> Decided {
         let handle = ready.handle(|batch| Arc::new(self.ready(batch, now)));
-        let Some(needs) = &handle.needs else {
+        let Some(needs) = handle.needs_in(self.id) else {
             return self.decide(ready.charges(), now);
         };
         let inner = handle.inner.charges();
@@ -154,10 +172,9 @@ impl Counters {
         take: impl Fn() -> Option<Verdict>,
     ) -> Decided {
         let mut renewed = SmallVec::new();
-        if let Some(recent) = &self.recent {
-            if !recent.fill(&self.memory, inner, now) {
-                return (Decision::Full, renewed);
-            }
+        let recent = self.recent.as_ref();
+        if recent.is_some_and(|recent| !recent.fill(&self.memory, inner, now)) {
+            return (Decision::Full, renewed);
         }
         let mut locked = Locked::new(needs);
         if !locked.holds.iter().all(|hold| hold.is_restored) {
@@ -245,7 +262,10 @@ impl Counters {
         let CounterRef::Held(counter) = counter else {
             return self.registry.reserve(counter, now);
         };
-        let handle = Handle::of(counter);
+        let Some(handle) = self.handle(counter) else {
+            let own = CounterRef::Held(Counter::new(counter.name()));
+            return self.registry.reserve(&own, now);
+        };
         if let Some(reserve) = handle.reserve.get() {
             return Some(reserve.clone());
         }
@@ -254,11 +274,26 @@ impl Counters {
         Some(handle.reserve.get_or_init(|| reserve).clone())
     }
 
+    /// The handle on a counter; `None` where it holds that of another store.
+    fn handle<'a>(&self, counter: &'a Arc<Counter>) -> Option<&'a Handle> {
+        let handle = Counter::handle(counter, |name| {
+            Arc::new(Handle {
+                store: self.id,
+                inner: Counter::new(name),
+                reserve: OnceLock::new(),
+            })
+        });
+        (handle.store == self.id).then_some(handle)
+    }
+
     /// The charge as the counts in memory take it: with a counter that can hold their handle.
     fn inner(&self, charge: &Charge) -> Charge {
         let mut charge = charge.clone();
         if let CounterRef::Held(counter) = &charge.counter {
-            charge.counter = CounterRef::Held(Handle::of(counter).inner.clone());
+            let handle = self.handle(counter);
+            let inner =
+                handle.map_or_else(|| Counter::new(counter.name()), |own| own.inner.clone());
+            charge.counter = CounterRef::Held(inner);
         }
         charge
     }
@@ -347,14 +382,10 @@ pub(crate) enum Settled {
     Mark(Mark),
 }
 
-impl Handle {
-    fn of(counter: &Arc<Counter>) -> &Self {
-        Counter::handle(counter, |name| {
-            Arc::new(Self {
-                inner: Counter::new(name),
-                reserve: OnceLock::new(),
-            })
-        })
+impl Ready {
+    /// What is needed of this store's reserves; `None` where they are another's.
+    fn needs_in(&self, store: u64) -> Option<&Needs> {
+        self.needs.as_ref().filter(|_| self.store == store)
     }
 }
 

@@ -231,7 +231,8 @@ impl Hold {
     /// Takes units that are there. Tells whether more should be drawn in the background; it does so
     /// once.
     pub(crate) fn spend(&mut self, units: u64, now: Moment) -> bool {
-        self.tokens -= units;
+        debug_assert!(units <= self.tokens, "asked before");
+        self.tokens = self.tokens.saturating_sub(units);
         let is_low = self.tokens < self.chunk.div_ceil(2) && !self.is_all;
         let is_late = self
             .terms

@@ -304,7 +304,7 @@ impl LimitStore for EmbeddedStore {
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
         let inner = &self.0.inner;
         let (is_admitted, renewed) = inner.counters.admit(ready, now);
-        if renewed.is_some() {
+        if !renewed.is_empty() {
             inner.renew(renewed);
         }
         is_admitted
