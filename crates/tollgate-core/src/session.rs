@@ -507,6 +507,17 @@ impl Session {
         }
     }
 
+    /// The name of the record whose counters this one shares, in place of counters of its own: a key
+    /// that was made from another by rotation. Whoever writes records sets it, see
+    /// [`COUNTERS_OF`](Self::COUNTERS_OF).
+    pub fn counters_of(&self) -> Option<String> {
+        let name = self.unknown.get(Self::COUNTERS_OF)?.as_text()?;
+        Some(name).filter(|name| !name.is_empty())
+    }
+
+    /// The member, not one of Tyk's, that [`counters_of`](Self::counters_of) reads.
+    pub const COUNTERS_OF: &str = "tollgate_counters_of";
+
     /// When the session ends; `None` for never.
     pub fn expiry(&self) -> Option<UnixSeconds> {
         u64::try_from(self.expires)

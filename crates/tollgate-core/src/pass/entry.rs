@@ -137,6 +137,13 @@ impl Entry {
         own.map_or(&self.charges, |(_, charges)| charges).of(kinds)
     }
 
+    /// Every charge that any request may make, those of endpoints included.
+    pub fn all_charges(&self) -> impl Iterator<Item = &Charge> {
+        let endpoints = self.endpoints.iter().map(|(_, charges)| charges);
+        let sets = std::iter::once(&self.charges).chain(endpoints);
+        sets.flat_map(|charges| charges.of(Kinds::Both))
+    }
+
     /// The text that names the counters in place of the token, where it speaks of the request
     /// (`meta_data.rate_limit_pattern`).
     pub fn counter_text(&self) -> Option<&Text> {
@@ -164,9 +171,11 @@ impl Source<'_> {
             Some(text) if by_request(&text) => (Some(text), None),
             pattern => (None, pattern.map(|text| filled(&text))),
         };
+        let shared = session.counters_of();
+        let shared = shared.filter(|_| self.owner == LimitOwner::Key);
         let who = Who {
             owner: self.owner,
-            key: key.as_str(),
+            key: shared.as_deref().unwrap_or(key.as_str()),
             pattern: pattern.filter(|name| !name.is_empty()),
             scope: limits.scope.clone().unwrap_or_default(),
         };

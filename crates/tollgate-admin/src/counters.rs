@@ -1,0 +1,230 @@
+//! The counters of a key: which there are, what they say, and starting them afresh.
+
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+use tollgate_core::{
+    ApiId, Loaded, Session, StoreError,
+    limits::Limit,
+    pass::{Entry, Kinds, Pass},
+    store::{Batch, Charge, Expect, Standing, StorageKey, Verdict, Version},
+};
+
+use crate::Inner;
+
+/// The session compiled for counting. It is not kept with the stored record, whose passes are those of
+/// stacks that serve requests.
+fn pass(admin: &Inner, key: &StorageKey, session: &Session) -> Option<Arc<Pass>> {
+    let record = |session: &Session| Loaded::new(key.clone(), session.clone(), Version(0));
+    let plan = admin.plan();
+    plan.pass(&record(session)).ok().or_else(|| {
+        // Policies that make no session leave the key's own limits to be told.
+        let own = Session {
+            apply_policies: Vec::new(),
+            apply_policy_id: Default::default(),
+            ..session.clone()
+        };
+        plan.pass(&record(&own)).ok()
+    })
+}
+
+/// The session's own limits, and those of each of its APIs.
+fn entries(pass: &Pass) -> impl Iterator<Item = (Option<&ApiId>, &Entry)> {
+    let apis = pass.session().access_rights.keys();
+    let of_apis = apis.filter_map(|api| {
+        let at = pass.find(api).ok()?;
+        Some((Some(api), pass.entry(at)))
+    });
+    std::iter::once((None, pass.root())).chain(of_apis)
+}
+
+/// The names of all counters of a key, of every scope and endpoint.
+fn names(admin: &Inner, key: &StorageKey, session: &Session) -> BTreeSet<String> {
+    let Some(pass) = pass(admin, key, session) else {
+        return BTreeSet::new();
+    };
+    let charges = entries(&pass).flat_map(|(_, entry)| entry.all_charges());
+    charges.filter_map(name).collect()
+}
+
+fn name(charge: &Charge) -> Option<String> {
+    String::from_utf8(charge.counter.name().to_vec()).ok()
+}
+
+impl Inner {
+    /// Starts every counter afresh that a key has by any of these sessions, the old and the new.
+    pub(crate) async fn reset_counters(
+        &self,
+        key: &StorageKey,
+        sessions: &[&Session],
+    ) -> Result<(), StoreError> {
+        let all: BTreeSet<_> = sessions
+            .iter()
+            .flat_map(|session| names(self, key, session))
+            .collect();
+        for name in all {
+            self.store.reset(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Starts the counters of an organisation afresh.
+    pub(crate) async fn reset_organisation(&self, loaded: &Loaded) -> Result<(), StoreError> {
+        let record = Loaded::new(
+            loaded.key().clone(),
+            loaded.session().clone(),
+            loaded.version(),
+        );
+        let Ok(pass) = self.plan().organisation_pass(&record) else {
+            return Ok(());
+        };
+        for name in pass.root().all_charges().filter_map(name) {
+            self.store.reset(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether the counters of a record that is to go are still another's: a key and the one it was
+    /// rotated to share them until both are gone.
+    pub(crate) async fn shares_counters(
+        &self,
+        key: &StorageKey,
+        session: &Session,
+    ) -> Result<bool, StoreError> {
+        let others = [session.counters_of(), rotated_to(session)];
+        for other in others.into_iter().flatten() {
+            if other != key.as_str() && self.store.get(&other).await?.is_some() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Writes into the numbers that are for information what the counters say: what is left, and when
+    /// it renews. Where nothing was used the session's own number stays what it is, and that of an API
+    /// is all there is, as Tyk tells it.
+    pub(crate) async fn fill_in_quotas(
+        &self,
+        loaded: &Loaded,
+        merged: &mut Session,
+    ) -> Result<(), StoreError> {
+        let Some(pass) = pass(self, loaded.key(), loaded.session()) else {
+            return Ok(());
+        };
+        let mut seen = Vec::new();
+        for (api, entry) in entries(&pass) {
+            let Some(charge) = entry.charges(Kinds::Quota, None).first() else {
+                continue;
+            };
+            seen.push((api, self.standing(charge).await?));
+        }
+        let now = self.now().unix().0;
+        for (api, standing) in seen {
+            let used = standing.max.saturating_sub(standing.remaining);
+            let remaining = i64::try_from(standing.remaining).unwrap_or(i64::MAX);
+            let renews = standing.resets_in.filter(|_| 0 < used);
+            let renews = renews.map(|time| later(now, time));
+            match api {
+                None if 0 < used => {
+                    merged.quota_remaining = remaining;
+                    merged.quota_renews = renews.unwrap_or(merged.quota_renews);
+                }
+                None => {}
+                Some(api) => {
+                    if let Some(right) = merged.access_rights.get_mut(api)
+                        && 0 < right.limit.quota_max
+                    {
+                        right.limit.quota_remaining = remaining;
+                        right.limit.quota_renews = renews.unwrap_or(right.limit.quota_renews);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn standing(&self, charge: &Charge) -> Result<Standing, StoreError> {
+        let batch: Batch = std::iter::once(charge.clone()).collect();
+        let standings = match self.store.look(batch, self.now()).await? {
+            Verdict::Taken(taken) => taken.standings,
+            Verdict::Refused(refused) => refused.standings,
+        };
+        Ok(standings[0])
+    }
+
+    /// Where every limit of a key stands.
+    pub(crate) async fn usage(&self, loaded: &Loaded) -> Result<Vec<Usage>, StoreError> {
+        let Some(pass) = pass(self, loaded.key(), loaded.session()) else {
+            return Ok(Vec::new());
+        };
+        let limits: Vec<_> = entries(&pass)
+            .flat_map(|(api, entry)| {
+                let is_root = api.is_none() && !pass.session().access_rights.is_empty();
+                let charges = entry.charges(Kinds::Both, None).iter();
+                let charges = charges.filter(move |_| !is_root); // Its APIs say what holds.
+                charges.map(move |charge| (api.cloned(), entry.scope().to_owned(), charge.clone()))
+            })
+            .collect();
+        let mut usages = Vec::with_capacity(limits.len());
+        for (api, scope, charge) in limits {
+            let standing = self.standing(&charge).await?;
+            usages.push(Usage {
+                api,
+                scope,
+                limit: charge.limit,
+                standing,
+            });
+        }
+        Ok(usages)
+    }
+
+    /// Writes a record that is to replace one that was read, and fails where another was faster. A
+    /// store that can not tell writes over it.
+    pub(crate) async fn replace(
+        &self,
+        loaded: &Loaded,
+        session: Session,
+        lifetime: Option<Duration>,
+    ) -> Result<Version, StoreError> {
+        let expect = if self.store.compares_and_sets() {
+            Expect::Version(loaded.version())
+        } else {
+            Expect::Anything
+        };
+        self.store
+            .put(loaded.key().as_str(), session, expect, lifetime)
+            .await
+    }
+}
+
+/// Where one limit of a key stands.
+pub(crate) struct Usage {
+    /// `None` where a key may call everything, and its own limits hold.
+    pub(crate) api: Option<ApiId>,
+    /// Which APIs count together; empty for all that name nothing else.
+    pub(crate) scope: String,
+    pub(crate) limit: Limit,
+    pub(crate) standing: Standing,
+}
+
+/// The member in which a record says which one it was rotated to.
+pub(crate) const ROTATED_TO: &str = "tollgate_rotated_to";
+
+pub(crate) fn rotated_to(session: &Session) -> Option<String> {
+    session.unknown.get(ROTATED_TO)?.as_text()
+}
+
+/// A replaced record keeps what it says of its counters.
+pub(crate) fn keep_counters(session: &mut Session, stored: &Session) {
+    for member in [Session::COUNTERS_OF, ROTATED_TO] {
+        session.unknown.remove(member);
+        if let Some(value) = stored.unknown.get(member) {
+            session.unknown.insert(member.into(), value.clone());
+        }
+    }
+}
+
+/// Seconds since 1970, `time` later.
+pub(crate) fn later(now: u64, time: Duration) -> i64 {
+    let seconds = time.as_secs() + u64::from(0 < time.subsec_nanos());
+    i64::try_from(now.saturating_add(seconds)).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,390 @@
+//! Making keys, and replacing them.
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use tollgate_core::{
+    Loaded, OrgId, Session,
+    policy::key_expires_in,
+    store::{Expect, StorageKey, StoreErrorKind},
+    token::{Token, TokenError, TokenErrorKind, TokenForm},
+};
+
+use super::{Unfit, read};
+use crate::{
+    Inner, KeyEvent,
+    answer::{self, Answer, Refusal},
+    call::{Call, Tail, json_text},
+    counters::keep_counters,
+    lifetime,
+    lookup::is_organisation,
+};
+
+const UNFIT: &str = "Failed to create key, ensure security settings are correct.";
+
+/// Whether a write starts counters afresh.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Counters {
+    Reset,
+    Keep,
+}
+
+impl Counters {
+    fn of(call: &Call) -> Self {
+        if call.query.get("suppress_reset") == "1" {
+            Self::Keep
+        } else {
+            Self::Reset
+        }
+    }
+}
+
+/// `POST /tyk/keys/create`: a key with a random token, or one of its certificate.
+pub(crate) async fn create(admin: &Inner, call: &Call) -> Answer {
+    let json = json_text(&call.body, Tail::Ignored);
+    let session = json.and_then(|json| read(&json));
+    let mut session = session.ok_or(Refusal::new(500, "Unmarshalling failed"))?;
+    let merged = admin.merged(&session).map_err(|unfit| match unfit {
+        Unfit::NoRights => Refusal::new(
+            400,
+            "Failed to create key, keys must have at least one Access Rights record set.",
+        ),
+        Unfit::Policies(error) => Refusal::new(500, format!("Failed to create key - {error}")),
+    })?;
+    let certificate = Some(&*session.certificate).filter(|id| !id.is_empty());
+    let is_certified = certificate.is_some();
+    let token = generate(admin, &session.org_id, certificate)?;
+    let key = name(admin, &token)?;
+    if is_certified && admin.store.get(key.as_str()).await?.is_some() {
+        let token = token.expose();
+        let message = format!(
+            "Failed to create key - Key with given certificate already found:{token}"
+        );
+        return Err(Refusal::new(500, message));
+    }
+    if session.hmac_enabled {
+        session.hmac_string = hmac_secret()?.into();
+    }
+    let written = Written {
+        counters: Counters::of(call),
+        stored: None,
+        is_new: true,
+    };
+    written.put(admin, &key, session, &merged).await?;
+    let hash = admin.is_hashing().then_some(&key);
+    Ok(answer::modified(token.expose(), "added", hash))
+}
+
+/// `POST /tyk/keys` and `POST /tyk/keys/{id}`: whatever has this id is written over.
+pub(crate) async fn create_named(admin: &Inner, call: &Call, id: &str) -> Answer {
+    let session = read_strictly(call)?;
+    let shortest = admin.keys.min_length();
+    if !id.is_empty() && id.len() < shortest {
+        return Err(Refusal::new(400, too_short(id.len(), shortest)));
+    }
+    let now = admin.now().unix().0;
+    let is_past = 1 < session.expires && session.expires.cast_unsigned() < now;
+    if is_past {
+        return Err(Refusal::new(400, "The key would be expired: expires is in the past"));
+    }
+    let merged = admin.merged(&session).map_err(|_| Refusal::new(500, UNFIT))?;
+    let token = generate(admin, &session.org_id, Some(id))?;
+    let key = name(admin, &token)?;
+    let stored = match admin.store.get(key.as_str()).await {
+        Err(error) if error.kind() == StoreErrorKind::Corrupt => None,
+        stored => stored?,
+    };
+    let has_password = !session.basic_auth_data.password.is_empty();
+    let written = Written {
+        counters: Counters::of(call),
+        stored: stored.as_deref(),
+        is_new: true,
+    };
+    written.put(admin, &key, session, &merged).await?;
+    let is_hashing = admin.is_hashing();
+    let shown = if has_password && is_hashing {
+        ""
+    } else {
+        token.expose()
+    };
+    Ok(answer::modified(shown, "added", is_hashing.then_some(&key)))
+}
+
+/// `PUT /tyk/keys/{id}`: replaces a key, in one step against other writers.
+pub(crate) async fn update(admin: &Inner, call: &Call, id: &str) -> Answer {
+    const TRIES: usize = 5;
+    let sent = read_strictly(call)?;
+    let named = admin.named(&call.query, sent.org_id.clone(), id);
+    for _ in 0..TRIES {
+        let found = admin.find(&named).await?;
+        let found = found.ok_or(Refusal::new(404, "Key is not found"))?;
+        let stored = &*found.loaded;
+        let mut session = sent.clone();
+        check_certificate(admin, &session, stored.session())?;
+        let now = admin.now().unix().0;
+        if 1 < session.expires && session.expires.cast_unsigned() < now {
+            session.expires = stored.session().expires;
+        }
+        let merged = admin.merged(&session).map_err(|_| Refusal::new(500, UNFIT))?;
+        let written = Written {
+            counters: Counters::of(call),
+            stored: Some(stored),
+            is_new: false,
+        };
+        match written.put(admin, stored.key(), session, &merged).await {
+            Err(PutError::Faster) => {}
+            done => {
+                done?;
+                return Ok(answer::modified(&found.shown, "modified", None));
+            }
+        }
+    }
+    Err(PutError::Faster.into())
+}
+
+fn read_strictly(call: &Call) -> Result<Session, Refusal> {
+    let json = json_text(&call.body, Tail::Refused);
+    let session = json.and_then(|json| read(&json));
+    session.ok_or(Refusal::new(400, "Request malformed"))
+}
+
+fn check_certificate(admin: &Inner, session: &Session, stored: &Session) -> Result<(), Refusal> {
+    if stored.certificate.is_empty() || session.certificate == stored.certificate {
+        return Ok(());
+    }
+    if session.certificate.is_empty() {
+        let message = "Key cannot be used without a certificate";
+        return Err(Refusal::new(400, message));
+    }
+    if !admin.control.has_certificate(&session.certificate) {
+        let message = "Key must be used with an existent certificate";
+        return Err(Refusal::new(400, message));
+    }
+    Ok(())
+}
+
+fn too_short(length: usize, shortest: usize) -> String {
+    format!(
+        "custom key ID length {length} is less than min_token_length ({shortest}); the key would be \
+         unreachable at auth time. Use an ID of at least min_token_length characters, or lower \
+         min_token_length in the gateway configuration."
+    )
+}
+
+fn generate(admin: &Inner, org: &OrgId, id: Option<&str>) -> Result<Token, Refusal> {
+    admin.keys.generate(org, id).map_err(|error| refused(&error))
+}
+
+fn refused(error: &TokenError) -> Refusal {
+    match error.kind() {
+        TokenErrorKind::NoRandomness => {
+            answer::log(error, "a token could not be made");
+            Refusal::new(500, "Could not create key")
+        }
+        kind => Refusal::new(400, format!("Invalid key ID: {kind}")),
+    }
+}
+
+/// The name in the store. One that reads as an organisation's record would be that record.
+fn name(admin: &Inner, token: &Token) -> Result<StorageKey, Refusal> {
+    let key = admin.keys.storage_key(token.expose());
+    if is_organisation(key.as_str()) {
+        return Err(Refusal::new(400, "Invalid key ID: it reads as an organisation's record"));
+    }
+    Ok(key)
+}
+
+/// As long as Tyk's: the base64 of 32 digits.
+fn hmac_secret() -> Result<String, Refusal> {
+    let random = Token::generate(&OrgId::default(), None, TokenForm::Joined);
+    let random = random.map_err(|error| refused(&error))?;
+    Ok(STANDARD.encode(random.expose()))
+}
+
+/// A write of a key.
+struct Written<'a> {
+    counters: Counters,
+    stored: Option<&'a Loaded>,
+    is_new: bool,
+}
+
+/// Why a key was not written.
+enum PutError {
+    Refused(Refusal),
+    /// Somebody else wrote it since it was read.
+    Faster,
+}
+
+impl From<Refusal> for PutError {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl From<tollgate_core::StoreError> for PutError {
+    fn from(error: tollgate_core::StoreError) -> Self {
+        match error.kind() {
+            StoreErrorKind::Conflict => Self::Faster,
+            _ => Self::Refused(error.into()),
+        }
+    }
+}
+
+impl From<PutError> for Refusal {
+    fn from(error: PutError) -> Self {
+        match error {
+            PutError::Refused(refusal) => refusal,
+            PutError::Faster => Self::new(409, "The key was changed by another request"),
+        }
+    }
+}
+
+impl Written<'_> {
+    async fn put(
+        self,
+        admin: &Inner,
+        key: &StorageKey,
+        mut session: Session,
+        merged: &Session,
+    ) -> Result<(), PutError> {
+        self.set_password(admin, &mut session).await?;
+        let now = admin.now().unix().0;
+        self.set_state(admin, &mut session, merged, now);
+        if self.is_new && self.stored.is_none() {
+            start_trial(admin, &mut session, merged, now);
+        }
+        let lifetime = lifetime_of(admin, &session, merged, now);
+        match self.stored.filter(|_| !self.is_new) {
+            Some(stored) => admin.replace(stored, session.clone(), lifetime).await?,
+            None => {
+                let name = key.as_str();
+                let put = admin
+                    .store
+                    .put(name, session.clone(), Expect::Anything, lifetime);
+                put.await?
+            }
+        };
+        if self.resets(admin, merged) {
+            let old = self.stored.map(|stored| &**stored.session());
+            let sessions: Vec<&Session> = old.into_iter().chain([&session]).collect();
+            admin.reset_counters(key, &sessions).await?;
+        }
+        let (org, name) = (&session.org_id, key.as_str());
+        admin.control.key_changed(if self.is_new {
+            KeyEvent::Created { org, name }
+        } else {
+            KeyEvent::Updated { org, name }
+        });
+        Ok(())
+    }
+
+    /// What is sent of the password is hashed, unless it is what is stored.
+    async fn set_password(&self, admin: &Inner, session: &mut Session) -> Result<(), Refusal> {
+        let stored = self.stored.filter(|_| !self.is_new);
+        let stored = stored.map(|stored| &stored.session().basic_auth_data);
+        let sent = &session.basic_auth_data.password;
+        match stored {
+            Some(stored) if sent.is_empty() || *sent == stored.password => {
+                session.basic_auth_data = stored.clone();
+            }
+            _ if sent.is_empty() => {}
+            _ => session.basic_auth_data = admin.settings.password_hash.hash(sent).await?,
+        }
+        Ok(())
+    }
+
+    /// What the gateway keeps with a key for itself.
+    fn set_state(&self, admin: &Inner, session: &mut Session, merged: &Session, now: u64) {
+        let nanos = i128::from(admin.now().unix_nanos);
+        let created = jiff::Timestamp::from_nanosecond(nanos).unwrap_or_default();
+        drop_repeated(&mut session.tags);
+        match self.stored.filter(|_| !self.is_new) {
+            Some(stored) => {
+                session.date_created = stored.session().date_created.clone();
+                keep_counters(session, stored.session());
+            }
+            None => {
+                session.date_created = created.into();
+                keep_counters(session, &Session::default());
+            }
+        }
+        match (self.counters, self.stored.filter(|_| !self.is_new)) {
+            (Counters::Reset, _) => {
+                session.last_updated = now.to_string();
+                if self.resets(admin, merged) {
+                    let period = session.quota_renewal_rate;
+                    session.quota_renews = now.cast_signed().saturating_add(period);
+                }
+            }
+            (Counters::Keep, Some(stored)) => keep_state(session, stored.session()),
+            (Counters::Keep, None) => {}
+        }
+        if is_quota_of_policy(session, merged) {
+            session.quota_renews = 0;
+        }
+    }
+
+    /// Whether counters start afresh: they do unless the request, or every API of the key, says no.
+    fn resets(&self, admin: &Inner, merged: &Session) -> bool {
+        let apis = admin.control.apis();
+        let mut rights = merged.access_rights.keys().peekable();
+        let all_refuse = rights.peek().is_some()
+            && rights.all(|id| {
+                let api = apis.get(id);
+                api.is_some_and(|api| api.facts().dont_set_quota_on_create)
+            });
+        self.counters == Counters::Reset && !all_refuse
+    }
+}
+
+fn keep_state(session: &mut Session, stored: &Session) {
+    session.quota_renews = stored.quota_renews;
+    session.last_updated.clone_from(&stored.last_updated);
+    for (api, right) in session.access_rights.iter_mut() {
+        if let Some(stored) = stored.access_rights.get(api)
+            && !right.limit.is_empty()
+        {
+            right.limit.quota_renews = stored.limit.quota_renews;
+        }
+    }
+}
+
+/// Where a policy gives the quota, the key's own number of its renewal means nothing.
+fn is_quota_of_policy(session: &Session, merged: &Session) -> bool {
+    let own = (session.quota_max, session.quota_renewal_rate);
+    !session.policies().is_empty() && own != (merged.quota_max, merged.quota_renewal_rate)
+}
+
+/// A policy may say how long a new key lives, where one of the key's APIs is loaded.
+fn start_trial(admin: &Inner, session: &mut Session, merged: &Session, now: u64) {
+    if admin.granted(merged).is_empty() {
+        return;
+    }
+    let policies = admin.control.policies();
+    if let Some(time) = key_expires_in(session, &policies, &session.org_id) {
+        session.expires = now.saturating_add(time.as_secs()).cast_signed();
+    }
+}
+
+/// How long the store keeps the record. What the policies say of it counts; when the key ends is the
+/// key's own.
+pub(crate) fn lifetime_of(
+    admin: &Inner,
+    session: &Session,
+    merged: &Session,
+    now: u64,
+) -> Option<std::time::Duration> {
+    let apis = admin.granted(merged);
+    let kept = Session {
+        expires: session.expires,
+        session_lifetime: session.session_lifetime,
+        post_expiry_action: merged.post_expiry_action.clone(),
+        post_expiry_grace_period: merged.post_expiry_grace_period,
+        ..Session::default()
+    };
+    let facts = apis.iter().map(|api| api.facts());
+    lifetime::of(&kept, facts, &admin.settings, now)
+}
+
+fn drop_repeated(tags: &mut Vec<String>) {
+    let mut seen = std::collections::HashSet::new();
+    tags.retain(|tag| seen.insert(tag.clone()));
+}
