@@ -181,7 +181,7 @@ impl Text {
     pub fn fill(
         &self,
         meta: Option<&MetaData>,
-        context: &impl Context,
+        context: &(impl Context + ?Sized),
         style: ValueStyle,
     ) -> String {
         let mut out = String::new();

@@ -3,15 +3,11 @@
 use std::{net::IpAddr, sync::Arc};
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, request::Parts};
+use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
 use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tollgate::{
-    ApiId, Refusals, Rejection, Tollgate,
-    access::RequestPath,
-    clock::UnixSeconds,
-    context::ClientAddr,
-    explain::Explanation,
-    gated::Gated,
+    ApiId, Refusals, Rejection, Tollgate, access::RequestPath, clock::UnixSeconds,
+    context::ClientAddr, explain::Explanation, gated::Gated,
 };
 use tower::ServiceExt;
 
@@ -21,7 +17,7 @@ use crate::{
         lists::{Listed, Reply},
         versions::Versions,
     },
-    proxy::Proxy,
+    proxy::{Proxy, ProxyError},
     serve::RequestBody,
 };
 
@@ -40,6 +36,8 @@ pub struct Api {
     /// For requests that need no key.
     pub(crate) open: Gated<Proxy<RequestBody>>,
     pub(crate) refusals: Refusals,
+    /// Whether the gateway's own answers say so, as Tyk's do.
+    pub(crate) names_generator: bool,
 }
 
 /// Whether an API's callers need a key.
@@ -65,7 +63,30 @@ impl Api {
     }
 
     /// Answers a request.
-    pub async fn serve(&self, request: Request<RequestBody>, now: UnixSeconds) -> Response<AnswerBody> {
+    pub async fn serve(
+        &self,
+        request: Request<RequestBody>,
+        now: UnixSeconds,
+    ) -> Response<AnswerBody> {
+        let mut response = self.answer(request, now).await;
+        *response.version_mut() = Version::HTTP_11; // The upstream's own concerns its own hop.
+        let extensions = response.extensions();
+        let is_ours =
+            extensions.get::<Rejection>().is_some() || extensions.get::<ProxyError>().is_some();
+        if is_ours && self.names_generator {
+            const GENERATOR: HeaderName = HeaderName::from_static("x-generator");
+            response
+                .headers_mut()
+                .insert(GENERATOR, HeaderValue::from_static("tyk.io"));
+        }
+        response
+    }
+
+    async fn answer(
+        &self,
+        request: Request<RequestBody>,
+        now: UnixSeconds,
+    ) -> Response<AnswerBody> {
         let (mut head, body) = request.into_parts();
         let entered = match self.enter(&mut head, now) {
             Ok(entered) => entered,
@@ -76,8 +97,7 @@ impl Api {
             (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
             _ => self.open.clone(),
         };
-        let response = service.oneshot(Request::from_parts(head, body)).await;
-        let Ok(response) = response;
+        let Ok(response) = service.oneshot(Request::from_parts(head, body)).await;
         response.map(|body| body.map_err(Into::into).boxed_unsync())
     }
 
@@ -116,7 +136,11 @@ impl Api {
     }
 
     /// What every gate would say of a request; `None` where no key is needed.
-    pub async fn explain(&self, mut head: Parts, now: UnixSeconds) -> Result<Option<Explanation>, Rejection> {
+    pub async fn explain(
+        &self,
+        mut head: Parts,
+        now: UnixSeconds,
+    ) -> Result<Option<Explanation>, Rejection> {
         match (self.enter(&mut head, now)?, &self.access) {
             (Entered::Guarded, Access::Guarded { gate, .. }) => Ok(Some(gate.explain(&head).await)),
             _ => Ok(None),
@@ -126,12 +150,17 @@ impl Api {
 
 impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Api").field("id", &self.id).field("listen", &self.listen).finish_non_exhaustive()
+        f.debug_struct("Api")
+            .field("id", &self.id)
+            .field("listen", &self.listen)
+            .finish_non_exhaustive()
     }
 }
 
 fn client(head: &Parts) -> Option<IpAddr> {
-    head.extensions.get::<ClientAddr>().map(|ClientAddr(addr)| *addr)
+    head.extensions
+        .get::<ClientAddr>()
+        .map(|ClientAddr(addr)| *addr)
 }
 
 fn answer(reply: &Reply) -> Response<AnswerBody> {
@@ -143,5 +172,7 @@ fn answer(reply: &Reply) -> Response<AnswerBody> {
 
 /// A body that is there.
 pub(crate) fn whole(bytes: impl Into<Bytes>) -> AnswerBody {
-    Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()
+    Full::new(bytes.into())
+        .map_err(|never| match never {})
+        .boxed_unsync()
 }

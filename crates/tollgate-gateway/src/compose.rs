@@ -4,7 +4,9 @@
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::AUTHORIZATION};
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header::AUTHORIZATION, request::Parts,
+};
 use regex::Regex;
 use tollgate::{
     Algorithm, KeyScheme, Limit, LimitHeaders, Rate, Refusals, SharedStore, Tollgate,
@@ -17,7 +19,7 @@ use tollgate::{
     rejection::LimitOwner,
     stack::Builder,
     token_source::{CookieSource, HeaderSource, QuerySource, TokenSource},
-    variables::Text,
+    variables::{SecretName, Text},
 };
 use tower::Layer;
 
@@ -31,6 +33,7 @@ use crate::{
         Where,
         addresses::Addresses,
         headers::{HeaderGate, HeaderRules, HeaderSet},
+        limit_headers::LimitHeadersGate,
         lists::{Action, Lists, Reply, Says},
         sizes::Sizes,
         upstream::{UpstreamGate, UpstreamRules},
@@ -39,6 +42,7 @@ use crate::{
     load::ServedApi,
     problem::{JsonPath, Problem},
     proxy::{FinalSlash, Proxy, ProxyOptions, Target, Targets, UpstreamClient},
+    reference::Environment,
     serve::RequestBody,
 };
 
@@ -52,6 +56,8 @@ pub struct Composer<'a> {
     pub policies: &'a PolicySet,
     /// How tokens become names in the store.
     pub keys: &'a KeyScheme,
+    /// Where secrets of headers may come from.
+    pub environment: &'a Environment,
     /// The connections to upstreams.
     pub client: &'a UpstreamClient<RequestBody>,
 }
@@ -77,17 +83,21 @@ impl Composer<'_> {
         let proxy = self.proxy(definition, &listen)?;
         let header_gate = HeaderGate {
             listen: listen.clone(),
+            has_context: definition.enable_context_vars,
         };
         let upstream_gate = UpstreamGate {
             listen: listen.clone(),
         };
-        let open = Gates::none()
-            .with_refusals(Refusals::tyk())
-            .and(header_gate.clone())
-            .and(upstream_gate.clone());
+        let open = Gates::none().with_refusals(Refusals::tyk());
+        let open = match self.limit_headers_gate(definition) {
+            Some(gate) => open.and(gate),
+            None => open,
+        };
+        let open = open.and(header_gate.clone()).and(upstream_gate.clone());
         let guarded = (!definition.use_keyless)
             .then(|| {
                 let builder = self.gates(definition, &listen)?;
+                let builder = self.limit_headers(builder, definition);
                 let built = builder.gate(header_gate).gate(upstream_gate).build();
                 built.map_err(|err| (JsonPath::root(), err.to_string()))
             })
@@ -104,10 +114,15 @@ impl Composer<'_> {
             }),
             open: GateLayer::from(open).layer(proxy),
             refusals: Refusals::tyk(),
+            names_generator: !self.config.hide_generator_header,
         })
     }
 
-    fn proxy(&self, definition: &Definition, listen: &Arc<str>) -> Result<Proxy<RequestBody>, Wrong> {
+    fn proxy(
+        &self,
+        definition: &Definition,
+        listen: &Arc<str>,
+    ) -> Result<Proxy<RequestBody>, Wrong> {
         let settings = &definition.proxy;
         let options = ProxyOptions {
             listen_path: settings.strip_listen_path.then(|| listen.to_string()),
@@ -138,10 +153,6 @@ impl Composer<'_> {
             ..Rules::default()
         };
         let rule = definition.version_data.rule(&definition.definition);
-        let named = |head: &http::request::Parts| -> Option<Cow<'_, str>> {
-            let chosen = head.extensions.get::<Chosen>()?;
-            chosen.named.as_deref().map(Cow::from)
-        };
         let mut builder = Tollgate::builder(self.store.clone())
             .keys(self.keys.clone())
             .token_sources(token_sources(definition)?)
@@ -150,7 +161,6 @@ impl Composer<'_> {
             .api(definition.api_id.clone())
             .listen_path(listen)
             .versions(rule, named)
-            .headers(self.limit_headers())
             .refusals(Refusals::tyk());
         if !definition.disable_rate_limit {
             builder = builder.rate_limit();
@@ -182,24 +192,40 @@ impl Composer<'_> {
         }
     }
 
-    fn limit_headers(&self) -> LimitHeaders {
-        match self.config.rate_limit_response_headers.as_str() {
-            "rate_limits" => LimitHeaders::rate(),
-            _ => LimitHeaders::quota(),
+    /// Which limit `X-RateLimit-…` tells of.
+    fn limit_headers(&self, builder: Builder, definition: &Definition) -> Builder {
+        match self.limit_headers_gate(definition) {
+            Some(gate) => builder.headers(LimitHeaders::none()).gate(gate),
+            None => builder.headers(LimitHeaders::rate()),
         }
+    }
+
+    /// What tells of the quota; `None` where the configuration wants the rate to be told of.
+    fn limit_headers_gate(&self, definition: &Definition) -> Option<LimitHeadersGate> {
+        let tells_of_rate = self.config.rate_limit_response_headers == "rate_limits";
+        (!tells_of_rate).then(|| LimitHeadersGate {
+            api: definition.api_id.clone(),
+        })
     }
 
     fn versions(&self, definition: &Definition) -> Result<Versions, Wrong> {
         let data = &definition.version_data;
         let compile = |(name, version): (&String, &Version)| {
             let place = |inner: &str| -> JsonPath {
-                JsonPath::from("version_data").key("versions").key(name).key(inner)
+                JsonPath::from("version_data")
+                    .key("versions")
+                    .key(name)
+                    .key(inner)
             };
             let rules = self.version(name, version);
             let rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
             Ok((name.clone(), Arc::new(rules)))
         };
-        let by_name: BTreeMap<_, _> = data.versions.iter().map(compile).collect::<Result<_, Wrong>>()?;
+        let by_name: BTreeMap<_, _> = data
+            .versions
+            .iter()
+            .map(compile)
+            .collect::<Result<_, Wrong>>()?;
         let only = || {
             let named = data.only().and_then(|(name, _)| by_name.get(name));
             named.cloned().unwrap_or_default()
@@ -223,7 +249,8 @@ impl Composer<'_> {
     fn version(&self, name: &str, version: &Version) -> Result<VersionRules, (String, String)> {
         let mut options = self.config.path_options();
         let paths = &version.extended_paths;
-        let in_paths = |member: &str, message: String| (format!("extended_paths.{member}"), message);
+        let in_paths =
+            |member: &str, message: String| (format!("extended_paths.{member}"), message);
         let extended = version.use_extended_paths;
         let sizes = entries(extended, &paths.size_limits, options, |entry| {
             let limit = u64::try_from(entry.size_limit).unwrap_or_default();
@@ -245,17 +272,20 @@ impl Composer<'_> {
         let has_timeout = !version.global_enforce_timeout_disabled && !whole.is_zero();
         Ok(VersionRules {
             name: name.into(),
-            ends: ends(&version.expires, "expires").map_err(|(_, message)| ("expires".into(), message))?,
+            ends: ends(&version.expires, "expires")
+                .map_err(|(_, message)| ("expires".into(), message))?,
             lists: lists(version, options)?,
             sizes: Sizes {
-                all: positive(version.global_size_limit).filter(|_| !version.global_size_limit_disabled),
+                all: positive(version.global_size_limit)
+                    .filter(|_| !version.global_size_limit_disabled),
                 by_path: sizes.map_err(|message| in_paths("size_limits", message))?,
             },
             headers,
             upstream: UpstreamRules {
                 timeout: has_timeout.then_some(whole),
                 timeout_by_path: limits.map_err(|message| in_paths("hard_timeouts", message))?,
-                method_by_path: methods.map_err(|message| in_paths("method_transforms", message))?,
+                method_by_path: methods
+                    .map_err(|message| in_paths("method_transforms", message))?,
             },
         })
     }
@@ -266,14 +296,18 @@ impl Composer<'_> {
             if off {
                 return Ok(HeaderSet::default());
             }
-            self.header_set(remove, add).map_err(|message| (member.to_owned(), message))
+            self.header_set(remove, add)
+                .map_err(|message| (member.to_owned(), message))
         };
         let of_paths = |member: &str, list: &[HeaderEntry]| {
             let list = list.iter().filter(|entry| extended && !entry.disabled);
             let compile = |entry: &HeaderEntry| {
                 let place = Where::new(&entry.path, &entry.method, self.config.path_options());
                 let place = place.map_err(|err| err.to_string())?;
-                Ok((place, self.header_set(&entry.delete_headers, &entry.add_headers)?))
+                Ok((
+                    place,
+                    self.header_set(&entry.delete_headers, &entry.add_headers)?,
+                ))
             };
             let compiled: Result<Vec<_>, String> = list.map(compile).collect();
             compiled.map_err(|message| (format!("extended_paths.{member}"), message))
@@ -292,17 +326,29 @@ impl Composer<'_> {
                 &version.global_response_headers_remove,
                 &version.global_response_headers,
             )?,
-            response_by_path: of_paths("transform_response_headers", &paths.transform_response_headers)?,
+            response_by_path: of_paths(
+                "transform_response_headers",
+                &paths.transform_response_headers,
+            )?,
         })
     }
 
-    fn header_set(&self, remove: &[String], add: &BTreeMap<String, String>) -> Result<HeaderSet, String> {
+    fn header_set(
+        &self,
+        remove: &[String],
+        add: &BTreeMap<String, String>,
+    ) -> Result<HeaderSet, String> {
         let name = |name: &String| {
-            HeaderName::try_from(name.as_str()).map_err(|_| format!("`{name}` can not be a header's name"))
+            HeaderName::try_from(name.as_str())
+                .map_err(|_| format!("`{name}` can not be a header's name"))
         };
-        let secret = |name: &str| match name.split_once('.') {
-            Some(("secret_conf", key)) => self.config.secrets.get(key).map(|secret| secret.expose().to_owned()),
-            Some(("secret_env", key)) => std::env::var(format!("TYK_SECRET_{}", key.to_uppercase())).ok(),
+        let secret = |secret: SecretName<'_>| match secret.place {
+            "conf" => self
+                .config
+                .secrets
+                .get(secret.name)
+                .map(|secret| secret.expose().to_owned()),
+            "env" => self.environment.secret(secret.name).map(str::to_owned),
             _ => None,
         };
         let value = |(header, text): (&String, &String)| {
@@ -313,6 +359,12 @@ impl Composer<'_> {
             set: add.iter().map(value).collect::<Result<_, String>>()?,
         })
     }
+}
+
+/// The version that a request names.
+fn named(head: &Parts) -> Option<Cow<'_, str>> {
+    let chosen = head.extensions.get::<Chosen>()?;
+    chosen.named.as_deref().map(Cow::from)
 }
 
 /// Entries for single paths that are on.
@@ -377,7 +429,12 @@ fn lists(version: &Version, options: PathOptions) -> Result<Lists, (String, Stri
     }
     for entry in paths.internal.iter().filter(|entry| !entry.disabled) {
         lists
-            .add((&entry.path, &entry.method), options, BTreeMap::new(), Says::Internal)
+            .add(
+                (&entry.path, &entry.method),
+                options,
+                BTreeMap::new(),
+                Says::Internal,
+            )
             .map_err(|err| ("extended_paths.internal".to_owned(), err.to_string()))?;
     }
     Ok(lists)
@@ -398,7 +455,11 @@ fn add_entry(
         Ok((method.clone(), action))
     };
     let by_method = if entry.method.is_empty() {
-        entry.method_actions.iter().map(action).collect::<Result<_, String>>()?
+        entry
+            .method_actions
+            .iter()
+            .map(action)
+            .collect::<Result<_, String>>()?
     } else {
         BTreeMap::new()
     };
@@ -407,14 +468,23 @@ fn add_entry(
         ..options
     };
     lists
-        .add((&entry.path, &entry.method), options, by_method, says.clone())
+        .add(
+            (&entry.path, &entry.method),
+            options,
+            by_method,
+            says.clone(),
+        )
         .map_err(|err| err.to_string())
 }
 
 fn reply(code: i64, headers: &BTreeMap<String, String>, body: &str) -> Result<Reply, String> {
     let code = if code == 0 { 200 } else { code };
-    let status = u16::try_from(code).ok().and_then(|code| StatusCode::from_u16(code).ok());
+    let status = u16::try_from(code)
+        .ok()
+        .and_then(|code| StatusCode::from_u16(code).ok());
     let mut fields = HeaderMap::new();
+    let text = HeaderValue::from_static("text/plain; charset=utf-8");
+    fields.insert(CONTENT_TYPE, text); // As Go guesses where nothing is said.
     for (name, value) in headers {
         let wrong = || format!("the header `{name}` can not be sent");
         let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
@@ -429,7 +499,11 @@ fn reply(code: i64, headers: &BTreeMap<String, String>, body: &str) -> Result<Re
 
 fn targets(urls: &[String]) -> Result<Targets, Wrong> {
     let wrong = |err: crate::proxy::TargetError| ("proxy.target_url".into(), err.to_string());
-    let targets: Vec<_> = urls.iter().map(|url| Target::parse(url)).collect::<Result<_, _>>().map_err(wrong)?;
+    let targets: Vec<_> = urls
+        .iter()
+        .map(|url| Target::parse(url))
+        .collect::<Result<_, _>>()
+        .map_err(wrong)?;
     Targets::round_robin(targets).map_err(wrong)
 }
 
@@ -437,13 +511,20 @@ fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {
     if definition.ip_access_control_disabled {
         return Ok(Addresses::default());
     }
-    let allowed = definition.enable_ip_whitelisting.then_some(&*definition.allowed_ips);
+    let allowed = definition
+        .enable_ip_whitelisting
+        .then_some(&*definition.allowed_ips);
     let blocked: &[String] = if definition.enable_ip_blacklisting {
         &definition.blacklisted_ips
     } else {
         &[]
     };
-    let wrong = |text| ("allowed_ips".into(), format!("`{text}` is neither an address nor a network"));
+    let wrong = |text| {
+        (
+            "allowed_ips".into(),
+            format!("`{text}` is neither an address nor a network"),
+        )
+    };
     Addresses::new(allowed, blocked).map_err(wrong)
 }
 
@@ -458,7 +539,9 @@ fn location(source: &VersionSource) -> Result<Location, Wrong> {
     Ok(match source.location.as_str() {
         "header" if !source.key.is_empty() => {
             let name = HeaderName::try_from(source.key.as_str());
-            Location::Header(name.map_err(|_| wrong(format!("`{}` can not be a header's name", source.key)))?)
+            Location::Header(
+                name.map_err(|_| wrong(format!("`{}` can not be a header's name", source.key)))?,
+            )
         }
         "url-param" if !source.key.is_empty() => Location::Query(source.key.clone()),
         "url" if source.url_versioning_pattern.is_empty() => Location::Path(None),
@@ -479,7 +562,13 @@ fn token_sources(definition: &Definition) -> Result<Vec<Arc<dyn TokenSource>>, W
             (JsonPath::from("auth").key("auth_header_name"), message)
         })?,
     };
-    let or_header = |name: &str| if name.is_empty() { header.as_str().to_owned() } else { name.to_owned() };
+    let or_header = |name: &str| {
+        if name.is_empty() {
+            header.as_str().to_owned()
+        } else {
+            name.to_owned()
+        }
+    };
     let mut sources = Vec::new();
     if !source.disable_header {
         sources.push(HeaderSource::new(header.clone()).shared());

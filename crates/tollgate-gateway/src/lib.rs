@@ -14,7 +14,7 @@
 pub mod api;
 pub mod compose;
 pub mod config;
-mod control;
+pub mod control;
 pub mod definition;
 mod document;
 pub mod edge;

@@ -1,6 +1,6 @@
 //! The `tollgate` program.
 
-use std::{path::PathBuf, process};
+use std::{ffi::OsString, path::PathBuf, process};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tollgate_gateway::{
@@ -9,17 +9,24 @@ use tollgate_gateway::{
 };
 
 mod check;
+mod start;
 
 /// An API gateway that takes Tyk's own files.
 #[derive(Debug, Parser)]
-#[command(version, arg_required_else_help = true)]
-struct Arguments {
+#[command(
+    version,
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true
+)]
+struct CommandLine {
     #[command(subcommand)]
     command: Command,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Serves what the files say, until SIGTERM or SIGINT; SIGHUP reads them anew.
+    Serve(start::ServeArguments),
     /// Looks at configuration, API definitions and policies, and tells what is wrong with them.
     Check(check::Arguments),
 }
@@ -62,8 +69,19 @@ impl Files {
 
 fn main() -> anyhow::Result<()> {
     let environment = Environment::of_process();
-    let code = match Arguments::parse().command {
+    let code = match CommandLine::parse_from(arguments()).command {
         Command::Check(arguments) => check::run(&arguments, &environment)?,
+        Command::Serve(arguments) => start::run(&arguments, environment)?,
     };
     process::exit(code)
+}
+
+/// What the program was called with. `--conf` without a command serves, as Tyk's program does.
+fn arguments() -> Vec<OsString> {
+    let mut arguments: Vec<_> = std::env::args_os().collect();
+    let first = arguments.get(1).and_then(|first| first.to_str());
+    if first.is_some_and(|first| first.starts_with("--conf")) {
+        arguments.insert(1, "serve".into());
+    }
+    arguments
 }

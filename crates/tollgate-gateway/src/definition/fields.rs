@@ -55,9 +55,18 @@ pub const FIELDS: &[Row] = &[
         "proxy.service_discovery.use_discovery_service",
         "service discovery is not built",
     ),
-    works("proxy.transport.ssl_insecure_skip_verify"),
-    works("proxy.transport.ssl_min_version"),
-    works("proxy.transport.ssl_max_version"),
+    refused(
+        "proxy.transport.ssl_insecure_skip_verify",
+        "TLS settings of single upstreams are not built",
+    ),
+    refused(
+        "proxy.transport.ssl_min_version",
+        "TLS settings of single upstreams are not built",
+    ),
+    refused(
+        "proxy.transport.ssl_max_version",
+        "TLS settings of single upstreams are not built",
+    ),
     refused(
         "proxy.transport.ssl_ciphers",
         "cipher suites can not be chosen",
@@ -139,6 +148,10 @@ pub const FIELDS: &[Row] = &[
     works("session_provider"),
     only("session_provider.storage_engine", &["", "redis"], STORES),
     // Versions.
+    refused(
+        "definition.enabled",
+        "versions that are APIs of their own are not built",
+    ),
     works("definition"),
     works("version_data.not_versioned"),
     works("version_data.default_version"),
@@ -157,7 +170,10 @@ pub const FIELDS: &[Row] = &[
     works("version_data.versions.*.global_size_limit_disabled"),
     works("version_data.versions.*.global_enforce_timeout"),
     works("version_data.versions.*.global_enforce_timeout_disabled"),
-    works("version_data.versions.*.override_target"),
+    refused(
+        "version_data.versions.*.override_target",
+        "targets of single versions are not built",
+    ),
     works("version_data.versions.*.extended_paths.ignored"),
     works("version_data.versions.*.extended_paths.white_list"),
     works("version_data.versions.*.extended_paths.black_list"),
@@ -186,7 +202,10 @@ pub const FIELDS: &[Row] = &[
     works("version_data.versions.*.extended_paths.transform_headers"),
     works("version_data.versions.*.extended_paths.transform_response_headers"),
     works("version_data.versions.*.extended_paths.hard_timeouts"),
-    works("version_data.versions.*.extended_paths.circuit_breakers"),
+    refused(
+        "version_data.versions.*.extended_paths.circuit_breakers",
+        "circuit breakers are not built",
+    ),
     refused(
         "version_data.versions.*.extended_paths.url_rewrites",
         "URL rewrites are not built",
@@ -197,9 +216,18 @@ pub const FIELDS: &[Row] = &[
     ),
     works("version_data.versions.*.extended_paths.size_limits"),
     works("version_data.versions.*.extended_paths.method_transforms"),
-    works("version_data.versions.*.extended_paths.track_endpoints"),
-    works("version_data.versions.*.extended_paths.do_not_track_endpoints"),
-    works("version_data.versions.*.extended_paths.validate_json"),
+    warns(
+        "version_data.versions.*.extended_paths.track_endpoints",
+        ANALYTICS,
+    ),
+    warns(
+        "version_data.versions.*.extended_paths.do_not_track_endpoints",
+        ANALYTICS,
+    ),
+    refused(
+        "version_data.versions.*.extended_paths.validate_json",
+        "schemas of bodies are not built",
+    ),
     refused(
         "version_data.versions.*.extended_paths.validate_request",
         "OpenAPI definitions are not built",
@@ -210,7 +238,10 @@ pub const FIELDS: &[Row] = &[
         "version_data.versions.*.extended_paths.persist_graphql",
         "GraphQL is not built",
     ),
-    works("version_data.versions.*.extended_paths.rate_limit"),
+    refused(
+        "version_data.versions.*.extended_paths.rate_limit",
+        "rates of single paths of an API are not built",
+    ),
     works("expiration"),
     // Limits.
     works("disable_rate_limit"),
@@ -250,7 +281,7 @@ pub const FIELDS: &[Row] = &[
     warns("event_handlers", "events are not built; nobody is told"),
     warns("cache_options.enable_cache", CACHE),
     part_of("cache_options", "cache_options.enable_cache"),
-    works("CORS"),
+    refused("CORS.enable", "CORS is not built"),
     warns("uptime_tests.check_list", "upstreams are not tested"),
     part_of("uptime_tests", "uptime_tests.check_list"),
     refused(
@@ -293,7 +324,10 @@ pub const FIELDS: &[Row] = &[
         "upstream_auth.enabled",
         "credentials for upstreams are not built",
     ),
-    works("error_overrides"),
+    refused(
+        "error_overrides",
+        "other answers for refusals are not built",
+    ),
     works("error_overrides_disabled"),
     part_of("graphql", "graphql.enabled"),
     refused("graphql.enabled", "GraphQL is not built"),

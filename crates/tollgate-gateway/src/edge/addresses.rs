@@ -70,7 +70,12 @@ mod tests {
 
     #[track_caller]
     fn check(allowed: Option<&[&str]>, blocked: &[&str], client: Option<&str>, may: bool) {
-        let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
+        let owned = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| (*text).to_owned())
+                .collect::<Vec<_>>()
+        };
         let allowed = allowed.map(owned);
         let addresses = Addresses::new(allowed.as_deref(), &owned(blocked)).expect("addresses");
         let client = client.map(|client| client.parse().expect("an address"));

@@ -12,7 +12,7 @@ use tollgate::{
     context::RequestContext,
     gate::{Departure, Gate, Step},
     meta_inject::{remove_header, set_header},
-    variables::{Text, UnsafeValues, ValueStyle, header_value},
+    variables::{Context, NoContext, Text, UnsafeValues, ValueStyle, header_value},
     visit::Visit,
 };
 
@@ -53,16 +53,21 @@ impl HeaderSet {
     }
 
     /// The values as they are for this request.
-    fn fill(&self, head: &Parts, visit: &Visit) -> Result<Filled, Rejection> {
+    fn fill(&self, head: &Parts, visit: &Visit, has_context: bool) -> Result<Filled, Rejection> {
         let meta = visit.session().map(|session| &session.meta_data);
-        let context = RequestContext { head, visit };
+        let of_request = RequestContext { head, visit };
+        let context: &dyn Context = if has_context { &of_request } else { &NoContext };
         let fill = |(name, text): &(HeaderName, Text)| {
-            let text = text.fill(meta, &context, ValueStyle::Tyk);
+            let text = text.fill(meta, context, ValueStyle::Tyk);
             Ok((name.clone(), header_value(text, UnsafeValues::Refuse)?))
         };
         Ok(Filled {
             remove: self.remove.clone(),
-            set: self.set.iter().map(fill).collect::<Result<_, Rejection>>()?,
+            set: self
+                .set
+                .iter()
+                .map(fill)
+                .collect::<Result<_, Rejection>>()?,
         })
     }
 }
@@ -90,6 +95,8 @@ impl Filled {
 pub struct HeaderGate {
     /// What the API is served below.
     pub listen: Arc<str>,
+    /// Whether `$tyk_context.` has values.
+    pub has_context: bool,
 }
 
 impl HeaderGate {
@@ -103,14 +110,19 @@ impl HeaderGate {
         let of_path = first_of(&rules.request_by_path, method, &path);
         let of_answer = first_of(&rules.response_by_path, method, &path);
 
-        let names_forwarded = |set: &HeaderSet| set.remove.iter().any(|name| name == "x-forwarded-for");
+        let names_forwarded =
+            |set: &HeaderSet| set.remove.iter().any(|name| name == "x-forwarded-for");
         let leave_forwarded_for =
             names_forwarded(&rules.request) || of_path.is_some_and(names_forwarded);
-        let all = rules.request.fill(head, visit)?;
-        let own = of_path.map(|set| set.fill(head, visit)).transpose()?;
+        let all = rules.request.fill(head, visit, self.has_context)?;
+        let own = of_path
+            .map(|set| set.fill(head, visit, self.has_context))
+            .transpose()?;
         if rules.changes_responses() {
-            let own = of_answer.map(|set| set.fill(head, visit)).transpose()?;
-            let all = rules.response.fill(head, visit)?;
+            let own = of_answer
+                .map(|set| set.fill(head, visit, self.has_context))
+                .transpose()?;
+            let all = rules.response.fill(head, visit, self.has_context)?;
             let changes = own.into_iter().chain([all]).collect();
             visit.notes_mut().insert(Changes(changes));
         }
@@ -119,7 +131,9 @@ impl HeaderGate {
             own.apply(&mut head.headers);
         }
         if leave_forwarded_for {
-            head.extensions.get_or_insert_default::<ProxyHints>().leave_forwarded_for = true;
+            head.extensions
+                .get_or_insert_default::<ProxyHints>()
+                .leave_forwarded_for = true;
         }
         Ok(())
     }

@@ -102,13 +102,15 @@ impl Lists {
     ///
     /// Fails where the path may not be called.
     pub fn ask(&self, method: &str, path: &RequestPath<'_>) -> Result<Listed, Rejection> {
-        let is_internal = |entry: &Entry| {
-            matches!(entry.says, Says::Internal) && entry.place.is_of(method, path)
-        };
+        let is_internal =
+            |entry: &Entry| matches!(entry.says, Says::Internal) && entry.place.is_of(method, path);
         if self.entries.iter().any(is_internal) {
             return Err(forbidden());
         }
-        let said = self.entries.iter().find_map(|entry| entry.ask(method, path));
+        let said = self
+            .entries
+            .iter()
+            .find_map(|entry| entry.ask(method, path));
         match said {
             Some(said) => said,
             None if self.only_allowed => Err(forbidden()),
@@ -162,7 +164,12 @@ mod tests {
         let mut lists = Lists::default();
         for (path, method, says) in entries {
             lists
-                .add((path, method), PathOptions::default(), BTreeMap::new(), says.clone())
+                .add(
+                    (path, method),
+                    PathOptions::default(),
+                    BTreeMap::new(),
+                    says.clone(),
+                )
                 .expect("compiles");
         }
         lists

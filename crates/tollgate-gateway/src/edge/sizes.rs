@@ -43,7 +43,10 @@ fn check(limit: u64, headers: &HeaderMap) -> Result<(), Rejection> {
             "Content length is required for this request",
         ));
     };
-    let length = stated.to_str().ok().and_then(|text| text.parse::<u64>().ok());
+    let length = stated
+        .to_str()
+        .ok()
+        .and_then(|text| text.parse::<u64>().ok());
     match length {
         Some(length) if length <= limit => Ok(()),
         Some(_) => Err(refused("Request is too large")),

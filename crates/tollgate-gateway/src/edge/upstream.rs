@@ -21,8 +21,6 @@ pub struct UpstreamRules {
     pub timeout_by_path: Vec<(Where, Duration)>,
     /// Other methods.
     pub method_by_path: Vec<(Where, Method)>,
-
-
 }
 
 /// Tells the proxy what the version says that was [`Chosen`], once the request may pass.
@@ -63,7 +61,9 @@ impl Gate for UpstreamGate {
             (own.or(rules.timeout), method)
         };
         if timeout.is_some() {
-            head.extensions.get_or_insert_default::<ProxyHints>().timeout = timeout;
+            head.extensions
+                .get_or_insert_default::<ProxyHints>()
+                .timeout = timeout;
         }
         if let Some(method) = method {
             head.method = method;

@@ -110,7 +110,9 @@ impl Versions {
             Location::None => None,
             Location::Header(name) => {
                 let value = head.headers.get(name);
-                let named = value.and_then(|value| value.to_str().ok()).map(str::to_owned);
+                let named = value
+                    .and_then(|value| value.to_str().ok())
+                    .map(str::to_owned);
                 if self.strips {
                     head.headers.remove(name);
                 }
@@ -149,8 +151,16 @@ impl Versions {
             let read = RequestPath::of(path, Some(listen))?;
             path.len().saturating_sub(read.behind_listen_path().len())
         };
-        let (before, rest) = path.split_at(if path.is_char_boundary(behind) { behind } else { 0 });
-        let segment = rest.trim_start_matches('/').split('/').next().unwrap_or_default();
+        let (before, rest) = path.split_at(if path.is_char_boundary(behind) {
+            behind
+        } else {
+            0
+        });
+        let segment = rest
+            .trim_start_matches('/')
+            .split('/')
+            .next()
+            .unwrap_or_default();
         if segment.is_empty() || pattern.is_some_and(|pattern| !pattern.is_match(segment)) {
             return Ok(None);
         }
@@ -158,7 +168,11 @@ impl Versions {
         if self.strips {
             let start = rest.find(segment).unwrap_or_default();
             let after = rest[start + segment.len()..].trim_start_matches('/');
-            let query = head.uri.query().map(|query| format!("?{query}")).unwrap_or_default();
+            let query = head
+                .uri
+                .query()
+                .map(|query| format!("?{query}"))
+                .unwrap_or_default();
             let before = before.trim_end_matches('/');
             let target = format!("{before}/{after}{query}");
             set_target(head, &target);
@@ -207,13 +221,23 @@ mod tests {
 
     /// The version and the target afterwards, or the message.
     #[track_caller]
-    fn check(versions: &Versions, target: &str, header: &str, expected: Result<(&str, &str), &str>) {
+    fn check(
+        versions: &Versions,
+        target: &str,
+        header: &str,
+        expected: Result<(&str, &str), &str>,
+    ) {
         let request = Request::get(target).header("x-version", header).body(());
         let (mut head, ()) = request.expect("a request").into_parts();
         let chosen = versions.choose(&mut head, "/api/", 1000);
         let target = head.uri.path_and_query().map(PathAndQuery::as_str);
         let got = chosen
-            .map(|chosen| (chosen.rules.name.clone(), target.unwrap_or_default().to_owned()))
+            .map(|chosen| {
+                (
+                    chosen.rules.name.clone(),
+                    target.unwrap_or_default().to_owned(),
+                )
+            })
             .map_err(|refused| refused.message().to_owned());
         let expected = expected
             .map(|(name, target)| (name.to_owned(), target.to_owned()))
@@ -223,20 +247,44 @@ mod tests {
 
     #[test]
     fn a_header_names_the_version() {
-        let by_header = versions(Location::Header(HeaderName::from_static("x-version")), "", false);
+        let by_header = versions(
+            Location::Header(HeaderName::from_static("x-version")),
+            "",
+            false,
+        );
         check(&by_header, "/api/x", "v2", Ok(("v2", "/api/x")));
-        check(&by_header, "/api/x", "", Err("Version information not found"));
-        check(&by_header, "/api/x", "v3", Err("This API version does not seem to exist"));
+        check(
+            &by_header,
+            "/api/x",
+            "",
+            Err("Version information not found"),
+        );
+        check(
+            &by_header,
+            "/api/x",
+            "v3",
+            Err("This API version does not seem to exist"),
+        );
         let gone = "Api Version has expired, please check documentation or contact administrator";
         check(&by_header, "/api/x", "old", Err(gone));
         let name = HeaderName::from_static("x-version");
-        check(&versions(Location::Header(name), "v1", true), "/api/x", "v3", Ok(("v1", "/api/x")));
+        check(
+            &versions(Location::Header(name), "v1", true),
+            "/api/x",
+            "v3",
+            Ok(("v1", "/api/x")),
+        );
     }
 
     #[test]
     fn the_query_names_the_version() {
         let by_query = versions(Location::Query("v".into()), "v1", false);
-        check(&by_query, "/api/x?a=1&v=v2&b=2", "", Ok(("v2", "/api/x?a=1&b=2")));
+        check(
+            &by_query,
+            "/api/x?a=1&v=v2&b=2",
+            "",
+            Ok(("v2", "/api/x?a=1&b=2")),
+        );
         check(&by_query, "/api/x?v=v2", "", Ok(("v2", "/api/x")));
         check(&by_query, "/api/x?a=1", "", Ok(("v1", "/api/x?a=1")));
     }
@@ -248,6 +296,11 @@ mod tests {
         check(&by_path, "/api/v2/x?a=1", "", Ok(("v2", "/api/x?a=1")));
         check(&by_path, "/api/v2", "", Ok(("v2", "/api/")));
         check(&by_path, "/api/x", "", Ok(("v1", "/api/x")));
-        check(&by_path, "/api/v9/x", "", Err("This API version does not seem to exist"));
+        check(
+            &by_path,
+            "/api/v9/x",
+            "",
+            Err("This API version does not seem to exist"),
+        );
     }
 }

@@ -1,0 +1,87 @@
+//! `X-RateLimit-…` on answers, as Tyk writes them: of the quota, on every answer to a request with a
+//! session, whether it has a quota or not; zeros on answers to others, where the upstream said nothing of
+//! its own. Answers of the gateway itself have none.
+
+use http::{HeaderName, HeaderValue, request::Parts};
+use tollgate::{
+    ApiId, Rejection, Session,
+    gate::{Acts, Departure, Gate, Step},
+    visit::{LimitKind, Visit},
+};
+
+use crate::proxy::ProxyError;
+
+const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
+
+/// Writes the headers of an API.
+#[derive(Clone, Debug)]
+pub struct LimitHeadersGate {
+    /// Whose entry of the session has the numbers.
+    pub api: ApiId,
+}
+
+impl Gate for LimitHeadersGate {
+    fn name(&self) -> &'static str {
+        "limit headers"
+    }
+
+    fn admit(&self, _head: &mut Parts, _visit: &mut Visit) -> Step {
+        Step::Pass
+    }
+
+    fn acts(&self) -> Acts {
+        Acts {
+            forward: false,
+            depart: true,
+        }
+    }
+
+    fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
+        let is_ours = response.extensions.get::<Rejection>().is_some()
+            || response.extensions.get::<ProxyError>().is_some();
+        if is_ours {
+            return;
+        }
+        let Some(session) = visit.session() else {
+            for name in [LIMIT, REMAINING, RESET] {
+                response
+                    .headers
+                    .entry(name)
+                    .or_insert(HeaderValue::from_static("0"));
+            }
+            return;
+        };
+        let mut set =
+            |name: HeaderName, value: HeaderValue| drop(response.headers.insert(name, value));
+        let is_quota =
+            |limit: &&tollgate::visit::LimitStanding| matches!(limit.kind, LimitKind::Quota);
+        if let Some(quota) = visit.limits().iter().find(is_quota) {
+            let resets = visit
+                .now()
+                .after(quota.standing.resets_in.unwrap_or_default());
+            set(LIMIT, quota.standing.max.into());
+            set(REMAINING, quota.standing.remaining.into());
+            set(RESET, resets.unix().0.into());
+        } else {
+            let (max, remaining, renews) = recorded(session, &self.api);
+            set(LIMIT, max.into());
+            set(REMAINING, remaining.into());
+            set(RESET, renews.into());
+        }
+    }
+}
+
+/// What the record says where no quota is counted: the API's entry, or else the session's own.
+fn recorded(session: &Session, api: &ApiId) -> (i64, i64, i64) {
+    let own = session.access_rights.get(api).map(|right| &right.limit);
+    match own.filter(|limit| !limit.is_empty()) {
+        Some(limit) => (limit.quota_max, limit.quota_remaining, limit.quota_renews),
+        None => (
+            session.quota_max,
+            session.quota_remaining,
+            session.quota_renews,
+        ),
+    }
+}

@@ -1,0 +1,371 @@
+//! A snapshot in force, and how it is replaced by another.
+//!
+//! A [`Gateway`] holds one [`Snapshot`]: every API composed, every policy read, looked at as a whole. A
+//! request takes the snapshot that is in force when it comes and keeps it to its end; a reload makes a
+//! new one and puts it in its place, or leaves the old one where something is wrong.
+
+use std::{
+    convert::Infallible,
+    future::Future,
+    path::PathBuf,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use arc_swap::ArcSwap;
+use axum::Router;
+use http::{
+    Request, Response, StatusCode,
+    header::{CONTENT_TYPE, LOCATION},
+};
+use http_body_util::BodyExt;
+use percent_encoding::percent_decode_str;
+use tollgate::{
+    ApiId, KeyScheme, SharedStore,
+    clock::{Clock, TokioClock},
+    policy::PolicySet,
+    token::{HashFunction, TokenForm},
+};
+use tollgate_admin::ApiSet;
+use tower::ServiceExt;
+use tower_service::Service;
+
+use crate::{
+    api::{AnswerBody, Api, whole},
+    compose::Composer,
+    config::Config,
+    load::{self, Loaded, RefusedApi},
+    problem::{Problem, Report},
+    proxy::{ClientError, ClientOptions, UpstreamClient},
+    reference::Environment,
+    route::{self, Routes},
+    serve::RequestBody,
+};
+
+/// What is served at one time.
+#[derive(Debug)]
+pub struct Snapshot {
+    routes: Routes<Served>,
+    policies: PolicySet,
+    apis: Arc<ApiSet>,
+    refused: Vec<ApiId>,
+}
+
+#[derive(Debug)]
+enum Served {
+    Api(Arc<Api>),
+    /// It can not be served: 503.
+    Refused,
+}
+
+/// A gateway: the snapshot in force, and what a reload needs.
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    config: Arc<Config>,
+    environment: Environment,
+    store: SharedStore,
+    keys: KeyScheme,
+    client: UpstreamClient<RequestBody>,
+}
+
+impl Snapshot {
+    /// The policies.
+    pub fn policies(&self) -> &PolicySet {
+        &self.policies
+    }
+
+    /// The APIs, as the control API shows them.
+    pub fn apis(&self) -> &Arc<ApiSet> {
+        &self.apis
+    }
+
+    /// The API that serves a path of a host.
+    pub fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<Api>> {
+        match self.routes.find(host, path)?.0 {
+            Served::Api(api) => Some(api),
+            Served::Refused => None,
+        }
+    }
+}
+
+impl Gateway {
+    /// A gateway that serves what was loaded. The report has what could not be composed; those APIs
+    /// answer 503.
+    ///
+    /// # Errors
+    ///
+    /// Fails where connections to upstreams can not be made at all.
+    pub fn new(
+        loaded: &Loaded,
+        environment: Environment,
+        store: SharedStore,
+    ) -> Result<(Arc<Self>, Report), ClientError> {
+        let config = loaded.config.clone();
+        let options = ClientOptions {
+            connect_timeout: config.upstream_timeout(),
+            ..ClientOptions::default()
+        };
+        let gateway = Self {
+            snapshot: ArcSwap::from_pointee(Snapshot::empty()),
+            keys: key_scheme(&config),
+            client: UpstreamClient::new(&options)?,
+            config,
+            environment,
+            store,
+        };
+        let (snapshot, report) = gateway.compose(loaded);
+        gateway.snapshot.store(Arc::new(snapshot));
+        Ok((Arc::new(gateway), report))
+    }
+
+    /// The configuration it was started with.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// Where keys and counters are.
+    pub fn store(&self) -> &SharedStore {
+        &self.store
+    }
+
+    /// How tokens become names in the store.
+    pub fn keys(&self) -> &KeyScheme {
+        &self.keys
+    }
+
+    /// What is in force.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Reads definitions and policies anew, and puts them in force. Where the policies can not be read,
+    /// or a file that was served can no longer be, the old snapshot stays.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what is wrong.
+    pub fn reload(&self) -> Result<Report, Report> {
+        let (loaded, mut report) = load::load_with(self.config.clone(), &self.environment);
+        let Some(loaded) = loaded else {
+            return Err(report);
+        };
+        let (snapshot, more) = self.compose(&loaded);
+        report.extend(more.problems);
+        let lost = self
+            .snapshot()
+            .served()
+            .any(|api| snapshot.has_refused(api.id()));
+        if lost {
+            return Err(report);
+        }
+        self.snapshot.store(Arc::new(snapshot));
+        Ok(report)
+    }
+
+    fn compose(&self, loaded: &Loaded) -> (Snapshot, Report) {
+        let composer = Composer {
+            config: &self.config,
+            store: &self.store,
+            policies: &loaded.policies,
+            keys: &self.keys,
+            environment: &self.environment,
+            client: &self.client,
+        };
+        let mut report = Report::default();
+        let mut routes = Routes::new(self.config.http_server_options.enable_strict_routes);
+        let (mut records, mut refused) = (Vec::new(), Vec::new());
+        for served in loaded.served() {
+            records.extend(record(&served.file, &mut report));
+            let path = served.listen_path.clone();
+            let Some(path) = path.filter(|_| !served.definition.internal) else {
+                continue;
+            };
+            let composed = composer.api(served).map(|api| Served::Api(Arc::new(api)));
+            let composed = composed.unwrap_or_else(|problem| {
+                refused.push(served.definition.api_id.clone());
+                report.push(problem);
+                Served::Refused
+            });
+            routes.add(served.host.clone(), path, composed);
+        }
+        for RefusedApi {
+            id,
+            listen_path,
+            host,
+            ..
+        } in loaded.refused()
+        {
+            refused.push(id.clone());
+            if let Some(path) = listen_path.clone() {
+                routes.add(host.clone(), path, Served::Refused);
+            }
+        }
+        let apis = Arc::new(records.into_iter().collect());
+        let policies = loaded.policies.clone();
+        (
+            Snapshot {
+                routes,
+                policies,
+                apis,
+                refused,
+            },
+            report,
+        )
+    }
+
+    /// Answers a request to an API.
+    async fn serve(self: Arc<Self>, request: Request<RequestBody>) -> Response<AnswerBody> {
+        let is_cleaned = !self.config.http_server_options.skip_url_cleaning;
+        if let Some(target) = route::cleaned(request.uri()).filter(|_| is_cleaned) {
+            return moved(&target);
+        }
+        let snapshot = self.snapshot.load_full();
+        let host = route::host(request.headers(), request.uri());
+        let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+        let found = snapshot.routes.find(host, &path);
+        match found.map(|(served, _)| served) {
+            Some(Served::Api(api)) => api.serve(request, TokioClock.now().unix()).await,
+            Some(Served::Refused) => plain(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Service temporarily unavailable",
+            ),
+            None => plain(StatusCode::NOT_FOUND, "Not Found"),
+        }
+    }
+}
+
+impl Snapshot {
+    fn empty() -> Self {
+        Self {
+            routes: Routes::new(false),
+            policies: PolicySet::default(),
+            apis: Arc::default(),
+            refused: Vec::new(),
+        }
+    }
+
+    fn served(&self) -> impl Iterator<Item = &Arc<Api>> {
+        self.routes.iter().filter_map(|served| match served {
+            Served::Api(api) => Some(api),
+            Served::Refused => None,
+        })
+    }
+
+    fn has_refused(&self, id: &ApiId) -> bool {
+        !id.is_empty() && self.refused.contains(id)
+    }
+}
+
+/// How tokens become names, by the configuration.
+fn key_scheme(config: &Config) -> KeyScheme {
+    let form =
+        |name: &str| HashFunction::from_name(name).map_or(TokenForm::Joined, TokenForm::Json);
+    let scheme = if config.hash_keys {
+        KeyScheme::hashed()
+    } else {
+        KeyScheme::plain()
+    };
+    scheme
+        .with_form(form(&config.hash_key_function))
+        .with_fallbacks(
+            config
+                .hash_key_function_fallback
+                .iter()
+                .map(|name| form(name)),
+        )
+        .with_min_length(config.min_token_length())
+}
+
+/// A definition as the control API shows it.
+fn record(file: &PathBuf, report: &mut Report) -> Option<tollgate_admin::ApiRecord> {
+    let read = std::fs::read_to_string(file).map_err(|err| err.to_string());
+    let record = read
+        .and_then(|text| tollgate_admin::ApiRecord::from_json(text).map_err(|err| err.to_string()));
+    match record {
+        Ok(record) => Some(record),
+        Err(message) => {
+            report.push(Problem::warning(
+                file,
+                format!("not shown by the control API: {message}"),
+            ));
+            None
+        }
+    }
+}
+
+/// A short answer of the gateway itself.
+fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
+    let mut response = Response::new(whole(text));
+    *response.status_mut() = status;
+    let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// Sends the client to another path.
+fn moved(target: &str) -> Response<AnswerBody> {
+    let mut response = Response::new(whole(""));
+    *response.status_mut() = StatusCode::MOVED_PERMANENTLY;
+    if let Ok(target) = target.try_into() {
+        response.headers_mut().insert(LOCATION, target);
+    }
+    response
+}
+
+/// What a listener serves: the control API below its own paths, and the gateway.
+#[derive(Clone)]
+pub struct Front {
+    gateway: Arc<Gateway>,
+    admin: Option<Router>,
+    admin_paths: Arc<[String]>,
+}
+
+impl Front {
+    /// APIs alone.
+    pub fn new(gateway: Arc<Gateway>) -> Self {
+        Self {
+            gateway,
+            admin: None,
+            admin_paths: Arc::default(),
+        }
+    }
+
+    /// The control API, or a part of it, besides; it answers paths that begin with one of these.
+    pub fn with_admin(mut self, admin: Router, paths: impl IntoIterator<Item = String>) -> Self {
+        self.admin = Some(admin);
+        self.admin_paths = paths.into_iter().collect();
+        self
+    }
+}
+
+impl Service<Request<RequestBody>> for Front {
+    type Response = Response<AnswerBody>;
+    type Error = Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+
+    fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> Self::Future {
+        let path = request.uri().path();
+        let is_admin = self
+            .admin_paths
+            .iter()
+            .any(|prefix| match prefix.strip_suffix('/') {
+                Some(_) => path.starts_with(prefix.as_str()),
+                None => path == prefix,
+            });
+        match self.admin.clone().filter(|_| is_admin) {
+            Some(admin) => Box::pin(async move {
+                let Ok(response) = admin.oneshot(request.map(axum::body::Body::new)).await;
+                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+            }),
+            None => {
+                let gateway = self.gateway.clone();
+                Box::pin(async move { Ok(gateway.serve(request).await) })
+            }
+        }
+    }
+}

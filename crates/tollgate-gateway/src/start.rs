@@ -1,0 +1,229 @@
+//! `tollgate serve`: reads the files, opens the store, and serves until it is told to stop.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail};
+use tokio::signal::unix::{SignalKind, signal};
+use tollgate::SharedStore;
+use tollgate_admin::{Admin, Settings, WeakSecret};
+use tollgate_embedded::EmbeddedStore;
+use tollgate_gateway::{
+    config::Config,
+    control::Controlled,
+    gateway::{Front, Gateway},
+    load::{self, DefaultSecret, Loaded},
+    problem::Report,
+    reference::Environment,
+    serve::{CertificateFiles, Listener, ServeOptions, ServerTls, Stop, TrustedProxies, serve},
+};
+
+use crate::Files;
+
+/// What `serve` takes.
+#[derive(Debug, clap::Args)]
+pub(crate) struct ServeArguments {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    /// The file of the embedded store; beside the configuration where not given.
+    #[arg(long, value_name = "FILE")]
+    data: Option<PathBuf>,
+    /// How long requests that are under way may take when it is told to stop.
+    #[arg(long, value_name = "SECONDS", default_value_t = 30)]
+    stop_within: u64,
+}
+
+/// Serves until a signal comes.
+pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyhow::Result<i32> {
+    let options = arguments.files.options();
+    let (loaded, report) = load::load(&arguments.files.conf, &environment, &options);
+    tell(&report);
+    let Some(loaded) = loaded else {
+        bail!("the configuration can not be used");
+    };
+    log_by(&loaded.config);
+    let data = arguments.data.clone();
+    let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
+    let store = EmbeddedStore::open(&data).with_context(|| format!("{}", data.display()))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    let served = runtime.block_on(serve_until_told(
+        arguments,
+        &loaded,
+        environment,
+        store.clone(),
+    ));
+    drop(runtime);
+    store.close()?;
+    served.map(|()| 0)
+}
+
+async fn serve_until_told(
+    arguments: &ServeArguments,
+    loaded: &Loaded,
+    environment: Environment,
+    store: EmbeddedStore,
+) -> anyhow::Result<()> {
+    let config = &*loaded.config;
+    let store = SharedStore::from(store);
+    let (gateway, report) = Gateway::new(loaded, environment, store)?;
+    tell(&report);
+    let stop = Stop::new();
+    let weak = arguments.files.options().default_secret;
+    let admin = admin(&gateway, &stop, weak)?;
+    let own_paths = [config.health_check_path(), config.readiness_check_path()];
+    let control_paths = ["/tyk/".to_owned(), "/tollgate/".to_owned()];
+    let front = Front::new(gateway.clone());
+    let (public, control) = if config.control_api_port == 0 {
+        let all = own_paths.into_iter().chain(control_paths);
+        (front.with_admin(admin.router(), all), None)
+    } else {
+        let of_control = own_paths.clone().into_iter().chain(control_paths);
+        let control = front.clone().with_admin(admin.router(), of_control);
+        (
+            front.with_admin(admin.health_router(), own_paths),
+            Some(control),
+        )
+    };
+    let options = serve_options(config)?;
+    let mut serving = Vec::new();
+    if let Some(control) = control {
+        let listener = listen(config, config.control_api_port).await?;
+        serving.push(tokio::spawn(serve(
+            listener,
+            control,
+            options.clone(),
+            stop.clone(),
+        )));
+    }
+    let listener = listen(config, config.port()).await?;
+    tracing::info!(address = %listener.local_addr()?, "serving");
+    serving.push(tokio::spawn(serve(listener, public, options, stop.clone())));
+    until_told(&gateway).await?;
+    tracing::info!("stopping");
+    let stopped = stop.wait(Duration::from_secs(arguments.stop_within)).await;
+    for task in serving {
+        task.await?;
+    }
+    tracing::info!(?stopped, "stopped");
+    Ok(())
+}
+
+/// Reloads on SIGHUP, and comes back on SIGTERM or SIGINT.
+async fn until_told(gateway: &Arc<Gateway>) -> anyhow::Result<()> {
+    let mut hang_up = signal(SignalKind::hangup())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => return Ok(()),
+            _ = interrupt.recv() => return Ok(()),
+            _ = hang_up.recv() => {
+                let gateway = gateway.clone();
+                let reloaded = tokio::task::spawn_blocking(move || gateway.reload()).await?;
+                match reloaded {
+                    Ok(report) => { tell(&report); tracing::info!("reloaded"); }
+                    Err(report) => { tell(&report); tracing::error!("not reloaded: the old snapshot stays"); }
+                }
+            }
+        }
+    }
+}
+
+fn admin(gateway: &Arc<Gateway>, stop: &Stop, weak: DefaultSecret) -> anyhow::Result<Admin> {
+    let config = gateway.config();
+    let stop = stop.clone();
+    let control = Arc::new(Controlled::new(gateway.clone(), move || stop.has_begun()));
+    let settings = Settings {
+        weak_secret: match weak {
+            DefaultSecret::Allowed => WeakSecret::Allow,
+            DefaultSecret::Refused => WeakSecret::Refuse,
+        },
+        hostname: Some(config.control_api_hostname.clone()).filter(|host| !host.is_empty()),
+        hashed_keys_listing: config.enable_hashed_keys_listing,
+        master_keys: config.master_keys(),
+        actions_by_username: !config.disable_key_actions_by_username,
+        forced_lifetime: config
+            .force_global_session_lifetime
+            .then_some(config.global_session_lifetime),
+        lifetime_respects_expiry: config.session_lifetime_respects_key_expiration,
+        default_org_store: !config.suppress_default_org_store,
+        health_checks: config.health_check.enable_health_checks,
+        hello_path: config.health_check_path(),
+        ready_path: Some(config.readiness_check_path()),
+        ..Settings::new(config.secret.clone())
+    };
+    let (store, keys) = (gateway.store().clone(), gateway.keys().clone());
+    Ok(Admin::new(store, keys, control, settings)?)
+}
+
+fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
+    let networks = config.tollgate.trusted_proxies.iter().map(|text| {
+        let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+        address
+            .or_else(|_| text.parse())
+            .with_context(|| format!("tollgate.trusted_proxies: {text}"))
+    });
+    let networks: Vec<ipnet::IpNet> = networks.collect::<anyhow::Result<_>>()?;
+    let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
+    let or_default = |given: Duration, default| if given.is_zero() { default } else { given };
+    let defaults = ServeOptions::default();
+    let http = &config.http_server_options;
+    Ok(ServeOptions {
+        proxies: TrustedProxies::new(networks),
+        body_idle_timeout: or_default(seconds(http.read_timeout), defaults.body_idle_timeout),
+        write_timeout: or_default(seconds(http.write_timeout), defaults.write_timeout),
+        ..defaults
+    })
+}
+
+async fn listen(config: &Config, port: u16) -> anyhow::Result<Listener> {
+    let address = match config.listen_address.as_str() {
+        "" => "0.0.0.0",
+        address => address,
+    };
+    let address: SocketAddr = format!("{address}:{port}")
+        .parse()
+        .with_context(|| format!("listen_address: {address}"))?;
+    let listener = Listener::bind(address)
+        .await
+        .with_context(|| format!("{address}"))?;
+    let http = &config.http_server_options;
+    if !http.use_ssl {
+        return Ok(listener);
+    }
+    let by_host = http
+        .certificates
+        .iter()
+        .map(|file| (&file.cert_file, &file.key_file));
+    let whole = http.ssl_certificates.iter().map(|file| (file, file));
+    let files = by_host
+        .chain(whole)
+        .map(|(certificates, key)| CertificateFiles {
+            certificates: certificates.into(),
+            key: key.into(),
+        });
+    Ok(listener.with_tls(ServerTls::from_files(files.collect())?))
+}
+
+/// Writes the log as the configuration says.
+fn log_by(config: &Config) {
+    let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(std::io::stderr);
+    // A second call changes nothing: a test of the program may have set one.
+    let _ = if config.log_format == "json" {
+        log.json().try_init()
+    } else {
+        log.try_init()
+    };
+}
+
+/// Tells what is wrong with the files.
+#[expect(clippy::print_stderr, reason = "there is no log yet")]
+fn tell(report: &Report) {
+    if !report.problems.is_empty() {
+        eprint!("{report}");
+    }
+}
