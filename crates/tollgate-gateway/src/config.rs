@@ -1,7 +1,7 @@
 //! The configuration: Tyk's `tyk.conf`.
 //!
 //! JSON, or TOML or YAML by the ending of the file's name; overrides from the environment as Tyk takes
-//! them (see [`environment`](self)); references in texts. Names and defaults are Tyk's: what is left
+//! them, `TYK_GW_LISTENPORT`; references in texts. Names and defaults are Tyk's: what is left
 //! out is zero, empty or off, and what that means is said by the methods here.
 //!
 //! What becomes of each setting is in one table, `config/settings.rs`.
