@@ -202,6 +202,13 @@ impl fmt::Display for Problem {
     }
 }
 
+/// The last line of a text of several: errors of patterns draw before they speak.
+pub(crate) fn last_line(text: &impl ToString) -> String {
+    let text = text.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.trim().trim_start_matches("error: ").to_owned()
+}
+
 /// Everything that was found wrong, in the order of the files.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Report {

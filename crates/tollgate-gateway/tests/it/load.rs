@@ -37,7 +37,8 @@ const NO_POLICIES: (&str, &str) = ("policies/readme.txt", "no policy");
 
 fn api(id: &str, listen_path: &str) -> String {
     let proxy = json!({"listen_path": listen_path, "target_url": "http://up"});
-    json!({"api_id": id, "proxy": proxy}).to_string()
+    let versions = json!({"not_versioned": true});
+    json!({"api_id": id, "proxy": proxy, "version_data": versions}).to_string()
 }
 
 fn states(loaded: &Loaded) -> Vec<(&str, &'static str, Option<&str>)> {
@@ -58,9 +59,9 @@ fn states(loaded: &Loaded) -> Vec<(&str, &'static str, Option<&str>)> {
 
 #[test]
 fn the_first_by_file_name_keeps_its_path_and_its_id() {
-    let on_host = r#"{"api_id": "d", "domain": "Shop.example",
+    let on_host = r#"{"api_id": "d", "version_data": {"not_versioned": true}, "domain": "Shop.example",
         "proxy": {"listen_path": "/a/", "target_url": "http://up"}}"#;
-    let internal = r#"{"api_id": "e", "internal": true,
+    let internal = r#"{"api_id": "e", "version_data": {"not_versioned": true}, "internal": true,
         "proxy": {"listen_path": "/a/", "target_url": "http://up"}}"#;
     let (loaded, report) = load(
         "first",
@@ -91,7 +92,7 @@ fn the_first_by_file_name_keeps_its_path_and_its_id() {
 
 #[test]
 fn an_api_that_is_refused_keeps_its_path() {
-    let refused = r#"{"api_id": "a", "use_oauth2": true, "domain": "X.example",
+    let refused = r#"{"api_id": "a", "version_data": {"not_versioned": true}, "use_oauth2": true, "domain": "X.example",
         "proxy": {"listen_path": "/a/", "target_url": "http://up"}}"#;
     let files = [
         CONFIG,
