@@ -13,6 +13,7 @@ pages! {
     layers: "docs/layers.md",
     session: "docs/session.md",
     policies: "docs/policies.md",
+    gateway: "docs/gateway.md",
     stores: "docs/stores.md",
     lessons: "docs/lessons.md",
     performance: "docs/performance.md",

@@ -1,11 +1,14 @@
 //! `tollgate check`: looks at the files and tells what is wrong.
 
-use std::io::{self, Write};
+use std::{
+    io::{self, Write},
+    path::Path,
+};
 
-use serde_json::{Value, json};
+use serde::Serialize;
 use tollgate_gateway::{
     load::{self, Api, Loaded},
-    problem::{Report, Severity},
+    problem::{Problem, Report, Severity},
     reference::Environment,
 };
 
@@ -30,7 +33,7 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> io::Resul
     let (loaded, report) = load::load(&arguments.files.conf, environment, &options);
     let mut out = io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &as_json(loaded.as_ref(), &report))?;
+        serde_json::to_writer_pretty(&mut out, &Answer::new(loaded.as_ref(), &report))?;
         writeln!(out)?;
     } else {
         write!(out, "{report}")?;
@@ -52,7 +55,7 @@ pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> io::Resul
 fn summary(loaded: Option<&Loaded>, report: &Report) -> String {
     let errors = report.of(Severity::Error).count();
     let warnings = report.of(Severity::Warning).count();
-    let found = format!("{errors} errors, {warnings} warnings");
+    let found = format!("errors: {errors}, warnings: {warnings}");
     match loaded {
         Some(loaded) => {
             let count = |state: &str| {
@@ -62,32 +65,49 @@ fn summary(loaded: Option<&Loaded>, report: &Report) -> String {
                     .filter(|api| api.state() == state)
                     .count()
             };
-            let policies = loaded.policies.len();
             format!(
-                "{found}; {} APIs served, {} refused, {} inactive; {policies} policies",
+                "{found}; APIs: {} served, {} refused, {} inactive; policies: {}",
                 count("served"),
                 count("refused"),
                 count("inactive"),
+                loaded.policies.len(),
             )
         }
         None => format!("{found}; nothing can be served"),
     }
 }
 
-fn as_json(loaded: Option<&Loaded>, report: &Report) -> Value {
-    let api = |api: &Api| {
-        json!({
-            "file": api.file().display().to_string(),
-            "api_id": api.id().as_str(),
-            "state": api.state(),
-        })
-    };
-    let apis = loaded.map(|loaded| loaded.apis.iter().map(api).collect::<Vec<_>>());
-    json!({
-        "errors": report.of(Severity::Error).count(),
-        "warnings": report.of(Severity::Warning).count(),
-        "problems": report.problems,
-        "apis": apis,
-        "policies": loaded.map(|loaded| loaded.policies.len()),
-    })
+/// What `--json` prints.
+#[derive(Serialize)]
+struct Answer<'a> {
+    errors: usize,
+    warnings: usize,
+    problems: &'a [Problem],
+    /// Null where nothing can be served, as is `policies`.
+    apis: Option<Vec<ApiAnswer<'a>>>,
+    policies: Option<usize>,
+}
+
+#[derive(Serialize)]
+struct ApiAnswer<'a> {
+    api_id: &'a str,
+    file: &'a Path,
+    state: &'a str,
+}
+
+impl<'a> Answer<'a> {
+    fn new(loaded: Option<&'a Loaded>, report: &'a Report) -> Self {
+        let api = |api: &'a Api| ApiAnswer {
+            api_id: api.id().as_str(),
+            file: api.file(),
+            state: api.state(),
+        };
+        Self {
+            errors: report.of(Severity::Error).count(),
+            warnings: report.of(Severity::Warning).count(),
+            problems: &report.problems,
+            apis: loaded.map(|loaded| loaded.apis.iter().map(api).collect()),
+            policies: loaded.map(|loaded| loaded.policies.len()),
+        }
+    }
 }

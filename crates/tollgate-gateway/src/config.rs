@@ -1,7 +1,7 @@
 //! The configuration: Tyk's `tyk.conf`.
 //!
 //! JSON, or TOML or YAML by the ending of the file's name; overrides from the environment as Tyk takes
-//! them (see [`environment`](self)); references in texts. Names and defaults are Tyk's: what is left
+//! them, `TYK_GW_LISTENPORT`; references in texts. Names and defaults are Tyk's: what is left
 //! out is zero, empty or off, and what that means is said by the methods here.
 //!
 //! What becomes of each setting is in one table, `config/settings.rs`.
@@ -19,8 +19,9 @@
 //! assert!(report.problems.is_empty(), "{report}");
 //! ```
 
-use std::{collections::BTreeMap, path::Path, sync::OnceLock, time::Duration};
+use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::OnceLock, time::Duration};
 
+use ipnet::IpNet;
 use serde_json::Value;
 use tollgate_core::{
     Secret,
@@ -447,10 +448,32 @@ impl Config {
             let message = format!("not used, as `{first}` is set too and comes first");
             problems.push(Problem::warning("", message).at(second.into()));
         }
+        problems.extend(self.check_addresses());
+        let server = &self.http_server_options;
+        if server.use_ssl && server.certificates.is_empty() && server.ssl_certificates.is_empty() {
+            let path = JsonPath::from("http_server_options.use_ssl");
+            problems.push(Problem::error("", "there is no certificate").at(path));
+        }
         problems.extend(overrides::check(
             &self.error_overrides,
             &"error_overrides".into(),
         ));
+        problems
+    }
+
+    fn check_addresses(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let path = JsonPath::from("tollgate.trusted_proxies");
+        for (index, proxy) in self.tollgate.trusted_proxies.iter().enumerate() {
+            if proxy.parse::<IpAddr>().is_err() && proxy.parse::<IpNet>().is_err() {
+                let message = "expected an address or a network, as `10.0.0.0/8`";
+                problems.push(Problem::error("", message).at(path.index(index)));
+            }
+        }
+        if ![0, 500, 502].contains(&self.tollgate.bad_gateway_status) {
+            let path = JsonPath::from("tollgate.bad_gateway_status");
+            problems.push(Problem::error("", "expected 500 or 502").at(path));
+        }
         problems
     }
 
@@ -627,6 +650,40 @@ mod tests {
         assert_eq!(config.secrets["x"].expose(), "hidden-a");
         let printed = format!("{config:?}");
         assert!(!printed.contains("hidden"));
+    }
+
+    #[test]
+    fn what_does_not_go_together_is_told() {
+        check(
+            r#"{"tollgate": {"trusted_proxies": ["10.0.0.0/8", "proxy"], "bad_gateway_status": 503}}"#,
+            &[],
+            &[
+                "error: t.conf:1:49: tollgate.trusted_proxies[1]: expected an address or a network, as `10.0.0.0/8`",
+                "error: t.conf:1:81: tollgate.bad_gateway_status: expected 500 or 502",
+            ],
+        );
+        check(
+            r#"{"http_server_options": {"use_ssl": true}}"#,
+            &[],
+            &["error: t.conf:1:37: http_server_options.use_ssl: there is no certificate"],
+        );
+        check(
+            r#"{"enable_redis_rolling_limiter": true, "enable_sentinel_rate_limiter": true, "hash_key_function": "md5"}"#,
+            &[],
+            &[
+                "warning: t.conf:1:99: hash_key_function: unknown; `murmur64` is used, as Tyk does",
+                "warning: t.conf:1:34: enable_redis_rolling_limiter: not used, as `enable_sentinel_rate_limiter` is set too and comes first",
+            ],
+        );
+        check(
+            r#"{"error_overrides": {"4x": [], "401": [{"match": {"message_pattern": "("}, "response": {"code": 99}}]}}"#,
+            &[],
+            &[
+                "error: t.conf:1:70: error_overrides.401[0].match.message_pattern: can not be used: unclosed group",
+                "error: t.conf:1:97: error_overrides.401[0].response.code: expected a status from 200 to 599",
+                "error: t.conf:1:28: error_overrides.4x: expected a status as `401`, or `4xx` or `5xx`",
+            ],
+        );
     }
 
     #[test]

@@ -12,6 +12,7 @@
 //! let text = r#"{
 //!     "api_id": "orders",
 //!     "use_basic_auth": true,
+//!     "version_data": {"not_versioned": true},
 //!     "proxy": {"listen_path": "/orders/", "target_url": "http://127.0.0.1:9000"}
 //! }"#;
 //! let (definition, report) = Definition::from_text(
@@ -513,9 +514,7 @@ impl Definition {
 
     /// Where a token is looked for: `auth_configs.authToken`, or `auth` where that is not given.
     pub fn token_source(&self) -> &AuthSource {
-        let mut by_kind = self.auth_configs.iter();
-        let own = by_kind.find(|(kind, _)| kind.eq_ignore_ascii_case("authToken"));
-        own.map_or(&self.auth, |(_, source)| source)
+        self.auth_configs.get("authToken").unwrap_or(&self.auth)
     }
 
     /// The rate of all callers together, in requests and seconds, if there is one.
@@ -666,7 +665,7 @@ mod tests {
     fn null_and_other_spellings_are_read_as_go_reads_them() {
         let definition = check(
             r#"{"API_ID": "a", "allowed_ips": null, "cors": {"enable": true, "allowed_origins": null},
-                "tags": [null], "version_data": null,
+                "tags": [null], "version_data": {"not_versioned": true, "versions": null},
                 "proxy": {"Listen_Path": "/a/", "target_url": "env://TARGET"}}"#,
             &[],
         );
@@ -678,12 +677,12 @@ mod tests {
     #[test]
     fn a_wrong_type_names_file_place_and_what_was_expected() {
         let (definition, problems) = load(
-            "{\"api_id\": \"a\",\n \"session_lifetime\": \"60\",\n \"proxy\": {\"listen_path\": \"/a/\", \"target_url\": \"http://up\"}}",
+            "{\"version_data\": {\"not_versioned\": true},\n \"api_id\": \"a\", \"session_lifetime\": \"60\",\n \"proxy\": {\"listen_path\": \"/a/\", \"target_url\": \"http://up\"}}",
             &Config::default(),
         );
         assert_eq!(
             problems,
-            ["error: d.json:2:22: session_lifetime: expected a whole number, found a text"]
+            ["error: d.json:2:37: session_lifetime: expected a whole number, found a text"]
         );
         assert!(definition.is_some());
     }

@@ -201,6 +201,11 @@ impl Document {
         })
     }
 
+    /// The whole text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     /// Where in the text a value stands, or the nearest one around it. Known of JSON alone.
     pub(crate) fn position(&self, path: &JsonPath) -> Option<Position> {
         (self.format == Format::Json)
@@ -236,7 +241,7 @@ fn json_problem(file: &Path, err: &serde_json::Error) -> Problem {
     let message = text.strip_suffix(&place).unwrap_or(&text);
     let position = Position {
         line: err.line(),
-        column: err.column(),
+        column: err.column().max(1), // At the end of a text it is zero.
     };
     let problem = Problem::error(file, format!("no JSON: {message}"));
     with_position(problem, Some(position))

@@ -29,6 +29,7 @@ use crate::{
 
 mod cross;
 mod policies;
+mod scripts;
 
 /// Where keys and counters are kept.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -174,13 +175,12 @@ pub fn load(
 pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Loaded>, Report) {
     let mut report = Report::default();
     let mut apis = apis(&config, environment, &mut report);
-    let policies = policies::load(&config, &mut report);
     report.extend(cross::separate(&mut apis));
-    let Some(policies) = policies else {
+    report.extend(cross::check_versions(&apis));
+    let ids = apis.iter().map(Api::id).collect();
+    let Some(policies) = policies::load(&config, &ids, &mut report) else {
         return (None, report);
     };
-    report.extend(cross::check_grants(&policies, &apis));
-    report.extend(cross::check_versions(&apis));
     (
         Some(Loaded {
             config,
@@ -227,7 +227,10 @@ fn api(file: &Path, config: &Config, environment: &Environment, report: &mut Rep
         }
     };
     let outline = outline(&document.tree);
-    let (definition, found) = Definition::from_document(document, environment, config);
+    let (definition, mut found) = Definition::from_document(document, environment, config);
+    if let Some(definition) = &definition {
+        found.extend(scripts::check(file, definition, config));
+    }
     let errors: Vec<_> = found.of(Severity::Error).cloned().collect();
     report.extend(found.problems);
     let Some(definition) = definition.filter(|_| errors.is_empty()) else {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::{
-    problem::{JsonPath, Problem},
+    problem::{JsonPath, Problem, last_line},
     record::record,
 };
 
@@ -82,12 +82,17 @@ fn check_rules(code: &str, rules: &[ErrorOverride], path: &JsonPath, problems: &
         let path = path.index(index);
         if let Err(err) = regex::Regex::new(&rule.matcher.message_pattern) {
             let at = path.key("match").key("message_pattern");
-            problems.push(Problem::error("", format!("can not be used: {err}")).at(at));
+            problems
+                .push(Problem::error("", format!("can not be used: {}", last_line(&err))).at(at));
         }
-        let code = rule.response.status_code.max(rule.response.code);
-        if code != 0 && !(200..=599).contains(&code) {
-            let at = path.key("response").key("status_code");
-            problems.push(Problem::error("", "expected a status from 200 to 599").at(at));
+        let ErrorResponse {
+            status_code, code, ..
+        } = rule.response;
+        for (name, code) in [("status_code", status_code), ("code", code)] {
+            if code != 0 && !(200..=599).contains(&code) {
+                let at = path.key("response").key(name);
+                problems.push(Problem::error("", "expected a status from 200 to 599").at(at));
+            }
         }
     }
 }

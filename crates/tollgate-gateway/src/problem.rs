@@ -53,6 +53,11 @@ impl JsonPath {
         self.and(Step::Index(index))
     }
 
+    /// The place that `inner` names within this one.
+    pub fn join(&self, inner: &Self) -> Self {
+        Self(self.0.iter().chain(&inner.0).cloned().collect())
+    }
+
     fn and(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
@@ -133,24 +138,24 @@ pub struct Problem {
     #[serde(flatten)]
     pub position: Option<Position>,
     /// What is wrong, without the place.
-    pub message: String,
+    pub message: Box<str>,
     /// What would help.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub hint: Option<String>,
+    pub hint: Option<Box<str>>,
 }
 
 impl Problem {
     /// An error about the whole file.
     pub fn error(file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
-        Self::new(Severity::Error, file.into(), message.into())
+        Self::new(Severity::Error, file.into(), message.into().into())
     }
 
     /// A warning about the whole file.
     pub fn warning(file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
-        Self::new(Severity::Warning, file.into(), message.into())
+        Self::new(Severity::Warning, file.into(), message.into().into())
     }
 
-    fn new(severity: Severity, file: PathBuf, message: String) -> Self {
+    fn new(severity: Severity, file: PathBuf, message: Box<str>) -> Self {
         Self {
             severity,
             file,
@@ -171,7 +176,7 @@ impl Problem {
     /// Says what would help.
     #[must_use]
     pub fn help(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
+        self.hint = Some(hint.into().into());
         self
     }
 }
@@ -195,6 +200,13 @@ impl fmt::Display for Problem {
         }
         Ok(())
     }
+}
+
+/// The last line of a text of several: errors of patterns draw before they speak.
+pub(crate) fn last_line(text: &impl ToString) -> String {
+    let text = text.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.trim().trim_start_matches("error: ").to_owned()
 }
 
 /// Everything that was found wrong, in the order of the files.

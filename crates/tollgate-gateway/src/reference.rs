@@ -3,7 +3,9 @@
 
 use std::{collections::BTreeMap, path::Path};
 
-use crate::{document, problem::Problem};
+use tollgate_core::variables::SecretName;
+
+use crate::{config::Config, document, problem::Problem};
 
 /// The environment of the program, as it was when this was made.
 #[derive(Clone, Default)]
@@ -75,22 +77,16 @@ impl References<'_> {
     /// can not be read, and a store that is not built, are errors: nobody wants the reference itself
     /// to be used.
     pub(crate) fn replace(&self, text: &mut String) -> Result<(), Problem> {
-        const ELSEWHERE: [&str; 3] = ["consul://", "vault://", "kv://"];
         if let Some((before, name)) = text.split_once("env://") {
             let value = self.environment.get(name).filter(|value| !value.is_empty());
             let value = value.map(|value| format!("{before}{value}"));
-            return put(
-                text,
-                value,
-                "the variable is not set, so the text is used as it is",
-            );
+            let otherwise = "the variable is not set, so the text is used as it is";
+            return put(text, value, otherwise);
         }
         if let Some(name) = text.strip_prefix("secrets://") {
-            let value = self
-                .secrets
-                .and_then(|secrets| secrets.get(name))
-                .map(str::to_owned);
-            return put(text, value, "no such secret, so the text is used as it is");
+            let value = self.secrets.and_then(|secrets| secrets.get(name));
+            let otherwise = "no such secret, so the text is used as it is";
+            return put(text, value.map(str::to_owned), otherwise);
         }
         if let Some(path) = text.strip_prefix("file://") {
             let content = document::read_text(Path::new(path))
@@ -98,10 +94,7 @@ impl References<'_> {
             *text = content.trim_end_matches(['\r', '\n']).to_owned();
             return Ok(());
         }
-        match ELSEWHERE.iter().find(|scheme| text.starts_with(**scheme)) {
-            Some(scheme) => Err(Problem::error("", format!("{scheme} is not built"))),
-            None => Ok(()),
-        }
+        not_built(text)
     }
 
     /// Puts values in place of every `$secret_env.NAME`; one that is not set is empty, and told.
@@ -128,6 +121,43 @@ impl References<'_> {
             let message = format!("TYK_SECRET_{name} is not set, and stands for nothing");
             Err(Problem::warning("", message))
         })
+    }
+}
+
+/// Tells of stores that are not built. Where Tyk asks at the start, the reference would be used in
+/// place of the secret, so it is an error; where Tyk asks with each request, it is as if the store knew
+/// nothing.
+fn not_built(text: &str) -> Result<(), Problem> {
+    const AT_START: [&str; 2] = ["consul://", "vault://"];
+    const WITH_EACH: [&str; 2] = ["$secret_vault.", "$secret_consul."];
+    const NEWER: [&str; 2] = ["$kv{", "$secret_file."];
+    if let Some(scheme) = AT_START.iter().find(|scheme| text.starts_with(**scheme)) {
+        return Err(Problem::error("", format!("`{scheme}` is not built")));
+    }
+    if let Some(label) = WITH_EACH.iter().find(|label| text.contains(**label)) {
+        let message = format!("`{label}` is not built, and stands for nothing");
+        return Err(Problem::warning("", message));
+    }
+    let newer = NEWER.iter().find(|label| text.contains(**label));
+    match newer.or_else(|| text.starts_with("kv://").then_some(&"kv://")) {
+        Some(label) => {
+            let message = format!("`{label}` is not built, so the text is used as it is");
+            Err(Problem::warning("", message))
+        }
+        None => Ok(()),
+    }
+}
+
+/// What a secret is that a definition's text names: `$secret_conf.NAME` or `$secret_env.NAME`. For
+/// [`Text::with_secrets`](tollgate_core::variables::Text::with_secrets).
+pub fn secret(name: SecretName<'_>, config: &Config, environment: &Environment) -> Option<String> {
+    match name.place {
+        "conf" => config
+            .secrets
+            .get(name.name)
+            .map(|secret| secret.expose().to_owned()),
+        "env" => environment.secret(name.name).map(str::to_owned),
+        _ => None,
     }
 }
 
@@ -185,7 +215,14 @@ mod tests {
             "",
             "TYK_SECRET_NONE is not set, and stands for nothing",
         );
-        check("vault://a", "vault://a", "vault:// is not built");
+        check("vault://a", "vault://a", "`vault://` is not built");
+        check(
+            "[$secret_vault.a.b]",
+            "[$secret_vault.a.b]",
+            "`$secret_vault.` is not built, and stands for nothing",
+        );
+        let literal = "`kv://` is not built, so the text is used as it is";
+        check("kv://env/x", "kv://env/x", literal);
     }
 
     #[test]
@@ -203,6 +240,20 @@ mod tests {
             .replace(&mut "file:///none/such".to_owned())
             .unwrap_err();
         assert!(problem.message.starts_with("/none/such: can not be read"));
+    }
+
+    #[test]
+    fn a_secret_is_found_in_its_place() {
+        let environment: Environment = [("TYK_SECRET_A", "of env")].into_iter().collect();
+        let secrets = [("a".to_owned(), "of conf".into())].into();
+        let config = Config {
+            secrets,
+            ..Config::default()
+        };
+        let find = |place| secret(SecretName { place, name: "a" }, &config, &environment);
+        assert_eq!(find("conf").as_deref(), Some("of conf"));
+        assert_eq!(find("env").as_deref(), Some("of env"));
+        assert_eq!(find("vault"), None);
     }
 
     #[test]

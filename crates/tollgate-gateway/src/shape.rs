@@ -279,8 +279,8 @@ impl Shaping<'_> {
     }
 
     fn unknown(&mut self, key: &str, known: &Map<String, Value>, path: &JsonPath) {
-        let is_elsewhere = |other: &&str| other.eq_ignore_ascii_case(key);
-        if KNOWN_ELSEWHERE.iter().any(|other| is_elsewhere(&other)) {
+        let is_key = |other: &&str| other.eq_ignore_ascii_case(key);
+        if KNOWN_ELSEWHERE.iter().any(is_key) {
             return;
         }
         let mut problem = Problem::warning("", "unknown, and not read").at(path.key(key));

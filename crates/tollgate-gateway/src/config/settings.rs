@@ -265,7 +265,7 @@ pub(super) const TABLE: Table = Table {
 pub(super) fn evaluate(value: &Value, store: Store) -> impl Iterator<Item = Problem> {
     let problems = TABLE.evaluate(value).problems.into_iter();
     problems.map(move |problem| {
-        let is_redis = problem.message == REDIS;
+        let is_redis = &*problem.message == REDIS;
         if is_redis && store == Store::Embedded {
             let message = "not used: the embedded store was asked for";
             return Problem::warning("", message).at(problem.path);

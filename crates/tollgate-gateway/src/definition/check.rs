@@ -10,7 +10,8 @@ use super::{Definition, ExtendedPaths, ListEntry, ListenPath, Version, version::
 use crate::{
     config::Config,
     overrides,
-    problem::{JsonPath, Problem},
+    problem::{JsonPath, Problem, last_line},
+    suggest::nearest,
 };
 
 /// What is wrong with a definition that could be read.
@@ -24,6 +25,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     checks.addresses("allowed_ips", &definition.allowed_ips);
     checks.addresses("blacklisted_ips", &definition.blacklisted_ips);
     checks.end(&definition.expiration, "expiration".into());
+    checks.auth_sources(definition);
     checks.version_source(definition);
     if definition.version_data.not_versioned && definition.version_data.only().is_none() {
         checks.without_single_version(definition);
@@ -126,8 +128,38 @@ impl Checks {
         }
     }
 
+    fn auth_sources(&mut self, definition: &Definition) {
+        const KINDS: [&str; 8] = [
+            "authToken",
+            "basic",
+            "coprocess",
+            "externalOAuth",
+            "hmac",
+            "jwt",
+            "oauth",
+            "oidc",
+        ];
+        for kind in definition.auth_configs.keys() {
+            if !KINDS.contains(&kind.as_str()) {
+                let path = JsonPath::from("auth_configs").key(kind);
+                let problem = Problem::warning("", "unknown, and not read").at(path);
+                self.problems.push(match nearest(kind, KINDS) {
+                    Some(known) => problem.help(format!("did you mean `{known}`?")),
+                    None => problem,
+                });
+            }
+        }
+    }
+
     fn version_source(&mut self, definition: &Definition) {
         let source = &definition.definition;
+        let data = &definition.version_data;
+        if !data.not_versioned && data.versions.is_empty() && !source.enabled {
+            let message = "there is no version, so every request is refused";
+            let problem = Problem::warning("", message).at("version_data".into());
+            self.problems
+                .push(problem.help("say `not_versioned: true` where there are none"));
+        }
         let is_used = source.enabled || !definition.version_data.not_versioned;
         if is_used && !["", "header", "url-param", "url"].contains(&source.location.as_str()) {
             let message = "expected `header`, `url-param` or `url`; no version is found";
@@ -135,7 +167,7 @@ impl Checks {
         }
         if let Err(err) = regex::Regex::new(&source.url_versioning_pattern) {
             let path = "definition.url_versioning_pattern".into();
-            self.error(path, format!("can not be used: {}", one_line(&err)));
+            self.error(path, format!("can not be used: {}", last_line(&err)));
         }
     }
 
@@ -215,7 +247,7 @@ impl Checks {
         if let Err(err) = PathPattern::compile(pattern, options) {
             self.error(
                 path,
-                format!("can not be used: {}", one_line(&err.reason())),
+                format!("can not be used: {}", last_line(&err.reason())),
             );
         }
     }
@@ -351,13 +383,6 @@ fn enabled<T>(
     entries.filter(move |(_, entry)| !is_disabled(entry))
 }
 
-/// The last line of a text of several: errors of patterns draw before they speak.
-fn one_line(text: &impl ToString) -> String {
-    let text = text.to_string();
-    let line = text.lines().last().unwrap_or_default();
-    line.trim().trim_start_matches("error: ").to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -381,6 +406,7 @@ mod tests {
                     merge(members.entry(key).or_insert(Value::Null), change);
                 }
             }
+            (value, Value::Null) => *value = json!({}),
             (value, change) => *value = change.clone(),
         }
     }
@@ -489,6 +515,7 @@ mod tests {
             json!({"version_data": {"versions": {"default": {}}}}),
             &["version_data.versions"],
         );
+        case(json!({"version_data": null}), &["version_data"]);
         case(json!({"definition": {"location": "cookie"}}), &[]);
         case(
             json!({"definition": {"location": "cookie"}, "version_data": {"not_versioned": false}}),
@@ -571,5 +598,9 @@ mod tests {
         check_with(&config, json!({"domain": "a.example"}), &[]);
         case(json!({"active": false}), &["active"]);
         case(json!({"api_id": ""}), &["api_id"]);
+        case(
+            json!({"auth_configs": {"authToken": {}, "authtoken": {}}}),
+            &["auth_configs.authtoken"],
+        );
     }
 }

@@ -1,12 +1,17 @@
 //! What files say of each other.
 
-use std::{collections::HashMap, path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-use tollgate_core::{ApiId, policy::PolicySet};
+use tollgate_core::ApiId;
 
 use super::{Api, RefusedApi, ServedApi};
 use crate::{
     definition::ListenPath,
+    document::Document,
     problem::{JsonPath, Problem},
 };
 
@@ -42,12 +47,17 @@ pub(super) fn separate(apis: &mut [Api]) -> Vec<Problem> {
     problems
 }
 
-fn claimed(file: &std::path::Path, field: &str, value: &str, first: &std::path::Path) -> Problem {
+fn claimed(file: &Path, field: &str, value: &str, first: &Path) -> Problem {
     let message = format!(
         "`{value}` is that of {} too, which comes first",
         first.display()
     );
-    Problem::error(file, message).at(field.into())
+    let problem = Problem::error(file, message).at(field.into());
+    // Read once more for the place alone: this is rare, and all texts need not be kept for it.
+    match Document::read(file) {
+        Ok(document) => document.place(problem),
+        Err(_) => problem,
+    }
 }
 
 /// Host and path that an API answers under.
@@ -85,26 +95,6 @@ fn refuse(api: &mut Api, problems: &[Problem], keeps_path: bool) {
         refused.listen_path = None;
     }
     *api = Api::Refused(refused);
-}
-
-/// APIs that policies grant and that are not there.
-pub(super) fn check_grants(policies: &PolicySet, apis: &[Api]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    let mut sorted: Vec<_> = policies.iter().collect();
-    sorted.sort_by(|one, other| (&one.org_id, &one.id).cmp(&(&other.org_id, &other.id)));
-    for policy in sorted {
-        for id in policy.access_rights.keys() {
-            if !apis.iter().any(|api| api.id() == id) {
-                let path = JsonPath::root()
-                    .key(policy.id.as_str())
-                    .key("access_rights")
-                    .key(id.as_str());
-                let message = "grants an API that does not exist";
-                problems.push(Problem::warning("policies", message).at(path));
-            }
-        }
-    }
-    problems
 }
 
 /// Versions that are APIs of their own and that are not there.

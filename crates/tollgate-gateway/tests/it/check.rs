@@ -1,0 +1,111 @@
+//! `tollgate check` on small folders of files, as a user runs it.
+//!
+//! `TOLLGATE_UPDATE=1 cargo test -p tollgate-gateway` writes what is expected anew, and the schemas.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use serde_json::Value;
+
+fn folder(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("tests/files")
+        .join(name)
+}
+
+fn check(name: &str, arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("check")
+        .args(arguments)
+        .current_dir(folder(name))
+        .env_clear()
+        .env("GATEWAY_SECRET", "only-for-this-test")
+        .output()
+        .unwrap()
+}
+
+/// Compares with a file, or writes it.
+#[track_caller]
+fn expect(file: &Path, text: &str) {
+    if std::env::var_os("TOLLGATE_UPDATE").is_some() {
+        fs::write(file, text).unwrap();
+    }
+    let expected = fs::read_to_string(file).unwrap_or_default();
+    assert_eq!(text, expected, "{} differs", file.display());
+}
+
+#[test]
+fn what_is_wrong_is_told_with_file_line_and_reason() {
+    for (arguments, file) in [(&["--json"][..], "expected.json"), (&[], "expected.txt")] {
+        let arguments = [&["--conf", "tyk.conf", "--store", "embedded"], arguments].concat();
+        let output = check("broken", &arguments);
+        assert_eq!(output.status.code(), Some(2));
+        expect(
+            &folder("broken").join(file),
+            &String::from_utf8(output.stdout).unwrap(),
+        );
+    }
+}
+
+#[test]
+fn redis_is_asked_for_by_name_and_stops_the_start() {
+    let output = check("broken", &["--conf", "tyk.conf"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        text.contains("tyk.conf:6:14: storage: Redis is not built"),
+        "{text}"
+    );
+    assert!(text.ends_with("nothing can be served\n"), "{text}");
+}
+
+#[test]
+fn what_is_right_is_one_line() {
+    let output = check("fine", &["--conf", "gateway.toml", "--strict"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text,
+        "errors: 0, warnings: 0; APIs: 1 served, 0 refused, 0 inactive; policies: 1\n"
+    );
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn a_warning_counts_where_it_is_asked_to() {
+    let typo = [("TYK_GW_LISTENPROT", "1")];
+    for (arguments, code) in [(&[][..], 0), (&["--strict"], 1)] {
+        let output = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["check", "--conf", "gateway.toml"])
+            .args(arguments)
+            .current_dir(folder("fine"))
+            .env_clear()
+            .env("GATEWAY_SECRET", "only-for-this-test")
+            .envs(typo)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(code));
+    }
+}
+
+#[test]
+fn the_published_schemas_are_those_of_the_types() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
+    for (name, schema) in [
+        ("config.json", tollgate_gateway::schema::config()),
+        ("definition.json", tollgate_gateway::schema::definition()),
+    ] {
+        let file = docs.join(name);
+        if std::env::var_os("TOLLGATE_UPDATE").is_some() {
+            fs::write(&file, serde_json::to_string_pretty(&schema).unwrap() + "\n").unwrap();
+        }
+        let published: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+        assert!(
+            published == schema,
+            "{} differs from the types",
+            file.display()
+        );
+    }
+}
