@@ -1,5 +1,7 @@
 //! The control API as a router, over a store in memory and a gateway that is played.
 
+#![expect(clippy::unwrap_used, reason = "what fails here is a test")]
+
 #[path = "admin/access.rs"]
 mod access;
 #[path = "admin/beyond.rs"]
