@@ -355,7 +355,14 @@ impl Written<'_> {
             (Counters::Keep, None) => {}
         }
         if is_quota_of_policy(session, merged) {
-            session.quota_renews = 0;
+            let apis = admin.control.apis();
+            let mut rights = merged.access_rights.keys();
+            let all_are_loaded = rights.all(|id| apis.get(id).is_some());
+            let period = merged.quota_renewal_rate;
+            session.quota_renews = match (self.counters, all_are_loaded) {
+                (Counters::Reset, false) => now.cast_signed().saturating_add(period),
+                _ => 0,
+            };
         }
     }
 
@@ -384,7 +391,8 @@ fn keep_state(session: &mut Session, stored: &Session) {
     }
 }
 
-/// Where a policy gives the quota, the key's own number of its renewal means nothing.
+/// Where a policy gives the quota, the key's own number of its renewal means nothing: Tyk writes zero
+/// there, unless one of the APIs is not loaded.
 fn is_quota_of_policy(session: &Session, merged: &Session) -> bool {
     let own = (session.quota_max, session.quota_renewal_rate);
     !session.policies().is_empty() && own != (merged.quota_max, merged.quota_renewal_rate)

@@ -229,6 +229,7 @@ fn world(case: &Value) -> World {
             forced.filter(|_| is_on(&config["force_global_session_lifetime"]));
         settings.lifetime_respects_expiry =
             is_on(&config["session_lifetime_respects_key_expiration"]);
+        settings.actions_by_username = !is_on(&config["disable_key_actions_by_username"]);
         settings.health_checks = is_on(&config["health_check"]["enable_health_checks"]);
         settings.hostname = config["control_api_hostname"].as_str().map(Into::into);
         if config["secret"] == "" {

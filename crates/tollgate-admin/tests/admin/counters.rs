@@ -1,6 +1,13 @@
 //! What writes do to counters.
 
+use std::sync::Arc;
+
 use serde_json::{Value, json};
+use tollgate_core::{
+    Clock,
+    pass::{Kinds, Plan},
+    store::Verdict,
+};
 
 use crate::world::World;
 
@@ -70,12 +77,10 @@ async fn an_update_starts_all_counters_afresh() {
 async fn suppress_reset_keeps_them() {
     let world = world().await;
     use_up(&world).await;
-    for word in ["1"] {
-        let path = format!("{KEY}&suppress_reset={word}");
-        assert_eq!(world.ask_json("PUT", &path, &session()).await.status, 200);
-        assert_eq!(spend(&world, "orders", 1).await, 0, "{word}");
-        assert_eq!(spend(&world, "users", 1).await, 0, "{word}");
-    }
+    let path = format!("{KEY}&suppress_reset=1");
+    assert_eq!(world.ask_json("PUT", &path, &session()).await.status, 200);
+    assert_eq!(spend(&world, "orders", 1).await, 0);
+    assert_eq!(spend(&world, "users", 1).await, 0);
     let path = format!("{KEY}&suppress_reset=true");
     assert_eq!(world.ask_json("PUT", &path, &session()).await.status, 200);
     use_up(&world).await;
@@ -143,4 +148,36 @@ async fn endpoints_have_counters_that_go_too() {
     let before = world.records.memory.counters();
     assert_eq!(world.ask_json("PUT", KEY, &body).await.status, 200);
     assert!(world.records.memory.counters() <= before);
+}
+
+#[tokio::test]
+async fn the_counters_of_an_organisation_go_with_its_record() {
+    const PATH: &str = "/tyk/org/keys/acme";
+    let world = world().await;
+    let org = json!({"quota_max": 2, "quota_renewal_rate": 60});
+    let spend = async || {
+        let loaded = world.store.get("orgkey.acme").await.unwrap().unwrap();
+        let pass = Arc::new(Plan::default())
+            .organisation_pass(&loaded)
+            .unwrap();
+        let charges = pass.root().charges(Kinds::Both, None);
+        let mut spent = 0;
+        for _ in 0..9 {
+            let batch = charges.iter().cloned().collect();
+            let verdict = world.store.take(batch, world.clock.now()).await.unwrap();
+            spent += usize::from(matches!(verdict, Verdict::Taken(_)));
+        }
+        spent
+    };
+    world.ask_json("POST", PATH, &org).await;
+    assert_eq!(spend().await, 2);
+    world.ask_json("PUT", PATH, &org).await;
+    assert_eq!(spend().await, 0);
+    world
+        .ask_json("PUT", &format!("{PATH}?reset_quota=1"), &org)
+        .await;
+    assert_eq!(spend().await, 2);
+    world.ask("DELETE", PATH, "").await;
+    world.ask_json("POST", PATH, &org).await;
+    assert_eq!(spend().await, 2);
 }
