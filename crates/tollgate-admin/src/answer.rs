@@ -27,6 +27,10 @@ impl Refusal {
             message: message.into(),
         }
     }
+
+    pub(crate) fn into_parts(self) -> (StatusCode, Cow<'static, str>) {
+        (self.status, self.message)
+    }
 }
 
 /// A store that fails is not a client that fails; the log has the reason.

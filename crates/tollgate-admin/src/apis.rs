@@ -78,7 +78,11 @@ pub(crate) fn versions(admin: &Inner, call: &Call, id: &str) -> Answer {
     let children = versions.versions.iter();
     let children = children.filter(|_| versions.enabled);
     let children = children.filter_map(|(name, id)| Some((name, apis.get(id)?)));
-    let own = if versions.enabled { &*versions.name } else { "" };
+    let own = if versions.enabled {
+        &*versions.name
+    } else {
+        ""
+    };
     let is_default = |name: &str| versions.default == name;
     let mut all = vec![Version {
         is_default_version: !versions.enabled || (!own.is_empty() && is_default(own)),

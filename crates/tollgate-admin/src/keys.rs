@@ -22,10 +22,11 @@ pub(crate) enum Unfit {
 
 impl Inner {
     /// The session with its policies, as it would be in force at every API that it may call.
-    fn merged(&self, session: &Session) -> Result<Session, Unfit> {
+    pub(crate) fn merged(&self, session: &Session) -> Result<Session, Unfit> {
         let policies = self.control.policies();
         let options = self.settings.policy_options();
-        let merged = apply(session, &policies, &session.org_id, options).map_err(Unfit::Policies)?;
+        let merged =
+            apply(session, &policies, &session.org_id, options).map_err(Unfit::Policies)?;
         let merged = merged.session;
         let strict = PolicyOptions {
             organisations: Organisations::Separate,

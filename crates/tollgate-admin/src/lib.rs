@@ -63,7 +63,7 @@ pub use self::{
     api_set::{ApiRecord, ApiRecordError, ApiSet},
     control::{
         ApiHealth, Component, Control, ControlError, ControlErrorKind, Health, KeyEvent, Question,
-        Readiness, Reach, Reload,
+        Reach, Readiness, Reload,
     },
     password::PasswordHash,
     settings::{BuildError, DEFAULT_SECRET, Settings, WeakSecret},

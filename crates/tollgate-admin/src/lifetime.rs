@@ -32,13 +32,11 @@ fn of_one(session: &Session, api: &Facts, settings: &Settings, now: u64) -> i64 
         return forced;
     }
     let grace = session.post_expiry_grace_period;
+    let never_ends = session.expires <= 0;
     match &*session.post_expiry_action {
-        "delete" | "retain" if session.expires <= 0 => {
-            if session.post_expiry_action == "delete" || grace != 0 {
-                return 0;
-            }
-        }
+        "delete" if never_ends => return 0,
         "delete" => return until_expiry.max(1),
+        "retain" if grace != 0 && never_ends => return 0,
         "retain" if grace == -1 => return -1,
         "retain" if grace != 0 => return until_expiry.saturating_add(grace).max(1),
         _ => {}

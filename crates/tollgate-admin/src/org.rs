@@ -44,16 +44,14 @@ pub(crate) async fn list(admin: &Inner, call: &Call) -> Answer {
 pub(crate) async fn show(admin: &Inner, org: &str) -> Answer {
     let loaded = find(admin, org).await?;
     let loaded = loaded.ok_or(Refusal::new(404, "Org not found"))?;
-    Ok(json(StatusCode::OK, to_json(loaded.session(), Policies::Ignored)))
+    Ok(json(
+        StatusCode::OK,
+        to_json(loaded.session(), Policies::Ignored),
+    ))
 }
 
 /// `POST` and `PUT /tyk/org/keys/{org}`, which differ in the word alone.
-pub(crate) async fn write(
-    admin: &Inner,
-    call: &Call,
-    org: &str,
-    action: &'static str,
-) -> Answer {
+pub(crate) async fn write(admin: &Inner, call: &Call, org: &str, action: &'static str) -> Answer {
     let session = json_text(&call.body, Tail::Ignored).and_then(|json| read(&json));
     let mut session = session.ok_or(Refusal::new(400, "Request malformed"))?;
     if MAX_TOKEN_LENGTH < org.len() {

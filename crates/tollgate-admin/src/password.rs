@@ -47,19 +47,20 @@ impl PasswordHash {
 
 const COST: u32 = 10;
 
+/// What bcrypt looks at, in bytes.
+const LONGEST: usize = 72;
+
 fn bcrypt_hash(password: &Secret) -> Result<Secret, Refusal> {
-    // What is longer than 72 bytes would be cut, and the rest of the password not be looked at.
-    match bcrypt::non_truncating_hash_with_result(password.expose(), COST) {
-        Ok(parts) => Ok(parts.format_for_version(bcrypt::Version::TwoA).into()),
-        Err(bcrypt::BcryptError::Truncation(_)) => {
-            let message = "The password is longer than the 72 bytes that bcrypt looks at";
-            Err(Refusal::new(400, message))
-        }
-        Err(error) => {
-            crate::answer::log(&error, "a password could not be hashed");
-            Err(failed())
-        }
+    // The rest of a longer one would not be looked at.
+    if LONGEST < password.expose().len() {
+        let message = "The password is longer than the 72 bytes that bcrypt looks at";
+        return Err(Refusal::new(400, message));
     }
+    let parts = bcrypt::hash_with_result(password.expose(), COST).map_err(|error| {
+        crate::answer::log(&error, "a password could not be hashed");
+        failed()
+    })?;
+    Ok(parts.format_for_version(bcrypt::Version::TwoA).into())
 }
 
 fn failed() -> Refusal {
@@ -96,7 +97,7 @@ mod tests {
 
         let long = Secret::from("x".repeat(73));
         assert!(PasswordHash::Bcrypt.hash(&long).await.is_err());
-        let fits = Secret::from("x".repeat(71));
+        let fits = Secret::from("x".repeat(72));
         assert!(PasswordHash::Bcrypt.hash(&fits).await.is_ok());
     }
 }

@@ -10,8 +10,7 @@ use crate::{
     members::Members,
 };
 
-const INVALID_ID: &str =
-    "Invalid Policy ID: Allowed characters: a-z, A-Z, 0-9, ., _, -, ~";
+const INVALID_ID: &str = "Invalid Policy ID: Allowed characters: a-z, A-Z, 0-9, ., _, -, ~";
 
 /// `GET /tyk/policies`.
 pub(crate) fn list(admin: &Inner) -> Answer {
@@ -38,6 +37,10 @@ pub(crate) async fn write(admin: &Inner, call: &Call, path_id: Option<&str>) -> 
         "null" => Policy::default(),
         text => Policy::from_json(text).map_err(|_| malformed())?,
     };
+    let is_object_id = |id: &str| id.len() == 24 && id.bytes().all(|c| c.is_ascii_hexdigit());
+    if !policy.object_id.is_empty() && !is_object_id(&policy.object_id) {
+        return Err(malformed());
+    }
     if let Some(path_id) = path_id
         && path_id != policy.id.as_str()
     {
@@ -47,10 +50,6 @@ pub(crate) async fn write(admin: &Inner, call: &Call, path_id: Option<&str>) -> 
     }
     if policy.id.is_empty() {
         return Err(Refusal::new(400, "Unable to create policy without id."));
-    }
-    let is_object_id = |id: &str| id.len() == 24 && id.bytes().all(|c| c.is_ascii_hexdigit());
-    if !policy.object_id.is_empty() && !is_object_id(&policy.object_id) {
-        return Err(malformed());
     }
     check_id(policy.id.as_str())?;
     let json = serde_json::to_string_pretty(&policy).map_err(|_| malformed())?;

@@ -28,27 +28,83 @@ pub(crate) const AUTHORIZATION: &str = "x-tyk-authorization";
 /// path is unknown, and the OpenAPI document lists them.
 pub(crate) const ROUTES: &[(&[&str], &str, &str)] = &[
     (&["GET"], "/reload", "Load definitions and policies anew"),
-    (&["GET"], "/reload/group", "The same on every gateway that shares the store"),
-    (&["GET", "POST", "PUT", "DELETE"], "/keys", "List keys; make one"),
+    (
+        &["GET"],
+        "/reload/group",
+        "The same on every gateway that shares the store",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/keys",
+        "List keys; make one",
+    ),
     (&["POST"], "/keys/create", "Make a key with a random token"),
-    (&["POST"], "/keys/preview", "Show a session with its policies, storing nothing"),
-    (&["POST"], "/keys/policy/{hash}", "Set the policies of a key"),
-    (&["POST"], "/keys/reset/{id}", "Start the counters of a key afresh"),
-    (&["GET", "POST", "PUT", "DELETE"], "/keys/{id}", "Show, make, replace or remove a key"),
-    (&["GET"], "/org/keys", "List organisations that have a record"),
-    (&["GET", "POST", "PUT", "DELETE"], "/org/keys/{org}", "The record of an organisation"),
-    (&["GET", "POST", "PUT", "DELETE"], "/policies", "List policies; write one"),
-    (&["GET", "POST", "PUT", "DELETE"], "/policies/{id}", "Show, write or remove a policy"),
-    (&["GET", "POST", "PUT", "DELETE"], "/apis", "List definitions; write one"),
-    (&["GET", "POST", "PUT", "DELETE"], "/apis/{id}", "Show, write or remove a definition"),
+    (
+        &["POST"],
+        "/keys/preview",
+        "Show a session with its policies, storing nothing",
+    ),
+    (
+        &["POST"],
+        "/keys/policy/{hash}",
+        "Set the policies of a key",
+    ),
+    (
+        &["POST"],
+        "/keys/reset/{id}",
+        "Start the counters of a key afresh",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/keys/{id}",
+        "Show, make, replace or remove a key",
+    ),
+    (
+        &["GET"],
+        "/org/keys",
+        "List organisations that have a record",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/org/keys/{org}",
+        "The record of an organisation",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/policies",
+        "List policies; write one",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/policies/{id}",
+        "Show, write or remove a policy",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/apis",
+        "List definitions; write one",
+    ),
+    (
+        &["GET", "POST", "PUT", "DELETE"],
+        "/apis/{id}",
+        "Show, write or remove a definition",
+    ),
     (&["GET"], "/apis/{id}/versions", "The versions of an API"),
-    (&["DELETE"], "/cache/{api}", "Forget answers that were kept of an API"),
+    (
+        &["DELETE"],
+        "/cache/{api}",
+        "Forget answers that were kept of an API",
+    ),
     (&["GET"], "/health", "Tyk's old counts of an API"),
 ];
 
 /// Every request below `/tyk/`.
 pub(crate) async fn serve(State(admin): State<Arc<Inner>>, request: Request) -> Response {
-    if !is_our_host(admin.settings.hostname.as_deref(), request.headers(), request.uri()) {
+    if !is_our_host(
+        admin.settings.hostname.as_deref(),
+        request.headers(),
+        request.uri(),
+    ) {
         return not_found();
     }
     if !is_authorised(&admin.settings.secret, request.headers()) {
@@ -63,7 +119,9 @@ pub(crate) async fn serve(State(admin): State<Arc<Inner>>, request: Request) -> 
         Ok(None) => return not_found(),
         Err(refusal) => return refusal.into_response(),
     };
-    answer(&admin, &call).await.unwrap_or_else(IntoResponse::into_response)
+    answer(&admin, &call)
+        .await
+        .unwrap_or_else(IntoResponse::into_response)
 }
 
 /// Whether the request shows the secret, compared in a time that does not tell how much of it is
@@ -84,7 +142,10 @@ pub(crate) fn is_our_host(ours: Option<&str>, headers: &HeaderMap, uri: &Uri) ->
     };
     let header = headers.get(header::HOST);
     let header = header.and_then(|host| host.to_str().ok());
-    let host = uri.authority().map(|authority| authority.as_str()).or(header);
+    let host = uri
+        .authority()
+        .map(|authority| authority.as_str())
+        .or(header);
     let name = host.and_then(|host| host.parse::<http::uri::Authority>().ok());
     name.is_some_and(|name| name.host().eq_ignore_ascii_case(ours))
 }
@@ -201,7 +262,13 @@ async fn answer_org(admin: &Inner, call: &Call, path: &[&str]) -> Answer {
         ("POST", [id]) => org::write(admin, call, id, "added").await,
         ("PUT", [id]) => org::write(admin, call, id, "modified").await,
         ("DELETE", [id]) => org::delete(admin, id).await,
-        _ => unknown(&["org", "keys"].iter().chain(path).copied().collect::<Vec<_>>()),
+        _ => unknown(
+            &["org", "keys"]
+                .iter()
+                .chain(path)
+                .copied()
+                .collect::<Vec<_>>(),
+        ),
     }
 }
 
@@ -263,7 +330,10 @@ mod tests {
         check("/tyk/keys//", Some("/tyk/keys/"));
         check("/tyk//keys?a=b", Some("/tyk/keys?a=b"));
         check("/tyk/policies/..%2Fescaped", Some("/tyk/escaped"));
-        check("/tyk/keys/../a b".replace(' ', "%20").as_str(), Some("/tyk/a%20b"));
+        check(
+            "/tyk/keys/../a b".replace(' ', "%20").as_str(),
+            Some("/tyk/a%20b"),
+        );
         check("/tyk/", Some("/"));
     }
 

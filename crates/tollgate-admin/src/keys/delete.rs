@@ -39,9 +39,9 @@ pub(crate) async fn remove(admin: &Inner, key: &StorageKey) -> Result<bool, Refu
             admin.reset_counters(key, &[session]).await?;
         }
     }
-    admin.control.key_changed(KeyEvent::Deleted {
-        name: key.as_str(),
-    });
+    admin
+        .control
+        .key_changed(KeyEvent::Deleted { name: key.as_str() });
     Ok(true)
 }
 

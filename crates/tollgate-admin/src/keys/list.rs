@@ -1,7 +1,11 @@
 //! Listing names of keys.
 
 use base64::{Engine, engine::general_purpose::STANDARD_NO_PAD};
-use tollgate_core::{ApiId, access::MasterKeys, store::{ListQuery, StoreErrorKind}};
+use tollgate_core::{
+    ApiId,
+    access::MasterKeys,
+    store::{ListQuery, StoreErrorKind},
+};
 
 use crate::{
     Inner,
@@ -17,8 +21,7 @@ pub(crate) async fn list(admin: &Inner, call: &Call) -> Answer {
     let mut filter = call.query.get("filter");
     if admin.is_hashing() {
         if !admin.settings.hashed_keys_listing {
-            let message =
-                "Hashed key listing is disabled in config (enable_hashed_keys_listing)";
+            let message = "Hashed key listing is disabled in config (enable_hashed_keys_listing)";
             return Err(Refusal::new(404, message));
         }
         filter = "";
@@ -71,11 +74,7 @@ async fn all(admin: &Inner, filter: &str) -> Result<Vec<String>, Refusal> {
 }
 
 /// Those of the keys that may call an API.
-async fn granting(
-    admin: &Inner,
-    keys: Vec<String>,
-    api: &ApiId,
-) -> Result<Vec<String>, Refusal> {
+async fn granting(admin: &Inner, keys: Vec<String>, api: &ApiId) -> Result<Vec<String>, Refusal> {
     let is_master = admin.settings.master_keys == MasterKeys::Allowed;
     let mut granting = Vec::new();
     for key in keys {
@@ -87,9 +86,8 @@ async fn granting(
             let merged = admin.merged(loaded.session());
             merged.map_or_else(|_| Default::default(), |merged| merged.access_rights)
         });
-        let grants = rights.is_some_and(|rights| {
-            rights.contains_key(api) || (is_master && rights.is_empty())
-        });
+        let grants = rights
+            .is_some_and(|rights| rights.contains_key(api) || (is_master && rights.is_empty()));
         if grants {
             granting.push(key);
         }

@@ -32,8 +32,8 @@ pub(crate) fn preview(admin: &Inner, call: &Call) -> Answer {
     let created = jiff::Timestamp::from_nanosecond(i128::from(now.unix_nanos));
     session.date_created = created.unwrap_or_default().into();
     session.last_updated = now.unix().0.to_string();
-    let (session, _) = shown(admin, &session);
-    Ok(json(StatusCode::OK, to_json(&session, Policies::Applied)))
+    let (session, policies) = shown(admin, &session);
+    Ok(json(StatusCode::OK, to_json(&session, policies)))
 }
 
 /// The session with its policies.

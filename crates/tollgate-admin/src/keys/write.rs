@@ -4,7 +4,7 @@ use base64::{Engine, engine::general_purpose::STANDARD};
 use tollgate_core::{
     Loaded, OrgId, Session,
     policy::key_expires_in,
-    store::{Expect, StorageKey, StoreErrorKind},
+    store::{Expect, StorageKey, StoreErrorKind, Version},
     token::{Token, TokenError, TokenErrorKind, TokenForm},
 };
 
@@ -22,7 +22,7 @@ const UNFIT: &str = "Failed to create key, ensure security settings are correct.
 
 /// Whether a write starts counters afresh.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Counters {
+pub(crate) enum Counters {
     Reset,
     Keep,
 }
@@ -55,9 +55,8 @@ pub(crate) async fn create(admin: &Inner, call: &Call) -> Answer {
     let key = name(admin, &token)?;
     if is_certified && admin.store.get(key.as_str()).await?.is_some() {
         let token = token.expose();
-        let message = format!(
-            "Failed to create key - Key with given certificate already found:{token}"
-        );
+        let message =
+            format!("Failed to create key - Key with given certificate already found:{token}");
         return Err(Refusal::new(500, message));
     }
     if session.hmac_enabled {
@@ -83,9 +82,14 @@ pub(crate) async fn create_named(admin: &Inner, call: &Call, id: &str) -> Answer
     let now = admin.now().unix().0;
     let is_past = 1 < session.expires && session.expires.cast_unsigned() < now;
     if is_past {
-        return Err(Refusal::new(400, "The key would be expired: expires is in the past"));
+        return Err(Refusal::new(
+            400,
+            "The key would be expired: expires is in the past",
+        ));
     }
-    let merged = admin.merged(&session).map_err(|_| Refusal::new(500, UNFIT))?;
+    let merged = admin
+        .merged(&session)
+        .map_err(|_| Refusal::new(500, UNFIT))?;
     let token = generate(admin, &session.org_id, Some(id))?;
     let key = name(admin, &token)?;
     let stored = match admin.store.get(key.as_str()).await {
@@ -110,26 +114,19 @@ pub(crate) async fn create_named(admin: &Inner, call: &Call, id: &str) -> Answer
 
 /// `PUT /tyk/keys/{id}`: replaces a key, in one step against other writers.
 pub(crate) async fn update(admin: &Inner, call: &Call, id: &str) -> Answer {
-    const TRIES: usize = 5;
     let sent = read_strictly(call)?;
+    let counters = Counters::of(call);
     let named = admin.named(&call.query, sent.org_id.clone(), id);
     for _ in 0..TRIES {
         let found = admin.find(&named).await?;
         let found = found.ok_or(Refusal::new(404, "Key is not found"))?;
         let stored = &*found.loaded;
         let mut session = sent.clone();
-        check_certificate(admin, &session, stored.session())?;
         let now = admin.now().unix().0;
         if 1 < session.expires && session.expires.cast_unsigned() < now {
             session.expires = stored.session().expires;
         }
-        let merged = admin.merged(&session).map_err(|_| Refusal::new(500, UNFIT))?;
-        let written = Written {
-            counters: Counters::of(call),
-            stored: Some(stored),
-            is_new: false,
-        };
-        match written.put(admin, stored.key(), session, &merged).await {
+        match replace(admin, stored, session, counters).await {
             Err(PutError::Faster) => {}
             done => {
                 done?;
@@ -138,6 +135,28 @@ pub(crate) async fn update(admin: &Inner, call: &Call, id: &str) -> Answer {
         }
     }
     Err(PutError::Faster.into())
+}
+
+/// How often a write begins anew that others were faster than.
+pub(crate) const TRIES: usize = 5;
+
+/// Replaces a key that was read.
+pub(crate) async fn replace(
+    admin: &Inner,
+    stored: &Loaded,
+    session: Session,
+    counters: Counters,
+) -> Result<Version, PutError> {
+    check_certificate(admin, &session, stored.session())?;
+    let merged = admin
+        .merged(&session)
+        .map_err(|_| Refusal::new(500, UNFIT))?;
+    let written = Written {
+        counters,
+        stored: Some(stored),
+        is_new: false,
+    };
+    written.put(admin, stored.key(), session, &merged).await
 }
 
 fn read_strictly(call: &Call) -> Result<Session, Refusal> {
@@ -170,7 +189,10 @@ fn too_short(length: usize, shortest: usize) -> String {
 }
 
 fn generate(admin: &Inner, org: &OrgId, id: Option<&str>) -> Result<Token, Refusal> {
-    admin.keys.generate(org, id).map_err(|error| refused(&error))
+    admin
+        .keys
+        .generate(org, id)
+        .map_err(|error| refused(&error))
 }
 
 fn refused(error: &TokenError) -> Refusal {
@@ -187,9 +209,19 @@ fn refused(error: &TokenError) -> Refusal {
 fn name(admin: &Inner, token: &Token) -> Result<StorageKey, Refusal> {
     let key = admin.keys.storage_key(token.expose());
     if is_organisation(key.as_str()) {
-        return Err(Refusal::new(400, "Invalid key ID: it reads as an organisation's record"));
+        return Err(Refusal::new(
+            400,
+            "Invalid key ID: it reads as an organisation's record",
+        ));
     }
     Ok(key)
+}
+
+/// A random token of an organisation, and its name in the store.
+pub(crate) fn new_token(admin: &Inner, org: &OrgId) -> Result<(Token, StorageKey), Refusal> {
+    let token = generate(admin, org, None)?;
+    let key = name(admin, &token)?;
+    Ok((token, key))
 }
 
 /// As long as Tyk's: the base64 of 32 digits.
@@ -207,7 +239,7 @@ struct Written<'a> {
 }
 
 /// Why a key was not written.
-enum PutError {
+pub(crate) enum PutError {
     Refused(Refusal),
     /// Somebody else wrote it since it was read.
     Faster,
@@ -244,7 +276,7 @@ impl Written<'_> {
         key: &StorageKey,
         mut session: Session,
         merged: &Session,
-    ) -> Result<(), PutError> {
+    ) -> Result<Version, PutError> {
         self.set_password(admin, &mut session).await?;
         let now = admin.now().unix().0;
         self.set_state(admin, &mut session, merged, now);
@@ -252,7 +284,7 @@ impl Written<'_> {
             start_trial(admin, &mut session, merged, now);
         }
         let lifetime = lifetime_of(admin, &session, merged, now);
-        match self.stored.filter(|_| !self.is_new) {
+        let version = match self.stored.filter(|_| !self.is_new) {
             Some(stored) => admin.replace(stored, session.clone(), lifetime).await?,
             None => {
                 let name = key.as_str();
@@ -263,7 +295,12 @@ impl Written<'_> {
             }
         };
         if self.resets(admin, merged) {
-            let old = self.stored.map(|stored| &**stored.session());
+            let mut old = self.stored.map(|stored| &**stored.session());
+            if let Some(stored) = old.filter(|_| self.is_new)
+                && admin.shares_counters(key, stored).await?
+            {
+                old = None; // They stay the other's.
+            }
             let sessions: Vec<&Session> = old.into_iter().chain([&session]).collect();
             admin.reset_counters(key, &sessions).await?;
         }
@@ -273,7 +310,7 @@ impl Written<'_> {
         } else {
             KeyEvent::Updated { org, name }
         });
-        Ok(())
+        Ok(version)
     }
 
     /// What is sent of the password is hashed, unless it is what is stored.
@@ -318,7 +355,14 @@ impl Written<'_> {
             (Counters::Keep, None) => {}
         }
         if is_quota_of_policy(session, merged) {
-            session.quota_renews = 0;
+            let apis = admin.control.apis();
+            let mut rights = merged.access_rights.keys();
+            let all_are_loaded = rights.all(|id| apis.get(id).is_some());
+            let period = merged.quota_renewal_rate;
+            session.quota_renews = match (self.counters, all_are_loaded) {
+                (Counters::Reset, false) => now.cast_signed().saturating_add(period),
+                _ => 0,
+            };
         }
     }
 
@@ -347,7 +391,8 @@ fn keep_state(session: &mut Session, stored: &Session) {
     }
 }
 
-/// Where a policy gives the quota, the key's own number of its renewal means nothing.
+/// Where a policy gives the quota, the key's own number of its renewal means nothing: Tyk writes zero
+/// there, unless one of the APIs is not loaded.
 fn is_quota_of_policy(session: &Session, merged: &Session) -> bool {
     let own = (session.quota_max, session.quota_renewal_rate);
     !session.policies().is_empty() && own != (merged.quota_max, merged.quota_renewal_rate)

@@ -102,7 +102,9 @@ impl Gateway {
             Some(json) => PolicySet::from_record_file(json.as_bytes()).unwrap().0,
             None => {
                 let files = state.policy_files.values();
-                files.filter_map(|json| Policy::from_json(json).ok()).collect()
+                files
+                    .filter_map(|json| Policy::from_json(json).ok())
+                    .collect()
             }
         };
     }

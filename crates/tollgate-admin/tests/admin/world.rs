@@ -9,12 +9,15 @@ use std::{
 use axum::{Router, body::Body};
 use http::{HeaderMap, Request, Response, StatusCode};
 use serde_json::Value;
+use tollgate_admin::Control;
 use tollgate_admin::{Admin, Settings};
 use tollgate_core::{
-    Loaded, ManualClock, Session, StoreError,
+    Clock, Loaded, ManualClock, Session, StoreError,
+    access::Organisations,
+    pass::{Kinds, Plan, Rules},
     store::{
         ChangeSink, Expect, ListPage, ListQuery, MemoryStore, SessionStore, SharedStore,
-        StoreErrorKind, Version,
+        StoreErrorKind, Verdict, Version,
     },
     token::{HashFunction, KeyScheme, TokenForm},
 };
@@ -112,6 +115,7 @@ impl SessionStore for Records {
 }
 
 pub(crate) struct World {
+    pub(crate) keys: KeyScheme,
     pub(crate) records: Records,
     pub(crate) store: SharedStore,
     pub(crate) clock: ManualClock,
@@ -154,14 +158,44 @@ impl World {
             ..Settings::new(SECRET)
         };
         set(&mut settings);
-        let admin = Admin::new(store.clone(), keys, gateway.clone(), settings).unwrap();
+        let admin = Admin::new(store.clone(), keys.clone(), gateway.clone(), settings).unwrap();
         Self {
+            keys,
             router: admin.router(),
             records,
             store,
             clock,
             gateway,
         }
+    }
+
+    /// Charges what so many requests of a token to an API would be charged, as long as they fit; says
+    /// how many did; `None` where the token opens nothing there.
+    pub(crate) async fn spend(
+        &self,
+        org: &str,
+        token: &str,
+        api: &str,
+        times: usize,
+    ) -> Option<usize> {
+        let candidates = self.keys.candidates(&org.into(), token);
+        let loaded = self.store.get_first(candidates).await.unwrap()?;
+        let rules = Rules {
+            organisations: Organisations::Mixed,
+            ..Rules::default()
+        };
+        let plan = Arc::new(Plan::new(rules, self.gateway.policies()));
+        let key = loaded.key().clone();
+        let record = Loaded::new(key, loaded.session().clone(), loaded.version());
+        let pass = plan.pass(&record).ok()?;
+        let entry = pass.entry(pass.find(&api.into()).ok()?);
+        let mut spent = 0;
+        for _ in 0..times {
+            let charges = entry.charges(Kinds::Both, None).iter().cloned().collect();
+            let verdict = self.store.take(charges, self.clock.now()).await.unwrap();
+            spent += usize::from(matches!(verdict, Verdict::Taken(_)));
+        }
+        Some(spent)
     }
 
     pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
