@@ -4,10 +4,11 @@
 //! writes the same headers, and nothing where it leaves neither. Counts are exact, so they are tests
 //! and not measurements.
 
-use std::{convert::Infallible, sync::Arc};
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use http::{HeaderValue, Request, Response};
-use tollgate::{LimitHeaders, MemoryStore, Tollgate, stack::Builder};
+use tollgate::{LimitHeaders, MemoryStore, Tollgate, clock::ManualClock, stack::Builder};
+use tollgate_bench::soak::Churn;
 use tower::{Layer, Service, ServiceExt, service_fn};
 
 fn leaf() -> impl Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone {
@@ -110,4 +111,23 @@ fn layers_alone_allocate_nothing() {
     assert_eq!(allocations(by_key.layer(leaf())), bare);
     let session = SessionLayer::new(store).without_context();
     assert_eq!(allocations(session.layer(leaf())), bare);
+}
+
+/// The small form of `scripts/soak`: keys come and go, and what is held stays what it was.
+#[test]
+fn memory_is_flat_while_keys_come_and_go() {
+    const SESSIONS: usize = 2000;
+    let clock = ManualClock::at(1_700_000_000);
+    let mut churn = Churn::new(SESSIONS, clock.clone());
+    let mut round = || {
+        // Every counter of a key that went has ended before the next round.
+        clock.advance(Duration::from_secs(60));
+        churn.replace(SESSIONS);
+    };
+    let grown = allocation_counter::measure(|| (0..10).for_each(|_| round())).bytes_current;
+    let after = allocation_counter::measure(|| (0..10).for_each(|_| round())).bytes_current;
+    assert!(
+        after < grown / 50,
+        "{after} bytes more in ten rounds, {grown} in those before, which use every session once"
+    );
 }

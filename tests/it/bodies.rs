@@ -96,3 +96,10 @@ fn services_and_futures_can_be_sent_and_kept() {
     shareable(&service);
     sendable(&service.call(Request::new(axum::body::Body::empty())));
 }
+
+/// axum and hyper clone the whole stack for each request.
+#[test]
+fn a_service_is_its_inner_one_and_a_pointer() {
+    let (ours, pointer) = (size_of::<Gated<[u64; 3]>>(), size_of::<usize>());
+    assert_eq!(ours, size_of::<[u64; 3]>() + pointer);
+}

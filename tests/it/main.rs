@@ -8,6 +8,7 @@ mod cancel;
 mod coverage;
 mod examples;
 mod failing_store;
+mod lessons;
 mod observe;
 mod order;
 mod peers;

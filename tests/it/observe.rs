@@ -2,8 +2,8 @@
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use tollgate::{
-    Tollgate, access_rights::AccessRightsLayer, limits::RateLimitLayer, session::SessionLayer,
-    stack::Builder,
+    OnStoreError, SharedStore, Tollgate, access_rights::AccessRightsLayer, limits::RateLimitLayer,
+    session::SessionLayer, stack::Builder,
 };
 use tower::{Layer, ServiceBuilder};
 
@@ -140,4 +140,25 @@ fn an_observed_limit_is_in_no_header() {
         .unwrap();
     let response = runtime.block_on(crate::support::response(&service, ask("/", "")));
     assert!(response.headers().is_empty(), "{:?}", response.headers());
+}
+
+#[test]
+fn a_store_that_fails_is_counted_by_the_gate_that_asked() {
+    let far = Far::new(store(&[("joes-key", SESSION)]));
+    far.fail(true);
+    let limits = SharedStore::new(store(&[("joes-key", SESSION)]), far.clone());
+    for (store, gate, status) in [(far.shared(), "session", 503), (limits, "limits", 200)] {
+        let builder = Tollgate::builder(store).rate_limit();
+        let then = match gate {
+            "session" => OnStoreError::Refuse,
+            _ => OnStoreError::Local,
+        };
+        let service = builder.on_store_error(then).build().unwrap();
+        let service = service.layer().layer(ok());
+        let moved = counted(async move {
+            assert_eq!(statuses(&service, [ask("/", "joes-key")]).await, [status]);
+        });
+        let name = format!("tollgate_store_failures_total {gate}");
+        assert!(moved.contains(&(name, 1)), "{moved:?}");
+    }
 }

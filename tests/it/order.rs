@@ -1,9 +1,13 @@
 //! What stands in a stack, and in which order.
 
+use axum::{Router, routing::get};
 use http::{StatusCode, request::Parts};
 use tollgate::{
     MemoryStore, Rejection, Tollgate,
+    access_rights::AccessRightsLayer,
+    extract::{CurrentSession, QuotaStanding},
     gate::{Gate, Step},
+    limits::RateLimitLayer,
     stack::{BuildError, Builder},
     token_source::{HeaderSource, TokenSource},
     visit::Visit,
@@ -155,5 +159,38 @@ async fn a_request_asks_a_store_once_for_its_session_and_once_for_all_limits() {
     ] {
         assert_eq!(status(&service, ask("/", token)).await, answer, "{token}");
         assert_eq!(far.calls(), calls, "{token}: {answer}");
+    }
+}
+
+#[tokio::test]
+async fn who_misses_a_layer_in_front_says_which() {
+    let memory = store(&[("joes-key", "{}")]);
+    let rights = AccessRightsLayer::new("orders").layer(ok());
+    let limits = RateLimitLayer::per_session(memory.clone()).layer(ok());
+    let answers = [
+        response(&rights, ask("/", "joes-key")).await,
+        response(&limits, ask("/", "joes-key")).await,
+    ];
+    for answer in answers {
+        assert_eq!(answer.status(), 500);
+        let rejection = answer.extensions().get();
+        let Some(Rejection::Misconfigured(why)) = rejection else {
+            panic!("{rejection:?}");
+        };
+        assert!(why.contains("SessionLayer"), "{why}");
+    }
+
+    let bare = Router::new()
+        .route("/session", get(async |_: CurrentSession| {}))
+        .route("/quota", get(async |_: QuotaStanding| {}));
+    let gate = Tollgate::builder(memory).build().unwrap();
+    for (app, path, layer) in [
+        (bare.clone(), "/session", "SessionLayer"),
+        (bare.layer(gate.layer()), "/quota", "QuotaLayer"),
+    ] {
+        let answer = response(&app, ask(path, "joes-key")).await;
+        assert_eq!(answer.status(), 500);
+        let text = axum::body::to_bytes(answer.into_body(), 999).await.unwrap();
+        assert!(String::from_utf8_lossy(&text).contains(layer), "{text:?}");
     }
 }

@@ -3,9 +3,10 @@
 use std::{borrow::Cow, net::IpAddr, sync::Arc, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
-use http::{Request, request::Parts};
+use bytes::Bytes;
+use http::{Request, Response, request::Parts};
 use tollgate::{
-    Limit, MemoryStore, Rate, Tollgate,
+    Limit, MemoryStore, Rate, Refusals, Tollgate,
     clock::ManualClock,
     context::ClientAddr,
     limits::{OwnLimit, RateLimitLayer},
@@ -107,6 +108,23 @@ async fn over_the_limit_it_answers_at_once_and_says_when_to_come_back() {
     // Who comes back then is let in.
     clock.advance(Duration::from_secs(1));
     assert_eq!(status(&service, ask("/", "")).await, 200);
+}
+
+/// An answer of the user's own loses `Retry-After` elsewhere.
+#[tokio::test]
+async fn an_answer_of_ones_own_says_when_to_come_back() {
+    let own = Refusals::custom(|rejection, _| {
+        let response = Response::builder().status(rejection.status());
+        response.body(Bytes::from_static(b"later")).unwrap()
+    });
+    let layer = RateLimitLayer::global(hourly(1)).with_clock(ManualClock::at(0));
+    let service = layer.with_refusals(own).layer(ok());
+    assert_eq!(status(&service, ask("/", "")).await, 200);
+    let refused = response(&service, ask("/", "")).await;
+    assert_eq!(
+        (refused.status().as_u16(), &refused.headers()["retry-after"]),
+        (429, &"3600".parse().unwrap())
+    );
 }
 
 /// `per_second(10)` means one token in ten seconds elsewhere.

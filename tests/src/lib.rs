@@ -14,6 +14,7 @@ pages! {
     session: "docs/session.md",
     policies: "docs/policies.md",
     stores: "docs/stores.md",
+    lessons: "docs/lessons.md",
     performance: "docs/performance.md",
     compatibility: "docs/compatibility.md",
     architecture: "docs/ARCHITECTURE.md",

@@ -4,6 +4,8 @@
 //! one short batch each, many times over; the table has the median of each and its ratio to the first
 //! variant and to a peer. `docs/performance.md` says what came out.
 
+pub mod soak;
+
 use std::{pin::Pin, time::Instant};
 
 /// One variant: its name, and how to run a batch of so many calls.

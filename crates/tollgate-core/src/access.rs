@@ -9,6 +9,8 @@
 //!
 //! Matching allocates nothing, once a thread has met the pattern.
 //!
+//! Each of them has its own example; [`PathRules`] is a good start.
+//!
 //! # Differences from Tyk
 //!
 //! - Braces after an atom repeat it (`\d{3}`), and `{id:[0-9]+}` keeps its constraint.

@@ -3,6 +3,18 @@
 //! A request reads the time once, wall clock and monotonic clock together, as one [`Moment`]. The
 //! monotonic half decides limits; the wall half decides `expires` and is written out. This is the
 //! only module of the crate that asks the machine for its time.
+//!
+//! ```
+//! use std::time::Duration;
+//! use tollgate_core::{Clock, ManualClock};
+//!
+//! let clock = ManualClock::at(1_700_000_000);
+//! let before = clock.now();
+//! clock.advance(Duration::from_secs(60));
+//! assert_eq!(clock.now(), before.after(Duration::from_secs(60)));
+//! clock.set_wall(0); // As an operator would.
+//! assert!(clock.now().ticks > before.ticks);
+//! ```
 
 use std::{
     sync::{

@@ -1,4 +1,10 @@
 //! The one boxed future.
+//!
+//! ```
+//! use tollgate_core::future::BoxFuture;
+//!
+//! let answer: BoxFuture<u64> = Box::pin(async { 42 });
+//! ```
 
 use std::pin::Pin;
 

@@ -1,4 +1,14 @@
 //! Names of APIs, organisations and policies, and secrets.
+//!
+//! ```
+//! use tollgate_core::{ApiId, Secret};
+//!
+//! let api = ApiId::from("orders");
+//! assert_eq!(api.as_str(), "orders");
+//!
+//! let secret = Secret::from("sesame");
+//! assert!(!format!("{secret:?}").contains("sesame"));
+//! ```
 
 use std::{borrow::Borrow, fmt};
 

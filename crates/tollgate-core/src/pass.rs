@@ -4,6 +4,20 @@
 //! its rights compiled, its limits made into charges, its header values filled. A request then reads
 //! the result through one `Arc`. What to compile for is the [`Plan`] of a stack; each plan has an id
 //! of its own and its own snapshot of the policies, so that no request mixes two.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tollgate_core::{Loaded, Rejection, Session, pass::Plan, store::Version};
+//!
+//! let plan = Arc::new(Plan::default());
+//! let session: Session = r#"{"access_rights": {"orders": {}}}"#.parse()?;
+//! let loaded = Loaded::new("joes-key", session, Version(1));
+//!
+//! let granted = |api: &str| plan.pass(&loaded)?.find(&api.into()).map(drop);
+//! assert_eq!(granted("orders"), Ok(()));
+//! assert_eq!(granted("users"), Err(Rejection::ApiNotGranted));
+//! # Ok::<(), tollgate_core::RecordError>(())
+//! ```
 
 mod entry;
 
@@ -23,7 +37,7 @@ use crate::{
     },
     clock::UnixSeconds,
     ids::{ApiId, OrgId},
-    limits::{Algorithm, LimitError},
+    limits::{Algorithm, ApiLimits, LimitError},
     policy::{self, Memory, Origins, PolicyOptions, PolicySet},
     rejection::{LimitOwner, Rejection},
     session::{AccessDefinition, Lifetime, Rights, Session},
@@ -183,11 +197,8 @@ impl Plan {
         } else {
             Arc::new(merged.session)
         };
-        let root = self
-            .source(LimitOwner::Key, None)
-            .compile(&session, loaded.key());
-        let root = root.map_err(|error| unusable(&session, &error))?;
         Ok(Arc::new(Pass {
+            root: Root::of(&session, LimitOwner::Key)?,
             plan: self.clone(),
             key: loaded.key().clone(),
             texts: self.texts.iter().map(|text| text.fill(&session)).collect(),
@@ -197,7 +208,6 @@ impl Plan {
             is_bare: stored.basic_auth_data.password.is_empty(),
             lifetime: session.lifetime(),
             session,
-            root,
         }))
     }
 
@@ -212,10 +222,8 @@ impl Plan {
                 access_rights: Rights::default(),
                 ..(**loaded.session()).clone()
             };
-            let source = self.source(LimitOwner::Organisation, None);
-            let root = source.compile(&session, loaded.key());
-            let root = root.map_err(|error| unusable(&session, &error))?;
             Ok(Arc::new(Pass {
+                root: Root::of(&session, LimitOwner::Organisation)?,
                 plan: self.clone(),
                 key: loaded.key().clone(),
                 texts: Box::default(),
@@ -225,7 +233,6 @@ impl Plan {
                 is_bare: true,
                 lifetime: session.lifetime(),
                 session: session.into(),
-                root,
             }))
         })
     }
@@ -346,10 +353,28 @@ pub struct Pass {
     key: StorageKey,
     session: Arc<Session>,
     origins: Arc<Origins>,
-    root: Entry,
+    root: Root,
     rights: Arc<CompiledRights>,
     entries: Entries,
     texts: Box<[Filled]>,
+}
+
+/// A session's own limits. They are compiled where somebody asks: most keys are used for APIs alone.
+struct Root {
+    owner: LimitOwner,
+    compiled: OnceLock<Box<Entry>>,
+}
+
+impl Root {
+    /// Fails where the session's own numbers are no limits.
+    fn of(session: &Session, owner: LimitOwner) -> Result<Self, Rejection> {
+        let numbers = ApiLimits::of(session, &ApiId::default());
+        numbers.map_err(|error| unusable(session, &error))?;
+        Ok(Self {
+            owner,
+            compiled: OnceLock::new(),
+        })
+    }
 }
 
 /// What a pass holds of each API, by place in its rights; `None` where the numbers of an entry are no
@@ -437,7 +462,12 @@ impl Pass {
 
     /// The session's own limits, where no API is named.
     pub fn root(&self) -> &Entry {
-        &self.root
+        let Root { owner, compiled } = &self.root;
+        compiled.get_or_init(|| {
+            let source = self.plan.source(*owner, None);
+            let entry = source.compile(&self.session, &self.key);
+            Box::new(entry.expect("its numbers were read before"))
+        })
     }
 
     /// The place of the entry for an API.
@@ -471,7 +501,7 @@ impl Pass {
     /// The entry at a place that [`find`](Self::find) told.
     pub fn entry(&self, at: EntryAt) -> &Entry {
         let compiled = at.0.and_then(|at| self.entries.get(at as usize));
-        compiled.unwrap_or(&self.root)
+        compiled.unwrap_or_else(|| self.root())
     }
 
     /// The API of an entry; `None` for the session's own limits.

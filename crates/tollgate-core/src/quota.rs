@@ -3,6 +3,8 @@
 //! A period starts with its first request. One of a fixed length ends by the monotonic clock, so
 //! that nobody's clock setting shortens it; one of the calendar ends when the wall clock says so. A
 //! changed maximum acts at once, a changed period from the next one on.
+//!
+//! See [`limits`](crate::limits) and [`tally`](crate::store::tally) for examples.
 
 use jiff::{Span, Timestamp, civil::Date, tz::TimeZone};
 

@@ -11,6 +11,8 @@
 //! Times are ticks of the monotonic clock, so nobody's clock setting grants anything; the wall clock
 //! only tells where a fixed window starts. A tick earlier than one seen before (two threads read the
 //! clock and come in the other order) counts as the later one.
+//!
+//! See [`limits`](crate::limits) and [`tally`](crate::store::tally) for examples.
 
 use crate::clock::Moment;
 

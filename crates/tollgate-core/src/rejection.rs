@@ -3,6 +3,17 @@
 //! One enum that responses, logs, metrics, hooks and explanations share. It rides in the extensions
 //! of the response that refuses. Status codes and messages are Tyk's (spec: error bodies; refusals
 //! of limits; access rights).
+//!
+//! ```
+//! use std::time::Duration;
+//! use tollgate_core::{Rejection, rejection::LimitOwner};
+//!
+//! let rejection = Rejection::RateLimited {
+//!     limit: LimitOwner::Key,
+//!     retry_after: Duration::from_secs(3),
+//! };
+//! assert_eq!((rejection.code(), rejection.status().as_u16()), ("key_rate_limited", 429));
+//! ```
 
 use std::{borrow::Cow, time::Duration};
 

@@ -8,6 +8,8 @@
 //! [`look`](LimitStore::look), [`give_back`](LimitStore::give_back) and
 //! [`reset`](LimitStore::reset). What answers from memory besides says so in the `try_` methods, and
 //! requests then wait for nothing. [`conformance`] tests a store of yours.
+//!
+//! See [`shared`] and [`memory`] for examples.
 
 use std::{any::Any, fmt, num::NonZeroU64, sync::Arc, time::Duration};
 

@@ -10,6 +10,13 @@
 //! One habit is not kept: members that Tyk does not know are kept and written back.
 //!
 //! `record!` declares a struct that reads and writes so.
+//!
+//! ```
+//! use tollgate_core::Session;
+//!
+//! let error = r#"{"alias": "joe", "rate": "ten"}"#.parse::<Session>().unwrap_err();
+//! assert_eq!(error.path(), "rate");
+//! ```
 
 use std::{collections::BTreeMap, fmt};
 

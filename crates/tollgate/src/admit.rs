@@ -1,29 +1,4 @@
 //! Decisions without a service: for other proxies, and for external authorisation.
-//!
-//! # Example
-//!
-//! ```
-//! # #[tokio::main(flavor = "current_thread")]
-//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! use http::{HeaderMap, Request, StatusCode};
-//! use tollgate::{MemoryStore, Tollgate};
-//!
-//! let store = MemoryStore::new();
-//! store.insert("joes-key", r#"{"quota_max": 1, "meta_data": {"user": "joe"}}"#.parse()?)?;
-//! let gate = Tollgate::builder(store).quota().inject("x-user", "$tyk_meta.user")?.build()?;
-//!
-//! let head = || Request::get("/").header("authorization", "joes-key").body(()).map(|it| it.into_parts().0);
-//! let admitted = gate.admit(head()?).await?;
-//! assert_eq!(admitted.head().headers["x-user"], "joe");
-//! let mut headers = HeaderMap::new();
-//! admitted.answered(StatusCode::OK, &mut headers);
-//! assert_eq!(headers["x-ratelimit-remaining"], "0");
-//!
-//! let refused = gate.admit(head()?).await.unwrap_err();
-//! assert_eq!(refused.response().status(), 403);
-//! # Ok(())
-//! # }
-//! ```
 
 use bytes::Bytes;
 use http::{Extensions, HeaderMap, Response, StatusCode, request::Parts};
@@ -39,6 +14,31 @@ use crate::{
 ///
 /// Say how it was answered, or that it never was. Dropped without a word it stays charged, as one whose
 /// client went away.
+///
+/// # Example
+///
+/// ```
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// use http::{HeaderMap, Request, StatusCode};
+/// use tollgate::{MemoryStore, Tollgate};
+///
+/// let store = MemoryStore::new();
+/// store.insert("joes-key", r#"{"quota_max": 1, "meta_data": {"user": "joe"}}"#.parse()?)?;
+/// let gate = Tollgate::builder(store).quota().inject("x-user", "$tyk_meta.user")?.build()?;
+///
+/// let head = || Request::get("/").header("authorization", "joes-key").body(()).map(|it| it.into_parts().0);
+/// let admitted = gate.admit(head()?).await?;
+/// assert_eq!(admitted.head().headers["x-user"], "joe");
+/// let mut headers = HeaderMap::new();
+/// admitted.answered(StatusCode::OK, &mut headers);
+/// assert_eq!(headers["x-ratelimit-remaining"], "0");
+///
+/// let refused = gate.admit(head()?).await.unwrap_err();
+/// assert_eq!(refused.response().status(), 403);
+/// # Ok(())
+/// # }
+/// ```
 #[derive(Debug)]
 #[must_use = "say how the request was answered, or that it was cancelled"]
 pub struct Admitted {

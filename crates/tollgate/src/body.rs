@@ -1,4 +1,6 @@
 //! The body of a response that crossed gates.
+//!
+//! See [`gate`](crate::gate) for a service whose responses have it.
 
 use std::{
     pin::Pin,

@@ -1,4 +1,10 @@
 //! Clocks for services: those of [`tollgate_core::clock`], and one that waits with tokio's timer.
+//!
+//! ```
+//! use tollgate::{Rate, clock::ManualClock, limits::RateLimitLayer};
+//!
+//! let layer = RateLimitLayer::global(Rate::per_second(1)).with_clock(ManualClock::at(0));
+//! ```
 
 use std::sync::Arc;
 

@@ -12,6 +12,13 @@
 //! | `quota_limit`, `quota_remaining`, `quota_reset` | the quota that was charged last |
 //!
 //! Any other name is empty (spec: *Context variables*).
+//!
+//! ```
+//! use tollgate::meta_inject::MetaInjectLayer;
+//!
+//! let layer = MetaInjectLayer::new().request("x-path", "$tyk_context.path")?;
+//! # Ok::<(), tollgate::meta_inject::InjectError>(())
+//! ```
 
 use std::{fmt::Write as _, net::IpAddr};
 

@@ -1,6 +1,22 @@
 //! What every gate of a stack would say of a request, and by which values.
 //!
 //! [`Tollgate::explain`](crate::Tollgate::explain) makes an [`Explanation`]; nothing is charged.
+//!
+//! ```
+//! # #[tokio::main(flavor = "current_thread")]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use tollgate::{MemoryStore, Tollgate};
+//!
+//! let gate = Tollgate::builder(MemoryStore::new()).quota().build()?;
+//! let (head, ()) = http::Request::get("/").body(())?.into_parts();
+//!
+//! let explanation = gate.explain(&head).await;
+//! assert!(!explanation.passes());
+//! let session = explanation.of("session").map(|answer| answer.decision.to_string());
+//! assert!(session.is_some_and(|text| text.starts_with("refused, 401 credential_missing")));
+//! # Ok(())
+//! # }
+//! ```
 
 use std::fmt;
 

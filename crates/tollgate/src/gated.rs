@@ -6,6 +6,8 @@
 //!
 //! Readiness is tower's: the service that said it was ready is the one that is called, and when a
 //! request is refused, what that service reserved is let go.
+//!
+//! See [`gate`](crate::gate) for an example.
 
 use std::{
     pin::Pin,

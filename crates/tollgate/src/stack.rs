@@ -90,7 +90,7 @@ impl Tollgate {
     }
 
     /// Decides about a request without a service, and charges it: for other proxies and for external
-    /// authorisation.
+    /// authorisation. See [`Admitted`] for an example.
     ///
     /// # Errors
     ///
@@ -99,7 +99,8 @@ impl Tollgate {
         crate::admit::admit(&self.gates, head).await
     }
 
-    /// What every gate would say of a request, and by which values. Nothing is charged.
+    /// What every gate would say of a request, and by which values. Nothing is charged. See
+    /// [`explain`](mod@crate::explain) for an example.
     pub async fn explain(&self, head: &Parts) -> Explanation {
         explain::explain(&self.gates, head).await
     }

@@ -4,6 +4,17 @@
 //! called, the limit gate where the limits stand. When the request goes on to the service, the visit
 //! goes with it as one `Arc` in the extensions, where handlers and extractors find it and a second
 //! [`Gated`](crate::gated::Gated) further in takes it up again.
+//!
+//! ```
+//! use std::sync::Arc;
+//! use tollgate::visit::Visit;
+//!
+//! /// Who calls; for a service behind the gates.
+//! fn alias<B>(request: &http::Request<B>) -> Option<String> {
+//!     let visit: &Arc<Visit> = request.extensions().get()?;
+//!     Some(visit.session()?.alias.to_string())
+//! }
+//! ```
 
 use std::{num::NonZeroU64, sync::Arc};
 
@@ -237,7 +248,7 @@ impl Visit {
 
     /// What a pass holds of the API that is called.
     pub(crate) fn entry_of<'a>(&self, pass: &'a Pass) -> &'a Entry {
-        self.called.map_or(pass.root(), |at| pass.entry(at))
+        self.called.map_or_else(|| pass.root(), |at| pass.entry(at))
     }
 
     /// The organisation's session, where its limits hold too.
