@@ -15,6 +15,7 @@ use crate::{Chunks, EmbeddedOptions, EmbeddedStore, backend::Faults, file};
 
 struct Failing {
     _folder: tempfile::TempDir,
+    options: EmbeddedOptions,
     faults: Faults,
     clock: ManualClock,
     store: EmbeddedStore,
@@ -34,7 +35,8 @@ impl Failing {
             _folder: folder,
             faults,
             clock,
-            store: options.open().unwrap(),
+            store: options.clone().open().unwrap(),
+            options,
         }
     }
 
@@ -133,6 +135,25 @@ fn on_a_full_disk_all_is_still_read() {
         ..ListQuery::default()
     };
     assert_eq!(block_on(failing.store.list(&query)).unwrap().keys.len(), 50);
+}
+
+#[test]
+fn a_start_on_a_full_disk_reads_and_goes_on_when_there_is_room() {
+    let mut failing = Failing::new(10);
+    (0..50).for_each(|number| failing.put(&format!("before-{number}")).unwrap());
+    failing.faults.set(Some(io::ErrorKind::StorageFull));
+    while failing
+        .put(&format!("into-{}", failing.store.counters()))
+        .is_ok()
+    {
+        let _ = failing.take(&format!("{:?}", std::time::Instant::now()));
+    }
+    let _ = failing.store.close(); // It may fit.
+    failing.store = failing.options.clone().open().unwrap();
+    (0..50).for_each(|number| assert!(failing.is_there(&format!("before-{number}")), "{number}"));
+    failing.faults.set(None);
+    failing.clock.advance(Duration::from_secs(1));
+    failing.put("after").unwrap();
 }
 
 #[track_caller]

@@ -33,6 +33,9 @@ pub(crate) struct StoreFile {
 
 enum State {
     Writable(Database),
+    /// On a disk without room: what is there can be read.
+    Full(Database, Failure),
+    /// It was marked as one that may only be read.
     Readable(ReadOnlyDatabase),
     Away(Failure),
     Closed,
@@ -96,11 +99,19 @@ impl StoreFile {
         matches!(*self.state.read(), State::Readable(_))
     }
 
+    /// Why nothing can be written now, though it may be later.
+    pub(crate) fn failure(&self) -> Option<Failure> {
+        match &*self.state.read() {
+            State::Full(_, failure) | State::Away(failure) => Some(failure.clone()),
+            _ => None,
+        }
+    }
+
     /// Fails where nothing will ever be written.
     pub(crate) fn may_write(&self) -> Result<(), Failure> {
         let state = self.state.read();
         match &*state {
-            State::Writable(_) | State::Away(_) => Ok(()), // It may come back.
+            State::Writable(_) | State::Full(..) | State::Away(_) => Ok(()), // It may come back.
             State::Readable(_) | State::Closed => Err(self.refusal(&state)),
         }
     }
@@ -113,7 +124,7 @@ impl StoreFile {
         let state = self.state.read();
         let result = self.caught(|| {
             let read = match &*state {
-                State::Writable(database) => database.begin_read()?,
+                State::Writable(database) | State::Full(database, _) => database.begin_read()?,
                 State::Readable(database) => database.begin_read()?,
                 State::Away(_) | State::Closed => return Ok(None),
             };
@@ -156,7 +167,10 @@ impl StoreFile {
         match open(&self.options) {
             Ok((opened, meta)) => {
                 *state = opened;
-                Ok(meta)
+                match &*state {
+                    State::Full(_, failure) => Err(failure.clone()),
+                    _ => Ok(meta),
+                }
             }
             Err(failure) => {
                 *state = State::Away(failure.clone());
@@ -192,7 +206,7 @@ impl StoreFile {
         let path = self.path().display();
         let unavailable = |what| Failure::new(StoreErrorKind::Unavailable, what);
         match state {
-            State::Away(failure) => failure.clone(),
+            State::Away(failure) | State::Full(_, failure) => failure.clone(),
             State::Closed => unavailable(format!("{path}: closed")),
             State::Readable(_) | State::Writable(_) => unavailable(format!(
                 "{path}: may not be written; it was opened to be read"
@@ -233,27 +247,35 @@ fn tables(write: &WriteTransaction) -> Result<Tables<'_>, Error> {
 
 fn open(options: &EmbeddedOptions) -> Result<(State, Meta), Failure> {
     let path = &options.path;
-    match open_file(path) {
-        Ok(Some(file)) => caught(path, || {
-            let backend = Backend::new(file, options.durability, options.faults.clone())?;
-            let mut builder = Database::builder();
-            builder.set_cache_size(options.cached_bytes);
-            let database = builder.create_with_backend(backend)?;
-            let meta = take_over(&database)?;
-            Ok(meta.map(|meta| (State::Writable(database), meta)))
-        }),
-        Ok(None) => caught(path, || {
-            let mut builder = Database::builder();
-            builder.set_cache_size(options.cached_bytes);
+    let mut builder = Database::builder();
+    builder.set_cache_size(options.cached_bytes);
+    let writable = |file| -> Result<Database, Error> {
+        let backend = Backend::new(file, options.durability, options.faults.clone())?;
+        Ok(builder.create_with_backend(backend)?)
+    };
+    let Some(file) = open_file(path).map_err(|err| Failure::of(path, err))? else {
+        let checked = caught(path, || {
             let database = builder.open_read_only(path)?;
-            let read = database.begin_read()?;
-            let format = format_of(&read.open_table(META)?)?;
-            let meta = Meta::read(&read.open_table(META)?)?;
-            Ok(format.map(|()| (State::Readable(database), meta)))
+            let meta = check(&database)?;
+            Ok(meta.map(|meta| (State::Readable(database), meta)))
+        })?;
+        return checked.map_err(|format| newer(path, format));
+    };
+    let again = file.try_clone().map_err(|err| Failure::of(path, err))?;
+    let checked = caught(path, || {
+        let database = writable(file)?;
+        let meta = take_over(&database)?;
+        Ok(meta.map(|meta| (State::Writable(database), meta)))
+    });
+    let checked = match checked {
+        Err(failure) if failure.kind() == StoreErrorKind::Full => caught(path, || {
+            let database = writable(again)?;
+            let meta = check(&database)?;
+            Ok(meta.map(|meta| (State::Full(database, failure), meta)))
         }),
-        Err(err) => Err(Failure::of(path, err)),
-    }?
-    .map_err(|format| newer(path, format))
+        checked => checked,
+    };
+    checked?.map_err(|format| newer(path, format))
 }
 
 /// The file, to be written; `None` where it is there and may only be read.
@@ -298,6 +320,16 @@ fn format_of(meta: &impl ReadableTable<&'static str, u64>) -> Result<Checked<()>
     }
 }
 
+/// Checks a file that was opened to be read.
+fn check(database: &impl ReadableDatabase) -> Result<Checked<Meta>, Error> {
+    let read = database.begin_read()?;
+    let table = read.open_table(META)?;
+    Ok(match format_of(&table)? {
+        Ok(()) => Ok(Meta::read(&table)?),
+        Err(format) => Err(format),
+    })
+}
+
 /// Checks a file that was opened, or makes its tables, and marks it as one that was not closed.
 fn take_over(database: &Database) -> Result<Checked<Meta>, Error> {
     let write = begin(database)?;
@@ -316,6 +348,9 @@ fn take_over(database: &Database) -> Result<Checked<Meta>, Error> {
         return Ok(Err(format));
     }
     let mut meta = Meta::read(&tables.meta)?;
+    if !is_new && !meta.clean {
+        return Ok(Ok(meta)); // It says so already.
+    }
     tables.set_meta(Meta {
         clean: false,
         ..meta

@@ -44,11 +44,12 @@ enum Staged {
 
 impl Writer {
     pub(crate) fn new(inner: Arc<Inner>, meta: Meta) -> Self {
+        let now = inner.options.now();
         Self {
+            away: inner.file.failure().map(|failure| (failure, now)),
             inner,
             meta,
             sweep: Sweep::default(),
-            away: None,
         }
     }
 

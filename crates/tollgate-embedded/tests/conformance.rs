@@ -1,4 +1,5 @@
 //! The suite that every store passes.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use tollgate_core::{ManualClock, store::conformance};
 use tollgate_embedded::{Durability, EmbeddedOptions};

@@ -1,4 +1,5 @@
 //! What is left after kill -9: this program is started again as the process that is killed.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{
     collections::HashMap,

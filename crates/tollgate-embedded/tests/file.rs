@@ -1,4 +1,5 @@
 //! The file: who may have it, what is in it after a clean end, and what happens when it is damaged.
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 use std::{
     env, fs,
