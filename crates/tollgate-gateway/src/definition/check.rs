@@ -166,8 +166,11 @@ impl Checks {
             self.warning("definition.location".into(), message);
         }
         if let Err(err) = regex::Regex::new(&source.url_versioning_pattern) {
-            let path = "definition.url_versioning_pattern".into();
-            self.error(path, format!("can not be used: {}", last_line(&err)));
+            let message = format!(
+                "can not be used, so every name matches: {}",
+                last_line(&err)
+            );
+            self.warning("definition.url_versioning_pattern".into(), message);
         }
     }
 
