@@ -1,0 +1,312 @@
+//! The `tollgate` program, started on files in Tyk's form and asked over sockets.
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+const SECRET: &str = "a secret of the test";
+
+/// A folder of files, an upstream, and the program serving them.
+struct Gateway {
+    folder: PathBuf,
+    port: u16,
+    program: Child,
+}
+
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+/// An upstream that answers with the head of what it got.
+fn upstream() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || {
+                let head = read_head(&mut connection);
+                let body = head.as_bytes();
+                let start = format!(
+                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+                    body.len()
+                );
+                let _ = connection.write_all(start.as_bytes()); // The client may have gone.
+                let _ = connection.write_all(body);
+            });
+        }
+    });
+    port
+}
+
+fn read_head(connection: &mut TcpStream) -> String {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") && matches!(connection.read(&mut byte), Ok(1)) {
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
+}
+
+impl Gateway {
+    /// Starts the program with one API, `orders`, of two lines of policy.
+    fn start(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&folder); // Of an earlier run.
+        fs::create_dir_all(folder.join("apps")).unwrap();
+        let target = format!("http://127.0.0.1:{}/v2", upstream());
+        let port = TcpListener::bind("127.0.0.1:0")
+            .unwrap()
+            .local_addr()
+            .unwrap()
+            .port();
+        let conf = json!({
+            "listen_address": "127.0.0.1", "listen_port": port, "secret": SECRET, "hash_keys": true,
+            "app_path": folder.join("apps"),
+            "policies": {"policy_source": "file", "policy_record_name": folder.join("policies.json")},
+            "http_server_options": {"enable_strict_routes": true},
+        });
+        fs::write(folder.join("tyk.conf"), conf.to_string()).unwrap();
+        let policies = json!({"gold": {
+            "org_id": "org1", "active": true, "rate": 1000, "per": 60, "quota_max": 8,
+            "quota_renewal_rate": 3600, "meta_data": {"plan": "gold"},
+            "access_rights": {"orders": {"api_id": "orders", "versions": ["Default"]}}}});
+        fs::write(folder.join("policies.json"), policies.to_string()).unwrap();
+        let gateway = Self {
+            program: launch(&folder),
+            folder,
+            port,
+        };
+        gateway.write_api("orders", &api("orders", "/orders/", &target));
+        gateway.write_api("tokens", &{
+            let mut tokens = api("tokens", "/tokens/", &target);
+            tokens["enable_jwt"] = json!(true); // Not built.
+            tokens
+        });
+        gateway.wait_until_ready();
+        assert_eq!(
+            gateway.admin("GET", "/tyk/reload/?block=true", "").status,
+            200
+        );
+        gateway
+    }
+
+    fn write_api(&self, name: &str, definition: &Value) {
+        let file = self.folder.join("apps").join(format!("{name}.json"));
+        fs::write(file, definition.to_string()).unwrap();
+    }
+
+    fn wait_until_ready(&self) {
+        let start = Instant::now();
+        while !matches!(self.try_ask("GET", "/ready", &[], ""), Some(answer) if answer.status == 200)
+        {
+            assert!(
+                start.elapsed() < Duration::from_secs(60),
+                "the program does not answer"
+            );
+            std::thread::sleep(Duration::from_millis(20)); // Between two looks at the condition.
+        }
+    }
+
+    fn try_ask(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Option<Answer> {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let mut request =
+            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        request.push_str(&format!("content-length: {}\r\n\r\n{body}", body.len()));
+        connection.write_all(request.as_bytes()).ok()?;
+        let head = read_head(&mut connection);
+        let mut body = String::new();
+        connection.read_to_string(&mut body).ok()?;
+        let status = head.split(' ').nth(1)?.parse().ok()?;
+        Some(Answer {
+            status,
+            head: head.to_lowercase(),
+            body,
+        })
+    }
+
+    fn ask(&self, path: &str, token: &str) -> Answer {
+        let headers = [("authorization", token)];
+        let headers = if token.is_empty() { &[][..] } else { &headers };
+        self.try_ask("GET", path, headers, "").expect("an answer")
+    }
+
+    fn admin(&self, method: &str, path: &str, body: &str) -> Answer {
+        self.try_ask(method, path, &[("x-tyk-authorization", SECRET)], body)
+            .expect("an answer")
+    }
+
+    fn make_key(&self) -> String {
+        let session = json!({"org_id": "org1", "apply_policies": ["gold"], "alias": "joe"});
+        let made = self.admin("POST", "/tyk/keys", &session.to_string());
+        assert_eq!(made.status, 200, "{}", made.body);
+        let made: Value = serde_json::from_str(&made.body).unwrap();
+        made["key"].as_str().unwrap().to_owned()
+    }
+
+    /// Ends the program without a warning, and starts it again.
+    fn crash(&mut self) {
+        self.program.kill().unwrap();
+        self.program.wait().unwrap();
+        self.program = launch(&self.folder);
+        self.wait_until_ready();
+    }
+}
+
+impl Drop for Gateway {
+    fn drop(&mut self) {
+        let _ = self.program.kill(); // It may have ended.
+        let _ = self.program.wait();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn launch(folder: &std::path::Path) -> Child {
+    Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("--conf")
+        .arg(folder.join("tyk.conf"))
+        .args(["--store", "embedded"])
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+fn api(id: &str, listen_path: &str, target: &str) -> Value {
+    json!({
+        "name": id, "api_id": id, "org_id": "org1", "active": true, "use_standard_auth": true,
+        "enable_context_vars": true,
+        "version_data": {"not_versioned": true, "versions": {"Default": {
+            "name": "Default", "use_extended_paths": true,
+            "global_headers": {"X-Plan": "$tyk_meta.plan", "X-Path": "$tyk_context.path"},
+            "global_headers_remove": ["x-secret"],
+            "global_response_headers": {"X-Served-By": "tollgate"},
+            "extended_paths": {
+                "ignored": [{"path": "/health", "method": "GET"}],
+                "black_list": [{"path": "/closed", "method": "GET"}],
+                "mock_response": [{"path": "/tea", "method": "GET", "code": 418, "body": "short and stout"}],
+            }}}},
+        "proxy": {"listen_path": listen_path, "target_url": target, "strip_listen_path": true},
+    })
+}
+
+#[test]
+fn a_key_passes_with_its_data_until_its_quota_is_used_up() {
+    let gateway = Gateway::start("quota");
+    let key = gateway.make_key();
+    let first = gateway.ask("/orders/7?a=1", &key);
+    assert_eq!(first.status, 200);
+    let seen = first.body.to_lowercase();
+    assert!(seen.starts_with("get /v2/7?a=1 http/1.1"), "{seen}");
+    assert!(
+        seen.contains("x-plan: gold") && seen.contains("x-path: /orders/7"),
+        "{seen}"
+    );
+    assert!(
+        first.head.contains("x-served-by: tollgate"),
+        "{}",
+        first.head
+    );
+    assert!(
+        first.head.contains("x-ratelimit-remaining: 7"),
+        "{}",
+        first.head
+    );
+
+    assert_eq!(gateway.ask("/orders/7", "").status, 401);
+    assert_eq!(gateway.ask("/orders/7", "nobody").status, 403);
+    assert_eq!(gateway.ask("/orders/closed", &key).status, 403);
+    assert_eq!(gateway.ask("/orders/health", "").status, 200);
+    assert_eq!(gateway.ask("/orders/tea", "").body, "short and stout");
+    assert_eq!(gateway.ask("/none", &key).status, 404);
+    assert_eq!(gateway.ask("/tokens/x", &key).status, 503);
+    assert_eq!(gateway.ask("/orders/../orders/7", &key).status, 301);
+
+    let statuses: Vec<_> = (0..8)
+        .map(|_| gateway.ask("/orders/7", &key).status)
+        .collect();
+    assert_eq!(statuses, [200, 200, 200, 200, 200, 200, 200, 403]);
+}
+
+#[test]
+fn a_crash_loses_no_key_and_sells_no_quota_twice() {
+    let mut gateway = Gateway::start("crash");
+    let key = gateway.make_key();
+    let mut admitted = 0;
+    for _ in 0..2 {
+        admitted += (0..3)
+            .filter(|_| gateway.ask("/orders/7", &key).status == 200)
+            .count();
+        gateway.crash();
+    }
+    assert!(
+        gateway.ask("/orders/7", "").status == 401,
+        "the API is served again"
+    );
+    let shown = gateway.admin("GET", &format!("/tyk/keys/{key}"), "");
+    assert_eq!(shown.status, 200, "{}", shown.body);
+    admitted += (0..20)
+        .filter(|_| gateway.ask("/orders/7", &key).status == 200)
+        .count();
+    assert!(admitted <= 8, "{admitted} of 8 were admitted");
+}
+
+#[test]
+fn a_reload_takes_what_is_new_and_keeps_what_was_served() {
+    let gateway = Gateway::start("reload");
+    let key = gateway.make_key();
+    let file = gateway.folder.join("apps/orders.json");
+    let good: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    assert_eq!(gateway.ask("/moved/7", &key).status, 404);
+    let mut moved = good.clone();
+    moved["proxy"]["listen_path"] = json!("/moved/");
+    gateway.write_api("orders", &moved);
+    assert_eq!(
+        gateway.admin("GET", "/tyk/reload/?block=true", "").status,
+        200
+    );
+    assert_eq!(gateway.ask("/moved/7", &key).status, 200);
+    assert_eq!(gateway.ask("/orders/7", &key).status, 404);
+
+    fs::write(&file, "{").unwrap();
+    gateway.admin("GET", "/tyk/reload/?block=true", "");
+    assert_eq!(
+        gateway.ask("/moved/7", &key).status,
+        200,
+        "the last good one stays"
+    );
+}
+
+#[test]
+fn it_does_not_start_on_a_store_that_it_was_not_told_to_replace() {
+    let folder = std::env::temp_dir().join(format!("tollgate-redis-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let conf = json!({"secret": SECRET, "storage": {"type": "redis"}});
+    fs::write(folder.join("tyk.conf"), conf.to_string()).unwrap();
+    let program = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+        .arg("serve")
+        .arg("--conf")
+        .arg(folder.join("tyk.conf"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8(program.stderr).unwrap();
+    assert!(!program.status.success());
+    assert!(told.contains("storage: Redis is not built"), "{told}");
+    fs::remove_dir_all(folder).unwrap();
+}
