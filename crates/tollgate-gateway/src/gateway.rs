@@ -104,6 +104,7 @@ impl Gateway {
         let config = loaded.config.clone();
         let options = ClientOptions {
             connect_timeout: config.upstream_timeout(),
+            max_idle_per_upstream: idle_connections(&config),
             ..ClientOptions::default()
         };
         let gateway = Self {
@@ -275,6 +276,17 @@ fn key_scheme(config: &Config) -> KeyScheme {
                 .map(|name| form(name)),
         )
         .with_min_length(config.min_token_length())
+}
+
+/// How many connections to one upstream are kept for later requests.
+fn idle_connections(config: &Config) -> usize {
+    if config.proxy_close_connections || config.close_idle_connections {
+        return 0;
+    }
+    match usize::try_from(config.max_idle_connections_per_host) {
+        Ok(connections) if connections > 0 => connections,
+        _ => ClientOptions::default().max_idle_per_upstream,
+    }
 }
 
 /// A definition as the control API shows it.

@@ -14,7 +14,7 @@ use tollgate_gateway::{
     load::{self, DefaultSecret, Loaded},
     problem::Report,
     reference::Environment,
-    serve::{CertificateFiles, Listener, ServeOptions, ServerTls, Stop, TrustedProxies, serve},
+    serve::{CertificateFiles, ForwardedDepth, Listener, ServeOptions, ServerTls, Stop, TrustedProxies, serve},
 };
 
 use crate::Files;
@@ -169,8 +169,14 @@ fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
     let or_default = |given: Duration, default| if given.is_zero() { default } else { given };
     let defaults = ServeOptions::default();
     let http = &config.http_server_options;
+    let depth = usize::try_from(http.xff_depth).unwrap_or_default();
+    let proxies = TrustedProxies::new(networks);
+    let proxies = match depth {
+        0 => proxies,
+        depth => proxies.with_depth(ForwardedDepth::FromRight(depth)),
+    };
     Ok(ServeOptions {
-        proxies: TrustedProxies::new(networks),
+        proxies,
         body_idle_timeout: or_default(seconds(http.read_timeout), defaults.body_idle_timeout),
         write_timeout: or_default(seconds(http.write_timeout), defaults.write_timeout),
         ..defaults

@@ -1,6 +1,11 @@
 //! The connections to upstreams that proxies share.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    fmt, io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http::Request;
@@ -228,8 +233,8 @@ fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, Cli
         .map_err(pem_error(path))
 }
 
-fn pem_error(path: &PathBuf) -> impl FnOnce(rustls::pki_types::pem::Error) -> ClientError {
-    let path = path.clone();
+fn pem_error(path: &Path) -> impl FnOnce(rustls::pki_types::pem::Error) -> ClientError {
+    let path = path.to_owned();
     move |source| ClientError::Pem { path, source }
 }
 
