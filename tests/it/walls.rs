@@ -168,6 +168,7 @@ fn core_asks_nothing_of_the_machine_but_in_its_clock() {
 #[test]
 fn nothing_is_unwrapped_outside_tests() {
     for package in ["tollgate-core", "tollgate", "tollgate-gateway"] {
+    for package in ["tollgate-core", "tollgate", "tollgate-admin"] {
         check(
             package,
             &[".unwrap()", "todo!", "unimplemented!", "println!", "dbg!"],

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 use serde_json::Value;
 use tollgate_core::{
-    ApiId, OrgId, PolicyId, Rejection, Session,
+    ApiId, Loaded, OrgId, PolicyId, Rejection, Session,
     access::{
         AccessRights, EndpointRules, Granted, MasterKeys, Organisations, PathOptions, PathRules,
         RequestPath, VersionRule, version_allowed,
     },
+    pass::Plan,
     policy::{self, Partitions, Policy, PolicyError, PolicyLoadError, PolicyOptions, PolicySet},
     session::{AccessDefinition, AllowedUrl, ApiLimit, Endpoint},
+    store::Version,
 };
 
 fn texts(texts: &[&str]) -> Vec<String> {
@@ -541,4 +543,36 @@ proptest! {
         let _ = PolicySet::from_record_file(text.as_bytes());
         let _ = PolicySet::from_list(text.as_bytes());
     }
+}
+
+#[test]
+fn a_session_that_says_so_counts_by_the_counters_of_another() {
+    let names = |key: &str, session: &str| {
+        let plan = std::sync::Arc::new(Plan::default());
+        let loaded = Loaded::new(key, session.parse::<Session>().unwrap(), Version(1));
+        let pass = plan.pass(&loaded).unwrap();
+        let at = pass.find(&"orders".into()).unwrap();
+        let charges = pass.entry(at).all_charges();
+        let names = charges.map(|charge| charge.counter.name().to_vec());
+        names.collect::<Vec<_>>()
+    };
+    let rights = r#""rate": 1, "per": 1, "quota_max": 5, "access_rights": {"orders": {"endpoints": [
+        {"path": "/x", "methods": [{"name": "GET", "limit": {"rate": 1, "per": 1}}]}]}}"#;
+    let old = names("old", &format!("{{{rights}}}"));
+    let new = names(
+        "new",
+        &format!(r#"{{"tollgate_counters_of": "old", {rights}}}"#),
+    );
+    assert_eq!(old, new);
+    assert_eq!(
+        old.len(),
+        4,
+        "two of the entry, and of the endpoint its rate and the quota"
+    );
+    assert_ne!(old, names("new", &format!("{{{rights}}}")));
+    let empty = names(
+        "new",
+        &format!(r#"{{"tollgate_counters_of": "", {rights}}}"#),
+    );
+    assert_eq!(empty, names("new", &format!("{{{rights}}}")));
 }

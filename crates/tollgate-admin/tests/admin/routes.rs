@@ -529,3 +529,22 @@ async fn who_listens_is_told_of_keys() {
         ["created of default", "updated of default", "deleted"]
     );
 }
+
+#[tokio::test]
+async fn updates_at_once_are_all_whole() {
+    let world = world();
+    world.ask_json("POST", "/tyk/keys/ann", &session()).await;
+    let put = async |alias: String| {
+        let mut body = session();
+        body["alias"] = alias.clone().into();
+        body["tags"] = json!([alias]);
+        world.ask_json("PUT", "/tyk/keys/ann", &body).await.status
+    };
+    let (a, b, c) = (put("a".into()), put("b".into()), put("c".into()));
+    assert_eq!(tokio::join!(a, b, c), (200, 200, 200));
+    let shown = world
+        .ask("GET", "/tyk/keys/ann?org_id=default", "")
+        .await
+        .json();
+    assert_eq!(shown["tags"][0], shown["alias"]);
+}
