@@ -167,8 +167,13 @@ fn core_asks_nothing_of_the_machine_but_in_its_clock() {
 
 #[test]
 fn nothing_is_unwrapped_outside_tests() {
-    for package in ["tollgate-core", "tollgate", "tollgate-gateway"] {
-    for package in ["tollgate-core", "tollgate", "tollgate-admin"] {
+    for package in [
+        "tollgate-core",
+        "tollgate",
+        "tollgate-admin",
+        "tollgate-embedded",
+        "tollgate-gateway",
+    ] {
         check(
             package,
             &[".unwrap()", "todo!", "unimplemented!", "println!", "dbg!"],

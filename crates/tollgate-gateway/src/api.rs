@@ -1,6 +1,6 @@
 //! One API as it is served.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
@@ -27,6 +27,7 @@ pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sy
 /// An API as it is served.
 pub struct Api {
     pub(crate) id: ApiId,
+    pub(crate) file: PathBuf,
     pub(crate) listen: Arc<str>,
     pub(crate) versions: Versions,
     pub(crate) addresses: Addresses,

@@ -106,6 +106,7 @@ impl Composer<'_> {
             .transpose()?;
         Ok(Api {
             id: definition.api_id.clone(),
+            file: served.file.clone(),
             listen,
             versions: self.versions(definition)?,
             addresses: addresses(definition)?,

@@ -22,7 +22,7 @@ use http::{
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use tollgate::{
-    ApiId, KeyScheme, SharedStore,
+    KeyScheme, SharedStore,
     clock::{Clock, TokioClock},
     policy::PolicySet,
     token::{HashFunction, TokenForm},
@@ -49,7 +49,7 @@ pub struct Snapshot {
     routes: Routes<Served>,
     policies: PolicySet,
     apis: Arc<ApiSet>,
-    refused: Vec<ApiId>,
+    refused: Vec<PathBuf>,
 }
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl Gateway {
         let lost = self
             .snapshot()
             .served()
-            .any(|api| snapshot.has_refused(api.id()));
+            .any(|api| snapshot.refused.contains(&api.file));
         if lost {
             return Err(report);
         }
@@ -184,20 +184,20 @@ impl Gateway {
             };
             let composed = composer.api(served).map(|api| Served::Api(Arc::new(api)));
             let composed = composed.unwrap_or_else(|problem| {
-                refused.push(served.definition.api_id.clone());
+                refused.push(served.file.clone());
                 report.push(problem);
                 Served::Refused
             });
             routes.add(served.host.clone(), path, composed);
         }
         for RefusedApi {
-            id,
+            file,
             listen_path,
             host,
             ..
         } in loaded.refused()
         {
-            refused.push(id.clone());
+            refused.push(file.clone());
             if let Some(path) = listen_path.clone() {
                 routes.add(host.clone(), path, Served::Refused);
             }
@@ -251,10 +251,6 @@ impl Snapshot {
             Served::Api(api) => Some(api),
             Served::Refused => None,
         })
-    }
-
-    fn has_refused(&self, id: &ApiId) -> bool {
-        !id.is_empty() && self.refused.contains(id)
     }
 }
 

@@ -14,7 +14,10 @@ use tollgate_gateway::{
     load::{self, DefaultSecret, Loaded},
     problem::Report,
     reference::Environment,
-    serve::{CertificateFiles, ForwardedDepth, Listener, ServeOptions, ServerTls, Stop, TrustedProxies, serve},
+    serve::{
+        CertificateFiles, ForwardedDepth, Listener, ServeOptions, ServerTls, Stop, TrustedProxies,
+        serve,
+    },
 };
 
 use crate::Files;

@@ -63,11 +63,26 @@ pub const SETTINGS: &[Row] = &[
     ),
     part_of("security.certificates.dashboard_api", "use_db_app_configs"),
     part_of("security.certificates.mdcb_api", "slave_options.use_rpc"),
-    refused("http_server_options.max_request_body_size", "a limit for all bodies is not built"),
-    refused("http_server_options.min_version", "TLS versions are not a setting yet"),
-    refused("http_server_options.max_version", "TLS versions are not a setting yet"),
-    refused("http_server_options.ssl_ciphers", "cipher suites are not a setting yet"),
-    warns("http_server_options.skip_target_path_escaping", "paths are sent on as they came"),
+    refused(
+        "http_server_options.max_request_body_size",
+        "a limit for all bodies is not built",
+    ),
+    refused(
+        "http_server_options.min_version",
+        "TLS versions are not a setting yet",
+    ),
+    refused(
+        "http_server_options.max_version",
+        "TLS versions are not a setting yet",
+    ),
+    refused(
+        "http_server_options.ssl_ciphers",
+        "cipher suites are not a setting yet",
+    ),
+    warns(
+        "http_server_options.skip_target_path_escaping",
+        "paths are sent on as they came",
+    ),
     works("http_server_options"),
     refused(
         "http_server_options.use_ssl_le",
@@ -90,7 +105,10 @@ pub const SETTINGS: &[Row] = &[
     works("disable_key_actions_by_username"),
     works("min_token_length"),
     works("allow_master_keys"),
-    warns("template_path", "templates of errors are not built; Tyk's own texts are sent"),
+    warns(
+        "template_path",
+        "templates of errors are not built; Tyk's own texts are sent",
+    ),
     only(
         "policies.policy_source",
         &["", "file"],
@@ -131,7 +149,10 @@ pub const SETTINGS: &[Row] = &[
     works("enable_redis_rolling_limiter"),
     works("enable_sentinel_rate_limiter"),
     works("enable_non_transactional_rate_limiter"),
-    warns("enable_rate_limit_smoothing", "rates do not grow and shrink with use"),
+    warns(
+        "enable_rate_limit_smoothing",
+        "rates do not grow and shrink with use",
+    ),
     works("drl_notification_frequency"),
     works("drl_threshold"),
     works("drl_enable_sentinel_rate_limiter"),
@@ -152,10 +173,22 @@ pub const SETTINGS: &[Row] = &[
         "service_discovery",
         "proxy.service_discovery.use_discovery_service",
     ),
-    refused("proxy_ssl_insecure_skip_verify", "certificates of upstreams are always checked"),
-    warns("proxy_enable_http2", "upstreams are asked for HTTP/1.1, or for HTTP/2 where the target says h2c"),
-    refused("proxy_ssl_min_version", "TLS versions for upstreams are not a setting yet"),
-    refused("proxy_ssl_max_version", "TLS versions for upstreams are not a setting yet"),
+    refused(
+        "proxy_ssl_insecure_skip_verify",
+        "certificates of upstreams are always checked",
+    ),
+    warns(
+        "proxy_enable_http2",
+        "upstreams are asked for HTTP/1.1, or for HTTP/2 where the target says h2c",
+    ),
+    refused(
+        "proxy_ssl_min_version",
+        "TLS versions for upstreams are not a setting yet",
+    ),
+    refused(
+        "proxy_ssl_max_version",
+        "TLS versions for upstreams are not a setting yet",
+    ),
     refused("proxy_ssl_ciphers", "cipher suites can not be chosen"),
     works("proxy_default_timeout"),
     works("proxy_ssl_disable_renegotiation"),
@@ -208,7 +241,10 @@ pub const SETTINGS: &[Row] = &[
     part_of("coprocess_options", "coprocess_options.enable_coprocess"),
     warns("coprocess_options.enable_coprocess", PLUGINS),
     works("ignore_endpoint_case"),
-    warns("ignore_canonical_mime_header_key", "headers are sent in their usual spelling"),
+    warns(
+        "ignore_canonical_mime_header_key",
+        "headers are sent in their usual spelling",
+    ),
     works("log_level"),
     works("log_format"),
     warns("access_logs", "requests are not logged one by one"),
@@ -253,7 +289,10 @@ pub const SETTINGS: &[Row] = &[
         "override_messages",
         "has no effect, as in Tyk; `error_overrides` has",
     ),
-    refused("error_overrides", "other answers for refusals are not built"),
+    refused(
+        "error_overrides",
+        "other answers for refusals are not built",
+    ),
     warns("cloud", NO_EFFECT),
     part_of("jwt_ssl_insecure_skip_verify", "enable_jwt"),
     warns("enable_config_inspection", "the configuration is not shown"),
