@@ -9,6 +9,7 @@ use tollgate_gateway::{
 };
 
 mod check;
+mod quickstart;
 mod start;
 
 /// An API gateway that takes Tyk's own files.
@@ -27,6 +28,8 @@ struct CommandLine {
 enum Command {
     /// Serves what the files say, until SIGTERM or SIGINT; SIGHUP reads them anew.
     Serve(start::ServeArguments),
+    /// Starts a gateway to try, with an upstream of its own and a key, and prints curl lines.
+    Quickstart(quickstart::Arguments),
     /// Looks at configuration, API definitions and policies, and tells what is wrong with them.
     Check(check::Arguments),
 }
@@ -72,6 +75,7 @@ fn main() -> anyhow::Result<()> {
     let code = match CommandLine::parse_from(arguments()).command {
         Command::Check(arguments) => check::run(&arguments, &environment)?,
         Command::Serve(arguments) => start::run(&arguments, environment)?,
+        Command::Quickstart(arguments) => quickstart::run(&arguments)?,
     };
     process::exit(code)
 }

@@ -1,6 +1,11 @@
 //! `tollgate serve`: reads the files, opens the store, and serves until it is told to stop.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use tokio::signal::unix::{SignalKind, signal};
@@ -46,70 +51,116 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
     log_by(&loaded.config);
     let data = arguments.data.clone();
     let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
-    let store = EmbeddedStore::open(&data).with_context(|| format!("{}", data.display()))?;
+    let within = Duration::from_secs(arguments.stop_within);
+    with_server(
+        &loaded,
+        environment,
+        &data,
+        options.default_secret,
+        |server| server.serve(within),
+    )
+}
+
+/// Opens the store, does the work with a server over it, and closes the store whatever came of it.
+pub(crate) fn with_server<F>(
+    loaded: &Loaded,
+    environment: Environment,
+    data: &Path,
+    secret: DefaultSecret,
+    work: impl FnOnce(Server) -> F,
+) -> anyhow::Result<i32>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let store = EmbeddedStore::open(data).with_context(|| format!("{}", data.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    let served = runtime.block_on(serve_until_told(
-        arguments,
-        &loaded,
-        environment,
-        store.clone(),
-    ));
+    let served = runtime.block_on(async {
+        work(Server::new(
+            loaded,
+            environment,
+            store.clone().into(),
+            secret,
+        )?)
+        .await
+    });
     drop(runtime);
     store.close()?;
     served.map(|()| 0)
 }
 
-async fn serve_until_told(
-    arguments: &ServeArguments,
-    loaded: &Loaded,
-    environment: Environment,
-    store: EmbeddedStore,
-) -> anyhow::Result<()> {
-    let config = &*loaded.config;
-    let store = SharedStore::from(store);
-    let (gateway, report) = Gateway::new(loaded, environment, store)?;
-    tell(&report);
-    let stop = Stop::new();
-    let weak = arguments.files.options().default_secret;
-    let admin = admin(&gateway, &stop, weak)?;
-    let own_paths = [config.health_check_path(), config.readiness_check_path()];
-    let control_paths = ["/tyk/".to_owned(), "/tollgate/".to_owned()];
-    let front = Front::new(gateway.clone());
-    let (public, control) = if config.control_api_port == 0 {
-        let all = own_paths.into_iter().chain(control_paths);
-        (front.with_admin(admin.router(), all), None)
-    } else {
-        let of_control = own_paths.clone().into_iter().chain(control_paths);
-        let control = front.clone().with_admin(admin.router(), of_control);
+/// A gateway with its control API, about to listen.
+pub(crate) struct Server {
+    gateway: Arc<Gateway>,
+    admin: Admin,
+    stop: Stop,
+}
+
+impl Server {
+    fn new(
+        loaded: &Loaded,
+        environment: Environment,
+        store: SharedStore,
+        secret: DefaultSecret,
+    ) -> anyhow::Result<Self> {
+        let (gateway, report) = Gateway::new(loaded, environment, store)?;
+        tell(&report);
+        let stop = Stop::new();
+        let admin = admin(&gateway, &stop, secret)?;
+        Ok(Self {
+            gateway,
+            admin,
+            stop,
+        })
+    }
+
+    /// The control API.
+    pub(crate) fn admin(&self) -> &Admin {
+        &self.admin
+    }
+
+    /// Serves until a signal comes; what is under way then may take so long.
+    pub(crate) async fn serve(self, within: Duration) -> anyhow::Result<()> {
+        let config = self.gateway.config();
+        let options = serve_options(config)?;
+        let (public, control) = self.fronts();
+        let mut serving = Vec::new();
+        if let Some(control) = control {
+            let listener = listen(config, config.control_api_port).await?;
+            let serve = serve(listener, control, options.clone(), self.stop.clone());
+            serving.push(tokio::spawn(serve));
+        }
+        let listener = listen(config, config.port()).await?;
+        tracing::info!(address = %listener.local_addr()?, "serving");
+        let serve = serve(listener, public, options, self.stop.clone());
+        serving.push(tokio::spawn(serve));
+        until_told(&self.gateway).await?;
+        tracing::info!("stopping");
+        let stopped = self.stop.wait(within).await;
+        for task in serving {
+            task.await?;
+        }
+        tracing::info!(?stopped, "stopped");
+        Ok(())
+    }
+
+    /// What the public listener serves, and what that of the control API does if it has its own.
+    fn fronts(&self) -> (Front, Option<Front>) {
+        let config = self.gateway.config();
+        let health = [config.health_check_path(), config.readiness_check_path()];
+        let control = ["/tyk/".to_owned(), "/tollgate/".to_owned()];
+        let all = health.clone().into_iter().chain(control);
+        let front = Front::new(self.gateway.clone());
+        if config.control_api_port == 0 {
+            return (front.with_admin(self.admin.router(), all), None);
+        }
+        let own = front.clone().with_admin(self.admin.router(), all);
         (
-            front.with_admin(admin.health_router(), own_paths),
-            Some(control),
+            front.with_admin(self.admin.health_router(), health),
+            Some(own),
         )
-    };
-    let options = serve_options(config)?;
-    let mut serving = Vec::new();
-    if let Some(control) = control {
-        let listener = listen(config, config.control_api_port).await?;
-        serving.push(tokio::spawn(serve(
-            listener,
-            control,
-            options.clone(),
-            stop.clone(),
-        )));
     }
-    let listener = listen(config, config.port()).await?;
-    tracing::info!(address = %listener.local_addr()?, "serving");
-    serving.push(tokio::spawn(serve(listener, public, options, stop.clone())));
-    until_told(&gateway).await?;
-    tracing::info!("stopping");
-    let stopped = stop.wait(Duration::from_secs(arguments.stop_within)).await;
-    for task in serving {
-        task.await?;
-    }
-    tracing::info!(?stopped, "stopped");
-    Ok(())
 }
 
 /// Reloads on SIGHUP, and comes back on SIGTERM or SIGINT.
@@ -216,7 +267,7 @@ async fn listen(config: &Config, port: u16) -> anyhow::Result<Listener> {
 }
 
 /// Writes the log as the configuration says.
-fn log_by(config: &Config) {
+pub(crate) fn log_by(config: &Config) {
     let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
     let log = tracing_subscriber::fmt()
         .with_max_level(level)
@@ -231,7 +282,7 @@ fn log_by(config: &Config) {
 
 /// Tells what is wrong with the files.
 #[expect(clippy::print_stderr, reason = "there is no log yet")]
-fn tell(report: &Report) {
+pub(crate) fn tell(report: &Report) {
     if !report.problems.is_empty() {
         eprint!("{report}");
     }
