@@ -25,7 +25,6 @@ fn impatient() -> ProxyOptions {
     }
 }
 
-#[track_caller]
 async fn check(url: &str, kind: ProxyErrorKind, status: u16, body: &str) {
     let response = ask(&[url], impatient(), request()).await;
     let error = response.extensions().get::<ProxyError>().cloned();
