@@ -20,7 +20,7 @@ fn request() -> Request<Full<Bytes>> {
 
 fn impatient() -> ProxyOptions {
     ProxyOptions {
-        head_timeout: Duration::from_millis(80),
+        head_timeout: Duration::from_millis(400),
         ..ProxyOptions::default()
     }
 }
@@ -145,7 +145,7 @@ async fn a_long_upload_is_not_taken_for_a_late_answer() {
     })
     .await;
     let mut setup = Setup::default();
-    setup.proxy.head_timeout = Duration::from_millis(200);
+    setup.proxy.head_timeout = Duration::from_millis(400);
     let gateway = setup.start(&[&upstream.url()]).await;
     let mut client = gateway.connect().await;
     client
