@@ -6,8 +6,8 @@
 //! wrong, 400 for a path that can be read in two ways or a body that breaks off, 408 for one that does
 //! not come.
 //!
-//! It reads from the request's extensions the [`Peer`](crate::serve::Peer) and
-//! [`ClientAddr`](tollgate::context::ClientAddr) that [`serve`](crate::serve) puts there, and
+//! It reads from the request's extensions the [`Peer`] and
+//! [`ClientAddr`] that [`serve`](crate::serve) puts there, and
 //! [`ProxyHints`]. A request is sent a second time only where nothing of it has left: no connection was
 //! made, or a connection from the pool was closed before it took anything.
 //!

@@ -166,7 +166,7 @@ impl From<TcpListener> for Listener {
 /// The service is cloned for each connection and each request.
 pub async fn serve<S, R>(listener: Listener, service: S, options: ServeOptions, stop: Stop)
 where
-    S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + Sync + 'static,
+    S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
     S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     S::Future: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,

@@ -1,5 +1,7 @@
 //! Proxy and server over real sockets: both ends are played by the test.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
+
 mod proxy {
     mod attacks;
     mod errors;

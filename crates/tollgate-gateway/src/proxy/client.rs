@@ -16,7 +16,6 @@ use hyper_util::{
 };
 use rustls::{
     ClientConfig, RootCertStore,
-    crypto::CryptoProvider,
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
@@ -197,7 +196,7 @@ fn tls_config(roots: &Roots, identity: Option<&Identity>) -> Result<ClientConfig
         Roots::UnverifiedDangerous => builder
             .dangerous()
             .with_custom_certificate_verifier(unverified::verifier(&provider)),
-        _ => builder.with_root_certificates(root_store(roots, &provider)?),
+        _ => builder.with_root_certificates(root_store(roots)?),
     };
     let Some(identity) = identity else {
         return Ok(verified.with_no_client_auth());
@@ -207,7 +206,7 @@ fn tls_config(roots: &Roots, identity: Option<&Identity>) -> Result<ClientConfig
     Ok(verified.with_client_auth_cert(certificates, key)?)
 }
 
-fn root_store(roots: &Roots, _provider: &CryptoProvider) -> Result<RootCertStore, ClientError> {
+fn root_store(roots: &Roots) -> Result<RootCertStore, ClientError> {
     let mut store = RootCertStore::empty();
     let mut problem = None;
     if matches!(roots, Roots::System | Roots::SystemAnd(_)) {
@@ -227,7 +226,7 @@ fn root_store(roots: &Roots, _provider: &CryptoProvider) -> Result<RootCertStore
     Ok(store)
 }
 
-fn read_certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, ClientError> {
+fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
     CertificateDer::pem_file_iter(path)
         .and_then(Iterator::collect)
         .map_err(pem_error(path))

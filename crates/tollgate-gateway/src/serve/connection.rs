@@ -15,10 +15,9 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::Body;
-use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    server::conn::auto,
-};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use pin_project_lite::pin_project;
 use tokio::{net::TcpStream, sync::watch, time::timeout};
 use tokio_rustls::TlsAcceptor;
@@ -38,8 +37,8 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How connections are served; made once for all of a listener.
 pub(super) struct Acceptor {
-    http1: auto::Builder<TokioExecutor>,
-    http2: auto::Builder<TokioExecutor>,
+    http1: http1::Builder,
+    http2: http2::Builder<TokioExecutor>,
     options: ServeOptions,
     proxies: Arc<super::TrustedProxies>,
     tls: Option<ServerTls>,
@@ -54,8 +53,8 @@ enum Version {
 impl Acceptor {
     pub(super) fn new(options: ServeOptions, tls: Option<ServerTls>) -> Self {
         Self {
-            http1: http1(&options),
-            http2: http2(&options),
+            http1: builder_of_http1(&options),
+            http2: builder_of_http2(&options),
             proxies: Arc::new(options.proxies.clone()),
             options,
             tls,
@@ -137,49 +136,70 @@ impl Acceptor {
             switched: switched.clone(),
             begun: AtomicU64::new(0),
         });
-        let (builder, framing) = match version {
-            Version::Http1 => (
-                &self.http1,
-                Some(Framing::new(options.max_head_bytes.max(8192))),
-            ),
-            Version::Http2 => (&self.http2, None),
-        };
-        let io = Watched::new(
-            socket,
-            framing,
-            switched,
-            options.head_timeout,
-            options.write_timeout,
-        );
+        let at_rest = Arc::strong_count(&connection) + 1; // Each request holds one more.
         let edge = Edge::new(service, connection.clone());
-        let serving = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), edge));
-        // hyper's own time limit sees to idle connections of HTTP/1.1.
-        let idle = (version == Version::Http2).then_some(options.idle_timeout);
-        run(serving, &connection, phases, idle).await;
+        let framing =
+            (version == Version::Http1).then(|| Framing::new(options.max_head_bytes.max(8192)));
+        let (head, write) = (options.head_timeout, options.write_timeout);
+        let io = TokioIo::new(Watched::new(socket, framing, switched, head, write));
+        match version {
+            Version::Http1 => {
+                let serving = self.http1.serve_connection(io, edge).with_upgrades();
+                // hyper's own time limit sees to idle connections.
+                let idle = std::future::pending();
+                run(pin!(serving), idle, phases).await;
+            }
+            Version::Http2 => {
+                let serving = self.http2.serve_connection(io, edge);
+                let idle = stands_idle(&connection, at_rest, options.idle_timeout);
+                run(pin!(serving), idle, phases).await;
+            }
+        }
+    }
+}
+
+/// A connection that can be told to end.
+trait Ends: Future<Output = hyper::Result<()>> {
+    fn end(self: Pin<&mut Self>);
+}
+
+impl<S, B> Ends for http1::UpgradeableConnection<TokioIo<Watched>, S>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
+    S::Error: Into<BoxError>,
+    B: Body + 'static,
+    B::Error: Into<BoxError>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
+    }
+}
+
+impl<S, B> Ends for http2::Connection<TokioIo<Watched>, S, TokioExecutor>
+where
+    S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    fn end(self: Pin<&mut Self>) {
+        self.graceful_shutdown();
     }
 }
 
 /// Polls a connection until it ends, is told to, or is cut.
-async fn run<S, R>(
-    mut serving: Pin<
-        &mut auto::UpgradeableConnection<'_, TokioIo<Watched>, Edge<S>, TokioExecutor>,
-    >,
-    connection: &Arc<Connection>,
-    phases: watch::Receiver<Phase>,
-    idle: Option<Duration>,
-) where
-    S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
-    S::Error: Into<BoxError>,
-    S::Future: Send + 'static,
-    R: Body<Data = Bytes> + Send + 'static,
-    R::Error: Into<BoxError>,
-{
-    let at_rest = Arc::strong_count(connection); // Each request holds one more.
+async fn run(
+    mut serving: Pin<&mut impl Ends>,
+    idle: impl Future<Output = ()>,
+    mut phases: watch::Receiver<Phase>,
+) {
     let mut draining = phases.clone();
     let told = async {
         tokio::select! {
             () = reached(&mut draining, Phase::Draining) => {}
-            () = stands_idle(connection, at_rest, idle) => {}
+            () = idle => {}
         }
     };
     let mut told = pin!(Seldom::new(told));
@@ -188,25 +208,21 @@ async fn run<S, R>(
         ended = serving.as_mut() => return log(ended),
         () = told.as_mut() => {}
     }
-    serving.as_mut().graceful_shutdown();
-    let mut phases = phases;
+    serving.as_mut().end();
     tokio::select! {
         ended = serving.as_mut() => log(ended),
         () = reached(&mut phases, Phase::Cut) => {}
     }
 }
 
-fn log(ended: Result<(), BoxError>) {
+fn log(ended: hyper::Result<()>) {
     if let Err(err) = ended {
-        tracing::debug!(err, "a connection ended with an error");
+        tracing::debug!(%err, "a connection ended with an error");
     }
 }
 
 /// Waits until no request was under way, and none came, for a whole `idle`.
-async fn stands_idle(connection: &Arc<Connection>, at_rest: usize, idle: Option<Duration>) {
-    let Some(idle) = idle else {
-        return std::future::pending().await;
-    };
+async fn stands_idle(connection: &Arc<Connection>, at_rest: usize, idle: Duration) {
     loop {
         let before = connection.begun.load(Ordering::Relaxed);
         tokio::time::sleep(idle).await;
@@ -238,24 +254,22 @@ async fn first_bytes(tcp: &TcpStream) -> io::Result<Version> {
     }
 }
 
-fn http1(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http1_only();
+fn builder_of_http1(options: &ServeOptions) -> http1::Builder {
+    let mut builder = http1::Builder::new();
     builder
-        .http1()
         .timer(TokioTimer::new())
         .header_read_timeout(options.idle_timeout)
         .max_buf_size(options.max_head_bytes.max(8192))
         .title_case_headers(options.title_case_headers);
     if options.max_headers != 100 {
-        builder.http1().max_headers(options.max_headers); // hyper's own 100 needs no allocation.
+        builder.max_headers(options.max_headers); // hyper's own 100 needs no allocation.
     }
     builder
 }
 
-fn http2(options: &ServeOptions) -> auto::Builder<TokioExecutor> {
-    let mut builder = auto::Builder::new(TokioExecutor::new()).http2_only();
+fn builder_of_http2(options: &ServeOptions) -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
     builder
-        .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(options.http2_max_streams)
         .max_pending_accept_reset_streams(options.http2_max_pending_resets)

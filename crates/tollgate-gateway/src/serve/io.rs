@@ -32,10 +32,20 @@ pub(super) struct Watched {
     socket: Socket,
     framing: Option<Framing>, // None on HTTP/2, and once the connection went over to another protocol.
     switched: Arc<AtomicBool>,
-    is_spoilt: bool,
+    spoilt: Spoilt,
     head: Limit,
     write: Limit,
 }
+
+/// Whether what follows is not to be read.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Spoilt {
+    No,
+    Begun,
+    Ended,
+}
+
+const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// A time limit for something that is waited for.
 struct Limit {
@@ -87,7 +97,7 @@ impl Watched {
             socket,
             framing,
             switched,
-            is_spoilt: false,
+            spoilt: Spoilt::No,
             head: Limit::new(head_timeout),
             write: Limit::new(write_timeout),
         }
@@ -110,7 +120,7 @@ impl Watched {
         let end = before + bad.from;
         buf.filled_mut()[end] = 0;
         buf.set_filled(end + 1);
-        self.is_spoilt = true;
+        self.spoilt = Spoilt::Begun;
     }
 
     fn written<T>(
@@ -133,7 +143,12 @@ impl AsyncRead for Watched {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = &mut *self;
-        if this.is_spoilt {
+        if this.spoilt != Spoilt::No {
+            // A head that came in pieces is looked at again only when it ends.
+            if this.spoilt == Spoilt::Begun && buf.remaining() >= END_OF_HEAD.len() {
+                buf.put_slice(END_OF_HEAD);
+                this.spoilt = Spoilt::Ended;
+            }
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();

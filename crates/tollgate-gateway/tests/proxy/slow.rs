@@ -7,7 +7,7 @@ use super::support::{Setup, Upstream, within};
 fn impatient() -> Setup {
     let mut setup = Setup::default();
     setup.serve.head_timeout = Duration::from_millis(80);
-    setup.serve.idle_timeout = Duration::from_millis(400);
+    setup.serve.idle_timeout = Duration::from_millis(1000);
     setup.serve.body_idle_timeout = Duration::from_millis(80);
     setup.serve.write_timeout = Duration::from_millis(80);
     setup

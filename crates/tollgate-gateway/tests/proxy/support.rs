@@ -74,6 +74,15 @@ impl Wire {
         }
     }
 
+    /// So many bytes.
+    pub(super) async fn exactly(&mut self, length: usize) {
+        while self.seen.len() < length {
+            let read = within(self.stream.read_buf(&mut self.seen)).await;
+            assert_ne!(read.unwrap_or(0), 0, "{} of {length} came", self.seen.len());
+        }
+        self.seen.drain(..length);
+    }
+
     /// A head, up to its empty line.
     pub(super) async fn head(&mut self) -> String {
         self.until("\r\n\r\n").await

@@ -1,1 +1,314 @@
-//! .
+//! TLS towards clients, and towards upstreams.
+
+use std::{
+    convert::Infallible,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body_util::{BodyExt, Full};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject},
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tollgate_gateway::{
+    proxy::{ClientOptions, ProxyError, ProxyErrorKind, ProxyOptions, Roots},
+    serve::{CertificateFiles, Listener, RequestBody, ServeOptions, ServerTls, Stop, serve},
+};
+use tower::{ServiceExt, service_fn};
+
+use super::support::{Setup, Upstream, proxy, within};
+
+/// A folder that goes when the test ends.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path =
+            std::env::temp_dir().join(format!("tollgate-tls-{}-{number}", std::process::id()));
+        std::fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn put(&self, name: &str, text: &str) -> PathBuf {
+        let path = self.0.join(name);
+        std::fs::write(&path, text).unwrap();
+        path
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An authority, and what it signed.
+struct Authority {
+    folder: Folder,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+    root: PathBuf,
+}
+
+impl Authority {
+    fn new() -> Self {
+        let folder = Folder::new();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let root = folder.put("root.pem", &issuer.pem());
+        Self {
+            folder,
+            issuer,
+            root,
+        }
+    }
+
+    fn sign(&self, file: &str, name: &str) -> CertificateFiles {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        CertificateFiles {
+            certificates: self.folder.put(&format!("{file}.pem"), &certificate.pem()),
+            key: self
+                .folder
+                .put(&format!("{file}.key"), &key.serialize_pem()),
+        }
+    }
+
+    async fn connect(
+        &self,
+        addr: std::net::SocketAddr,
+        name: &str,
+        alpn: &[&[u8]],
+    ) -> std::io::Result<TlsStream<TcpStream>> {
+        let mut roots = RootCertStore::empty();
+        roots
+            .add(CertificateDer::from_pem_file(&self.root).unwrap())
+            .unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let mut config = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        let tcp = TcpStream::connect(addr).await.unwrap();
+        within(TlsConnector::from(Arc::new(config)).connect(name, tcp)).await
+    }
+}
+
+/// A server over TLS that says which version of HTTP it is spoken to in.
+async fn upstream(authority: &Authority) -> (String, Stop) {
+    async fn version(request: Request<RequestBody>) -> Result<Response<String>, Infallible> {
+        Ok(Response::new(format!("{:?}", request.version())))
+    }
+    let tls = ServerTls::from_files(vec![authority.sign("upstream", "localhost")]).unwrap();
+    let listener = Listener::bind(([127, 0, 0, 1], 0).into())
+        .await
+        .unwrap()
+        .with_tls(tls);
+    let url = format!(
+        "https://localhost:{}",
+        listener.local_addr().unwrap().port()
+    );
+    let stop = Stop::new();
+    tokio::spawn(serve(
+        listener,
+        service_fn(version),
+        ServeOptions::default(),
+        stop.clone(),
+    ));
+    (url, stop)
+}
+
+async fn ask(
+    url: &str,
+    roots: Roots,
+    options: ProxyOptions,
+) -> (u16, String, Option<ProxyErrorKind>) {
+    let client = ClientOptions {
+        roots,
+        ..ClientOptions::default()
+    };
+    let request = Request::get("http://gateway/")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    let response = within(proxy(&client, options, &[url]).oneshot(request))
+        .await
+        .unwrap();
+    let kind = response
+        .extensions()
+        .get::<ProxyError>()
+        .map(ProxyError::kind);
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    (status, String::from_utf8_lossy(&body).into_owned(), kind)
+}
+
+#[tokio::test]
+async fn an_upstream_is_believed_by_the_authority_that_was_given() {
+    let authority = Authority::new();
+    let (url, _stop) = upstream(&authority).await;
+    let ask = |roots, options| ask(&url, roots, options);
+    let known = || Roots::Only(authority.root.clone());
+    assert_eq!(
+        ask(known(), ProxyOptions::default()).await,
+        (200, "HTTP/2.0".into(), None)
+    );
+    let kept = ProxyOptions {
+        preserve_host: true,
+        ..ProxyOptions::default()
+    };
+    assert_eq!(ask(known(), kept).await, (200, "HTTP/1.1".into(), None));
+    let with_system = Roots::SystemAnd(authority.root.clone());
+    assert_eq!(ask(with_system, ProxyOptions::default()).await.0, 200);
+}
+
+#[tokio::test]
+async fn an_upstream_that_nobody_vouches_for_is_not_asked() {
+    let authority = Authority::new();
+    let (url, _stop) = upstream(&authority).await;
+    let (status, _, kind) = ask(&url, Roots::System, ProxyOptions::default()).await;
+    assert_eq!((status, kind), (500, Some(ProxyErrorKind::Tls)));
+    let other = Roots::Only(Authority::new().root.clone());
+    // The folder of the other authority is gone by now, but was read before.
+    drop(other);
+    let by_address = url.replace("localhost", "127.0.0.1");
+    let (status, _, kind) = ask(
+        &by_address,
+        Roots::Only(authority.root.clone()),
+        ProxyOptions::default(),
+    )
+    .await;
+    assert_eq!((status, kind), (500, Some(ProxyErrorKind::Tls)));
+    let (status, ..) = ask(&url, Roots::UnverifiedDangerous, ProxyOptions::default()).await;
+    assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn a_file_that_holds_no_certificate_stops_the_client() {
+    use tollgate_gateway::proxy::UpstreamClient;
+    let folder = Folder::new();
+    for path in [
+        folder.put("empty.pem", ""),
+        Path::new("/nowhere.pem").to_owned(),
+    ] {
+        let options = ClientOptions {
+            roots: Roots::Only(path),
+            ..ClientOptions::default()
+        };
+        assert!(UpstreamClient::<Full<Bytes>>::new(&options).is_err());
+    }
+}
+
+async fn exchange(mut stream: TlsStream<TcpStream>) -> String {
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    let mut all = Vec::new();
+    let _ = within(stream.read_to_end(&mut all)).await;
+    String::from_utf8_lossy(&all).into_owned()
+}
+
+#[tokio::test]
+async fn clients_choose_the_version_and_the_upstream_learns_of_tls() {
+    let authority = Authority::new();
+    let upstream = Upstream::echo().await;
+    let mut setup = Setup {
+        tls: Some(ServerTls::from_files(vec![authority.sign("a", "a.test")]).unwrap()),
+        ..Setup::default()
+    };
+    setup.proxy.forwarded.x_forwarded_proto = true;
+    let gateway = setup.start(&[&upstream.url()]).await;
+    for alpn in [&[&b"http/1.1"[..]][..], &[]] {
+        let stream = authority
+            .connect(gateway.addr, "a.test", alpn)
+            .await
+            .unwrap();
+        let response = exchange(stream).await;
+        assert!(response.contains("X-Forwarded-Proto: https"), "{response}");
+    }
+    let stream = authority
+        .connect(gateway.addr, "a.test", &[b"h2", b"http/1.1"])
+        .await
+        .unwrap();
+    assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+    let io = hyper_util::rt::TokioIo::new(stream);
+    let executor = hyper_util::rt::TokioExecutor::new();
+    let (mut client, connection) = hyper::client::conn::http2::handshake(executor, io)
+        .await
+        .unwrap();
+    tokio::spawn(connection);
+    let request = Request::get("https://a.test/")
+        .body(Full::<Bytes>::default())
+        .unwrap();
+    assert_eq!(
+        within(client.send_request(request)).await.unwrap().status(),
+        200
+    );
+}
+
+#[tokio::test]
+async fn a_client_gets_the_certificate_it_asks_for_and_new_ones_come_without_a_stop() {
+    let authority = Authority::new();
+    let (a, b) = (
+        authority.sign("a", "a.test"),
+        authority.sign("b", "*.b.test"),
+    );
+    let tls = ServerTls::from_files(vec![a.clone(), b]).unwrap();
+    let setup = Setup {
+        tls: Some(tls.clone()),
+        ..Setup::default()
+    };
+    let upstream = Upstream::echo().await;
+    let gateway = setup.start(&[&upstream.url()]).await;
+    let fits = async |name| authority.connect(gateway.addr, name, &[]).await.is_ok();
+    assert!(fits("a.test").await);
+    assert!(fits("x.b.test").await);
+    assert!(!fits("c.test").await); // It gets the first, and sees that it does not fit.
+    tls.replace(&[authority.sign("c", "c.test")]).unwrap();
+    assert!(fits("c.test").await);
+    assert!(!fits("a.test").await);
+    // What can not be used changes nothing.
+    let wrong = CertificateFiles {
+        key: authority.sign("d", "d.test").key,
+        ..a
+    };
+    assert!(tls.replace(&[wrong]).is_err());
+    assert!(tls.replace(&[]).is_err());
+    assert!(fits("c.test").await);
+}
+
+#[tokio::test]
+async fn attack_70_who_does_not_shake_hands_is_cut_off() {
+    use super::support::Wire;
+    use std::time::Duration;
+    let authority = Authority::new();
+    let mut setup = Setup {
+        tls: Some(ServerTls::from_files(vec![authority.sign("a", "a.test")]).unwrap()),
+        ..Setup::default()
+    };
+    setup.serve.handshake_timeout = Duration::from_millis(60);
+    let gateway = setup.start(&["http://nobody.invalid"]).await;
+    for first in ["", "\x16\x03", "GET / HTTP/1.1\r\n\r\n"] {
+        let mut wire = Wire::connect(gateway.addr).await;
+        wire.send(first).await;
+        assert!(!wire.rest().await.contains("HTTP"));
+    }
+}
