@@ -19,7 +19,10 @@ use tollgate_core::{
     Session,
     clock::machine_time,
     limits::{Period, Quota, Rate},
-    store::{Charge, Counter, Expect, LimitStore, ListQuery, ReadyCharges, SessionStore, Verdict},
+    store::{
+        Charge, Counter, Expect, LimitStore, ListQuery, MemoryStore, ReadyCharges, SessionStore,
+        Verdict,
+    },
 };
 use tollgate_embedded::{Chunks, EmbeddedOptions, EmbeddedStore};
 
@@ -246,12 +249,16 @@ fn quota(name: &str) -> [Charge; 1] {
     [Charge::new(Counter::new(name), quota)]
 }
 
-async fn decisions(store: &EmbeddedStore) -> Done {
+fn limits() -> [Charge; 2] {
     let quota = Quota::per(1_000_000_000, Period::Every(Duration::from_secs(86_400)));
-    let charges = [
+    [
         Charge::new(Counter::new("rate"), Rate::per_second(1_000_000_000)),
         Charge::new(Counter::new("quota"), quota),
-    ];
+    ]
+}
+
+async fn decisions(store: &EmbeddedStore) -> Done {
+    let charges = limits();
     let taken = store.take(&charges, machine_time()).await?;
     assert!(matches!(taken, Verdict::Taken(_)));
     let ready = ReadyCharges::new(charges);
@@ -262,6 +269,12 @@ async fn decisions(store: &EmbeddedStore) -> Done {
         is_admitted
     });
     println!("{waited:>12} of these would have waited for the file");
+    let charges = limits();
+    let (memory, ready) = (MemoryStore::new(), ReadyCharges::new(charges));
+    memory.try_take_ready(&ready, machine_time());
+    each("the same in a store in memory", || {
+        memory.try_admit(&ready, machine_time())
+    });
     Ok(())
 }
 

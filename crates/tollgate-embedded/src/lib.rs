@@ -1,6 +1,6 @@
 //! Tollgate's store in one file.
 //!
-//! [`EmbeddedStore`] keeps sessions and counters in a file of its own, on [redb](redb): for one machine,
+//! [`EmbeddedStore`] keeps sessions and counters in a file of its own, on [redb](https://www.redb.org): for one machine,
 //! without a server. What it has answered survives a restart, and a crash.
 //!
 //! # Example
@@ -39,8 +39,9 @@
 //!
 //! - *Closed*, by [`EmbeddedStore::close`] or with its last clone, the file says what was admitted to
 //!   the unit.
-//! - *After a crash* a counter begins with its mark. A limit is never exceeded, and at most a chunk of it
-//!   is lost, until its period or window has passed.
+//! - *After a crash* a counter begins with its mark. A limit is never exceeded. At most a chunk of
+//!   it is lost until its period or window has passed, besides what requests were waiting for just then
+//!   and what was given back and not used again.
 //! - Windows and periods below ten seconds are not stored. After a crash each begins full: nothing
 //!   passes it until it has gone by once. After a clean end they begin empty.
 //! - Units of longer windows count from the start on, since the file does not say when they were taken:

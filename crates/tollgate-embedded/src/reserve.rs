@@ -14,7 +14,7 @@
 //!    token may start one only for a short while, and the mark counts that much longer.
 //!
 //! After a crash a counter begins with its mark. What was drawn and not used is lost to it: one chunk at
-//! most, besides what requests were waiting for just then.
+//! most, besides what requests were waiting for just then, and what was given back and not used again.
 
 use std::{
     hash::{DefaultHasher, Hash, Hasher},
@@ -347,5 +347,99 @@ impl Hold {
             .as_ref()
             .is_none_or(|terms| terms.void.is_past(now));
         is_past && (self.tokens == 0 || is_void) && self.pending == 0 && !self.is_renewing
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::{limits::Quota, store::Counter};
+
+    use super::*;
+
+    const MAX: u64 = 100;
+    const CHUNK: u64 = 10;
+
+    fn standing(used: u64) -> Standing {
+        Standing {
+            max: MAX,
+            remaining: MAX - used,
+            retry_in: Duration::ZERO,
+            resets_in: Some(Duration::from_secs(3600)),
+            exceeded: false,
+        }
+    }
+
+    /// Does what is told, bit by bit, and checks after each step that the file is not behind.
+    fn play(mut dice: u64) {
+        let gives_back = dice.is_multiple_of(2);
+        let quota = Quota::per(MAX, Period::Every(Duration::from_secs(3600)));
+        let charge = Charge::new(Counter::new("ann"), quota);
+        let (span, now) = (Span::of(&charge), Moment::default());
+        let (mut hold, mut used, mut durable) = (Hold::default(), 0, 0);
+        let mut under_way: Option<(Mark, Drawn)> = None;
+        for step in 0..300 {
+            dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            match dice >> 61 {
+                0..=3 if hold.has(1, span, now) => {
+                    hold.spend(1, now);
+                    used += 1;
+                }
+                4 if gives_back && 0 < used => {
+                    used -= 1;
+                    hold.put_back(1, now);
+                }
+                5 if under_way.is_none() => {
+                    let waiting = dice >> 33 & 15;
+                    under_way = hold.draw(&charge, CHUNK, waiting, used, &standing(used), now);
+                }
+                6 => {
+                    if let Some((mark, drawn)) = under_way.take() {
+                        durable = mark.units;
+                        hold.grant(&drawn);
+                    }
+                }
+                7 => {
+                    if let Some((_, drawn)) = under_way.take() {
+                        hold.lose(&drawn); // And it was not written.
+                    }
+                }
+                _ => {}
+            }
+            let ahead = hold.tokens + used;
+            assert!(
+                ahead <= durable && durable <= MAX,
+                "{step}: {ahead} of {durable}"
+            );
+            // What requests waited for in one commit is below 16 here.
+            let is_lost = durable.saturating_sub(used);
+            assert!(
+                gives_back || is_lost <= CHUNK.max(15),
+                "{step}: {is_lost} would be lost"
+            );
+        }
+    }
+
+    #[test]
+    fn the_mark_is_never_below_what_counts_and_at_most_a_chunk_above() {
+        (0..500).for_each(play);
+    }
+
+    #[track_caller]
+    fn check(tokens_for: Span, charge: Span, covered: bool) {
+        assert_eq!(
+            tokens_for.covers(charge),
+            covered,
+            "{tokens_for:?}, {charge:?}"
+        );
+    }
+
+    #[test]
+    fn tokens_are_good_for_what_counts_no_longer() {
+        check(Span::Length(5), Span::Length(5), true);
+        check(Span::Length(5), Span::Length(6), false);
+        check(Span::Length(5), Span::Never, false);
+        check(Span::Never, Span::Never, true);
+        check(Span::Never, Span::Length(5), false);
+        check(Span::Calendar(1), Span::Calendar(2), false);
     }
 }
