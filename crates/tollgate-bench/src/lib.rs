@@ -6,7 +6,7 @@
 
 pub mod soak;
 
-use std::{pin::Pin, time::Instant};
+use std::{fs, pin::Pin, time::Instant};
 
 /// One variant: its name, and how to run a batch of so many calls.
 pub struct Variant {
@@ -27,11 +27,6 @@ impl Variant {
             name: name.into(),
             run: Box::new(move |calls| Box::pin(run(calls))),
         }
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
     }
 
     /// A variant that runs a closure so many times.
@@ -106,4 +101,12 @@ pub fn print(title: &str, rows: &[Row], peer: usize) {
             row.name, row.median, row.fastest
         );
     }
+}
+
+/// What is resident of this process, in bytes; zero where the system does not tell.
+pub fn resident() -> u64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
+    kib.map_or(0, |kib: u64| kib * 1024)
 }

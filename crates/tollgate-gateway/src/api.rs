@@ -14,10 +14,11 @@ use tower::ServiceExt;
 use crate::{
     edge::{
         addresses::Addresses,
+        is_own_answer,
         lists::{Listed, Reply},
         versions::Versions,
     },
-    proxy::{Proxy, ProxyError},
+    proxy::Proxy,
     serve::RequestBody,
 };
 
@@ -71,10 +72,7 @@ impl Api {
     ) -> Response<AnswerBody> {
         let mut response = self.answer(request, now).await;
         *response.version_mut() = Version::HTTP_11; // The upstream's own concerns its own hop.
-        let extensions = response.extensions();
-        let is_ours =
-            extensions.get::<Rejection>().is_some() || extensions.get::<ProxyError>().is_some();
-        if is_ours && self.names_generator {
+        if is_own_answer(response.extensions()) && self.names_generator {
             const GENERATOR: HeaderName = HeaderName::from_static("x-generator");
             response
                 .headers_mut()

@@ -44,7 +44,7 @@ use crate::{
     load::ServedApi,
     problem::{JsonPath, Problem},
     proxy::{FinalSlash, Proxy, ProxyOptions, Target, Targets, UpstreamClient},
-    reference::Environment,
+    reference::{Environment, secret},
     serve::RequestBody,
 };
 
@@ -345,15 +345,7 @@ impl Composer<'_> {
             HeaderName::try_from(name.as_str())
                 .map_err(|_| format!("`{name}` can not be a header's name"))
         };
-        let secret = |secret: SecretName<'_>| match secret.place {
-            "conf" => self
-                .config
-                .secrets
-                .get(secret.name)
-                .map(|secret| secret.expose().to_owned()),
-            "env" => self.environment.secret(secret.name).map(str::to_owned),
-            _ => None,
-        };
+        let secret = |name: SecretName<'_>| secret(name, self.config, self.environment);
         let value = |(header, text): (&String, &String)| {
             Ok((name(header)?, Text::with_secrets(text, secret)))
         };

@@ -360,12 +360,7 @@ impl Config {
     ) -> (Option<Self>, Report) {
         match Document::read(file) {
             Ok(document) => Self::from_document(document, environment, options),
-            Err(problem) => (
-                None,
-                Report {
-                    problems: vec![problem],
-                },
-            ),
+            Err(problem) => (None, Report::of_one(problem)),
         }
     }
 
@@ -378,12 +373,7 @@ impl Config {
     ) -> (Option<Self>, Report) {
         match Document::parse(file, text) {
             Ok(document) => Self::from_document(document, environment, options),
-            Err(problem) => (
-                None,
-                Report {
-                    problems: vec![problem],
-                },
-            ),
+            Err(problem) => (None, Report::of_one(problem)),
         }
     }
 

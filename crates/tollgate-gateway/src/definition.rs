@@ -430,12 +430,7 @@ impl Definition {
     pub fn load(file: &Path, environment: &Environment, config: &Config) -> (Option<Self>, Report) {
         match Document::read(file) {
             Ok(document) => Self::from_document(document, environment, config),
-            Err(problem) => (
-                None,
-                Report {
-                    problems: vec![problem],
-                },
-            ),
+            Err(problem) => (None, Report::of_one(problem)),
         }
     }
 
@@ -448,12 +443,7 @@ impl Definition {
     ) -> (Option<Self>, Report) {
         match Document::parse(file, text) {
             Ok(document) => Self::from_document(document, environment, config),
-            Err(problem) => (
-                None,
-                Report {
-                    problems: vec![problem],
-                },
-            ),
+            Err(problem) => (None, Report::of_one(problem)),
         }
     }
 

@@ -13,7 +13,13 @@ pub mod sizes;
 pub mod upstream;
 pub mod versions;
 
-use tollgate::access::{PathOptions, PathPattern, PatternError, RequestPath};
+use http::Extensions;
+use tollgate::{
+    Rejection,
+    access::{PathOptions, PathPattern, PatternError, RequestPath},
+};
+
+use crate::proxy::ProxyError;
 
 /// Which requests an entry of `extended_paths` is for.
 #[derive(Clone, Debug)]
@@ -55,4 +61,9 @@ pub fn first_of<'a, T>(
         .iter()
         .find(|(place, _)| place.is_of(method, path))
         .map(|(_, entry)| entry)
+}
+
+/// Whether an answer is the gateway's own, and not an upstream's.
+pub(crate) fn is_own_answer(extensions: &Extensions) -> bool {
+    extensions.get::<Rejection>().is_some() || extensions.get::<ProxyError>().is_some()
 }

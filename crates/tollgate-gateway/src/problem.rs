@@ -217,6 +217,13 @@ pub struct Report {
 }
 
 impl Report {
+    /// A report of this alone.
+    pub(crate) fn of_one(problem: Problem) -> Self {
+        Self {
+            problems: vec![problem],
+        }
+    }
+
     /// Adds a problem.
     pub fn push(&mut self, problem: Problem) {
         self.problems.push(problem);

@@ -9,7 +9,7 @@
 //! its own clock, and has a row with a clock that stands.
 
 use std::{
-    fs, io,
+    io,
     num::NonZeroU32,
     process::Command,
     sync::{
@@ -24,7 +24,7 @@ use governor::{
     clock::{DefaultClock, FakeRelativeClock},
     state::keyed::DashMapStateStore,
 };
-use tollgate_bench::{Row, Variant, run};
+use tollgate_bench::{Row, Variant, resident, run};
 use tollgate_core::{
     Moment,
     limits::{Algorithm, Limit, Period, Quota, Rate},
@@ -284,14 +284,6 @@ const CASES: [&str; 9] = [
     "governor, u64",
     "governor, String of 27",
 ];
-
-/// What is resident, in bytes.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    kib.map_or(0, |kib: u64| kib * 1024)
-}
 
 /// Fills a million counters of one kind and tells by how many bytes the process has grown.
 fn grown(case: &str) -> u64 {

@@ -7,26 +7,15 @@
 //! Fails if what is held at the end is more than after every session was replaced three times, by over two per
 //! cent.
 
-use std::{
-    fs,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use tollgate::clock::TokioClock;
-use tollgate_bench::soak::Churn;
+use tollgate_bench::{resident, soak::Churn};
 
 fn argument(at: usize, otherwise: usize) -> usize {
     std::env::args().nth(at).map_or(otherwise, |number| {
         number.parse().expect("soak [sessions] [seconds]")
     })
-}
-
-/// Resident memory of the process in bytes, where the system tells.
-fn resident() -> u64 {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    kib.unwrap_or_default() * 1024
 }
 
 #[expect(clippy::print_stdout, reason = "a bench prints")]

@@ -16,8 +16,8 @@ use tollgate::{
     visit::Visit,
 };
 
-use super::{Where, first_of, versions::Chosen};
-use crate::proxy::{ProxyError, ProxyHints};
+use super::{Where, first_of, is_own_answer, versions::Chosen};
+use crate::proxy::ProxyHints;
 
 /// Headers to take out, then headers to set.
 #[derive(Clone, Debug, Default)]
@@ -153,8 +153,7 @@ impl Gate for HeaderGate {
     }
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
-        let is_ours = response.extensions.get::<Rejection>().is_some()
-            || response.extensions.get::<ProxyError>().is_some();
+        let is_ours = is_own_answer(response.extensions);
         let Some(Changes(changes)) = visit.notes().get::<Changes>().filter(|_| !is_ours) else {
             return;
         };

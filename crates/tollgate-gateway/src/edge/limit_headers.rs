@@ -4,12 +4,12 @@
 
 use http::{HeaderName, HeaderValue, request::Parts};
 use tollgate::{
-    ApiId, Rejection, Session,
+    ApiId, Session,
     gate::{Acts, Departure, Gate, Step},
     visit::{LimitKind, Visit},
 };
 
-use crate::proxy::ProxyError;
+use super::is_own_answer;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -39,9 +39,7 @@ impl Gate for LimitHeadersGate {
     }
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
-        let is_ours = response.extensions.get::<Rejection>().is_some()
-            || response.extensions.get::<ProxyError>().is_some();
-        if is_ours {
+        if is_own_answer(response.extensions) {
             return;
         }
         let Some(session) = visit.session() else {
