@@ -1,18 +1,14 @@
 //! From a definition to what serves it: the edge, the gates, and the proxy, made once when the definition
 //! is loaded.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc, time::Duration};
+mod lists;
+mod versions;
 
-use bytes::Bytes;
-use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, StatusCode,
-    header::{AUTHORIZATION, CONTENT_TYPE},
-    request::Parts,
-};
-use regex::Regex;
+use std::{borrow::Cow, sync::Arc};
+
+use http::{HeaderName, header::AUTHORIZATION, request::Parts};
 use tollgate::{
     Algorithm, KeyScheme, Limit, LimitHeaders, Rate, Refusals, SharedStore, Tollgate,
-    access::PathOptions,
     gate::Gates,
     gated::GateLayer,
     limits::OwnLimit,
@@ -21,30 +17,21 @@ use tollgate::{
     rejection::LimitOwner,
     stack::Builder,
     token_source::{CookieSource, HeaderSource, QuerySource, TokenSource},
-    variables::{SecretName, Text},
 };
 use tower::Layer;
 
 use crate::{
     api::{Access, Api},
     config::Config,
-    definition::{
-        Definition, HeaderEntry, ListEntry, MethodAction, Version, VersionSource, expires_at,
-    },
+    definition::{Definition, expires_at},
     edge::{
-        Where,
-        addresses::Addresses,
-        headers::{HeaderGate, HeaderRules, HeaderSet},
-        limit_headers::LimitHeadersGate,
-        lists::{Action, Lists, Reply, Says},
-        sizes::Sizes,
-        upstream::{UpstreamGate, UpstreamRules},
-        versions::{Chosen, Default as DefaultVersion, Location, VersionRules, Versions},
+        addresses::Addresses, headers::HeaderGate, limit_headers::LimitHeadersGate,
+        upstream::UpstreamGate, versions::Chosen,
     },
     load::ServedApi,
     problem::{JsonPath, Problem},
     proxy::{FinalSlash, Proxy, ProxyOptions, Target, Targets, UpstreamClient},
-    reference::{Environment, secret},
+    reference::Environment,
     serve::RequestBody,
 };
 
@@ -210,286 +197,12 @@ impl Composer<'_> {
             api: definition.api_id.clone(),
         })
     }
-
-    fn versions(&self, definition: &Definition) -> Result<Versions, Wrong> {
-        let data = &definition.version_data;
-        let compile = |(name, version): (&String, &Version)| {
-            let place = |inner: &str| -> JsonPath {
-                JsonPath::from("version_data")
-                    .key("versions")
-                    .key(name)
-                    .key(inner)
-            };
-            let rules = self.version(name, version);
-            let rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
-            Ok((name.clone(), Arc::new(rules)))
-        };
-        let by_name: BTreeMap<_, _> = data
-            .versions
-            .iter()
-            .map(compile)
-            .collect::<Result<_, Wrong>>()?;
-        let only = || {
-            let named = data.only().and_then(|(name, _)| by_name.get(name));
-            named.cloned().unwrap_or_default()
-        };
-        let default = if data.not_versioned {
-            DefaultVersion::Only(only())
-        } else {
-            DefaultVersion::Named(data.default_version.clone())
-        };
-        let source = &definition.definition;
-        Ok(Versions {
-            location: location(source)?,
-            strips: source.strips(),
-            falls_back: source.fallback_to_default,
-            by_name,
-            default,
-        })
-    }
-
-    /// The message's place is the member of the version.
-    fn version(&self, name: &str, version: &Version) -> Result<VersionRules, (String, String)> {
-        let mut options = self.config.path_options();
-        let paths = &version.extended_paths;
-        let in_paths =
-            |member: &str, message: String| (format!("extended_paths.{member}"), message);
-        let extended = version.use_extended_paths;
-        let sizes = entries(extended, &paths.size_limits, options, |entry| {
-            let limit = u64::try_from(entry.size_limit).unwrap_or_default();
-            (entry.disabled, &entry.path, &entry.method, limit)
-        });
-        let limits = entries(extended, &paths.hard_timeouts, options, |entry| {
-            let limit = entry.limit().unwrap_or(Duration::MAX);
-            (entry.disabled, &entry.path, &entry.method, limit)
-        });
-        let methods = entries(extended, &paths.method_transforms, options, |entry| {
-            let method = Method::from_bytes(entry.to_method.to_ascii_uppercase().as_bytes());
-            let method = method.unwrap_or_default();
-            (entry.disabled, &entry.path, &entry.method, method)
-        });
-        let headers = self.headers(version)?;
-        options.ignore_case |= version.ignore_endpoint_case;
-        let positive = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);
-        let whole = version.global_enforce_timeout.0;
-        let has_timeout = !version.global_enforce_timeout_disabled && !whole.is_zero();
-        Ok(VersionRules {
-            name: name.into(),
-            ends: ends(&version.expires, "expires")
-                .map_err(|(_, message)| ("expires".into(), message))?,
-            lists: lists(version, options)?,
-            sizes: Sizes {
-                all: positive(version.global_size_limit)
-                    .filter(|_| !version.global_size_limit_disabled),
-                by_path: sizes.map_err(|message| in_paths("size_limits", message))?,
-            },
-            headers,
-            upstream: UpstreamRules {
-                timeout: has_timeout.then_some(whole),
-                timeout_by_path: limits.map_err(|message| in_paths("hard_timeouts", message))?,
-                method_by_path: methods
-                    .map_err(|message| in_paths("method_transforms", message))?,
-            },
-        })
-    }
-
-    fn headers(&self, version: &Version) -> Result<HeaderRules, (String, String)> {
-        let (paths, extended) = (&version.extended_paths, version.use_extended_paths);
-        let set = |member: &str, off: bool, remove: &[String], add: &BTreeMap<String, String>| {
-            if off {
-                return Ok(HeaderSet::default());
-            }
-            self.header_set(remove, add)
-                .map_err(|message| (member.to_owned(), message))
-        };
-        let of_paths = |member: &str, list: &[HeaderEntry]| {
-            let list = list.iter().filter(|entry| extended && !entry.disabled);
-            let compile = |entry: &HeaderEntry| {
-                let place = Where::new(&entry.path, &entry.method, self.config.path_options());
-                let place = place.map_err(|err| err.to_string())?;
-                Ok((
-                    place,
-                    self.header_set(&entry.delete_headers, &entry.add_headers)?,
-                ))
-            };
-            let compiled: Result<Vec<_>, String> = list.map(compile).collect();
-            compiled.map_err(|message| (format!("extended_paths.{member}"), message))
-        };
-        Ok(HeaderRules {
-            request: set(
-                "global_headers",
-                version.global_headers_disabled,
-                &version.global_headers_remove,
-                &version.global_headers,
-            )?,
-            request_by_path: of_paths("transform_headers", &paths.transform_headers)?,
-            response: set(
-                "global_response_headers",
-                version.global_response_headers_disabled,
-                &version.global_response_headers_remove,
-                &version.global_response_headers,
-            )?,
-            response_by_path: of_paths(
-                "transform_response_headers",
-                &paths.transform_response_headers,
-            )?,
-        })
-    }
-
-    fn header_set(
-        &self,
-        remove: &[String],
-        add: &BTreeMap<String, String>,
-    ) -> Result<HeaderSet, String> {
-        let name = |name: &String| {
-            HeaderName::try_from(name.as_str())
-                .map_err(|_| format!("`{name}` can not be a header's name"))
-        };
-        let secret = |name: SecretName<'_>| secret(name, self.config, self.environment);
-        let value = |(header, text): (&String, &String)| {
-            Ok((name(header)?, Text::with_secrets(text, secret)))
-        };
-        Ok(HeaderSet {
-            remove: remove.iter().map(name).collect::<Result<_, String>>()?,
-            set: add.iter().map(value).collect::<Result<_, String>>()?,
-        })
-    }
 }
 
 /// The version that a request names.
 fn named(head: &Parts) -> Option<Cow<'_, str>> {
     let chosen = head.extensions.get::<Chosen>()?;
     chosen.named.as_deref().map(Cow::from)
-}
-
-/// Entries for single paths that are on.
-fn entries<T, V>(
-    extended: bool,
-    list: &[T],
-    options: PathOptions,
-    read: impl Fn(&T) -> (bool, &String, &String, V),
-) -> Result<Vec<(Where, V)>, String> {
-    let mut entries = Vec::new();
-    for entry in list.iter().filter(|_| extended) {
-        let (disabled, path, method, value) = read(entry);
-        if !disabled {
-            let place = Where::new(path, method, options).map_err(|err| err.to_string())?;
-            entries.push((place, value));
-        }
-    }
-    Ok(entries)
-}
-
-fn lists(version: &Version, options: PathOptions) -> Result<Lists, (String, String)> {
-    let mut lists = Lists::default();
-    if !version.use_extended_paths {
-        let of_text = [
-            ("paths.ignored", &version.paths.ignored, Says::Ignored),
-            ("paths.black_list", &version.paths.black_list, Says::Blocked),
-            ("paths.white_list", &version.paths.white_list, Says::Allowed),
-        ];
-        for (member, paths, says) in of_text {
-            for path in paths {
-                lists
-                    .add((path, ""), options, BTreeMap::new(), says.clone())
-                    .map_err(|err| (member.to_owned(), err.to_string()))?;
-            }
-        }
-        return Ok(lists);
-    }
-    let paths = &version.extended_paths;
-    for entry in paths.mock_response.iter().filter(|entry| !entry.disabled) {
-        let reply = reply(entry.code, &entry.headers, &entry.body);
-        let says = reply.map(|reply| Says::Reply(Arc::new(reply)));
-        let options = PathOptions {
-            ignore_case: options.ignore_case || entry.ignore_case,
-            ..options
-        };
-        says.and_then(|says| {
-            let added = lists.add((&entry.path, &entry.method), options, BTreeMap::new(), says);
-            added.map_err(|err| err.to_string())
-        })
-        .map_err(|message| ("extended_paths.mock_response".to_owned(), message))?;
-    }
-    let of_entries = [
-        ("ignored", &paths.ignored, Says::Ignored),
-        ("black_list", &paths.black_list, Says::Blocked),
-        ("white_list", &paths.white_list, Says::Allowed),
-    ];
-    for (member, entries, says) in of_entries {
-        for entry in entries.iter().filter(|entry| !entry.disabled) {
-            add_entry(&mut lists, entry, options, &says)
-                .map_err(|message| (format!("extended_paths.{member}"), message))?;
-        }
-    }
-    for entry in paths.internal.iter().filter(|entry| !entry.disabled) {
-        lists
-            .add(
-                (&entry.path, &entry.method),
-                options,
-                BTreeMap::new(),
-                Says::Internal,
-            )
-            .map_err(|err| ("extended_paths.internal".to_owned(), err.to_string()))?;
-    }
-    Ok(lists)
-}
-
-fn add_entry(
-    lists: &mut Lists,
-    entry: &ListEntry,
-    options: PathOptions,
-    says: &Says,
-) -> Result<(), String> {
-    let action = |(method, action): (&String, &MethodAction)| {
-        let action = match action.action.as_str() {
-            "no_action" => Action::AsListed,
-            "reply" => Action::Reply(Arc::new(reply(action.code, &action.headers, &action.data)?)),
-            _ => Action::Forbidden,
-        };
-        Ok((method.clone(), action))
-    };
-    let by_method = if entry.method.is_empty() {
-        entry
-            .method_actions
-            .iter()
-            .map(action)
-            .collect::<Result<_, String>>()?
-    } else {
-        BTreeMap::new()
-    };
-    let options = PathOptions {
-        ignore_case: options.ignore_case || entry.ignore_case,
-        ..options
-    };
-    lists
-        .add(
-            (&entry.path, &entry.method),
-            options,
-            by_method,
-            says.clone(),
-        )
-        .map_err(|err| err.to_string())
-}
-
-fn reply(code: i64, headers: &BTreeMap<String, String>, body: &str) -> Result<Reply, String> {
-    let code = if code == 0 { 200 } else { code };
-    let status = u16::try_from(code)
-        .ok()
-        .and_then(|code| StatusCode::from_u16(code).ok());
-    let mut fields = HeaderMap::new();
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    fields.insert(CONTENT_TYPE, text); // As Go guesses where nothing is said.
-    for (name, value) in headers {
-        let wrong = || format!("the header `{name}` can not be sent");
-        let value = HeaderValue::try_from(value).map_err(|_| wrong())?;
-        fields.insert(HeaderName::try_from(name).map_err(|_| wrong())?, value);
-    }
-    Ok(Reply {
-        status: status.ok_or_else(|| format!("{code} is no status"))?,
-        headers: fields,
-        body: Bytes::from(body.to_owned()),
-    })
 }
 
 fn targets(urls: &[String]) -> Result<Targets, Wrong> {
@@ -527,25 +240,6 @@ fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {
 fn ends(text: &str, member: &str) -> Result<Option<u64>, Wrong> {
     let end = expires_at(text).map_err(|err| (member.into(), err.to_string()))?;
     Ok(end.map(|end| u64::try_from(end.as_second()).unwrap_or_default()))
-}
-
-fn location(source: &VersionSource) -> Result<Location, Wrong> {
-    let wrong = |message: String| (JsonPath::from("definition").key("key"), message);
-    Ok(match source.location.as_str() {
-        "header" if !source.key.is_empty() => {
-            let name = HeaderName::try_from(source.key.as_str());
-            Location::Header(
-                name.map_err(|_| wrong(format!("`{}` can not be a header's name", source.key)))?,
-            )
-        }
-        "url-param" if !source.key.is_empty() => Location::Query(source.key.clone()),
-        "url" if source.url_versioning_pattern.is_empty() => Location::Path(None),
-        "url" => {
-            let pattern = Regex::new(&source.url_versioning_pattern);
-            Location::Path(Some(pattern.map_err(|err| wrong(err.to_string()))?))
-        }
-        _ => Location::None,
-    })
 }
 
 fn token_sources(definition: &Definition) -> Result<Vec<Arc<dyn TokenSource>>, Wrong> {
