@@ -125,6 +125,7 @@ impl Composer<'_> {
             head_timeout: self.config.upstream_timeout(),
             upgrades: self.config.http_server_options.enable_websockets,
             close_connections: self.config.close_connections,
+            bad_gateway: self.config.bad_gateway_status(),
             ..ProxyOptions::default()
         };
         let targets = targets(settings.targets())?;

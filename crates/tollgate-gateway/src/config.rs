@@ -21,6 +21,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::OnceLock, time::Duration};
 
+use http::StatusCode;
 use ipnet::IpNet;
 use serde_json::Value;
 use tollgate_core::{
@@ -509,6 +510,14 @@ impl Config {
         match Duration::try_from_secs_f64(self.proxy_default_timeout) {
             Ok(timeout) if !timeout.is_zero() => timeout,
             _ => DEFAULT,
+        }
+    }
+
+    /// The status where an upstream can not be reached or understood: 500 as in Tyk, or 502.
+    pub fn bad_gateway_status(&self) -> StatusCode {
+        match self.tollgate.bad_gateway_status {
+            502 => StatusCode::BAD_GATEWAY,
+            _ => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 

@@ -12,6 +12,10 @@ use std::{
 
 use serde_json::{Value, json};
 
+mod serve {
+    mod targets;
+}
+
 const SECRET: &str = "a secret of the test";
 
 /// A folder of files, an upstream, and the program serving them.
@@ -60,49 +64,57 @@ fn read_head(connection: &mut TcpStream) -> String {
 impl Gateway {
     /// Starts the program with one API, `orders`, of two lines of policy.
     fn start(name: &str) -> Self {
+        let target = format!("http://127.0.0.1:{}/v2", upstream());
+        let mut tokens = api("tokens", "/tokens/", &target);
+        tokens["enable_jwt"] = json!(true); // Not built.
+        let apis = [api("orders", "/orders/", &target), tokens];
+        Self::with(name, &json!({}), &apis)
+    }
+
+    /// Starts the program with these settings besides its own, and these APIs.
+    fn with(name: &str, settings: &Value, apis: &[Value]) -> Self {
         let folder = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder); // Of an earlier run.
         fs::create_dir_all(folder.join("apps")).unwrap();
-        let target = format!("http://127.0.0.1:{}/v2", upstream());
         let port = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap()
             .port();
-        let conf = json!({
+        let mut conf = json!({
             "listen_address": "127.0.0.1", "listen_port": port, "secret": SECRET, "hash_keys": true,
             "app_path": folder.join("apps"),
             "policies": {"policy_source": "file", "policy_record_name": folder.join("policies.json")},
             "http_server_options": {"enable_strict_routes": true},
         });
+        for (name, value) in settings.as_object().unwrap() {
+            conf[name] = value.clone();
+        }
         fs::write(folder.join("tyk.conf"), conf.to_string()).unwrap();
         let policies = json!({"gold": {
             "org_id": "org1", "active": true, "rate": 1000, "per": 60, "quota_max": 8,
             "quota_renewal_rate": 3600, "meta_data": {"plan": "gold"},
             "access_rights": {"orders": {"api_id": "orders", "versions": ["Default"]}}}});
         fs::write(folder.join("policies.json"), policies.to_string()).unwrap();
+        for api in apis {
+            write_api(&folder, api);
+        }
         let gateway = Self {
             program: launch(&folder),
             folder,
             port,
         };
-        gateway.write_api("orders", &api("orders", "/orders/", &target));
-        gateway.write_api("tokens", &{
-            let mut tokens = api("tokens", "/tokens/", &target);
-            tokens["enable_jwt"] = json!(true); // Not built.
-            tokens
-        });
         gateway.wait_until_ready();
-        assert_eq!(
-            gateway.admin("GET", "/tyk/reload/?block=true", "").status,
-            200
-        );
         gateway
     }
 
-    fn write_api(&self, name: &str, definition: &Value) {
-        let file = self.folder.join("apps").join(format!("{name}.json"));
-        fs::write(file, definition.to_string()).unwrap();
+    fn write_api(&self, definition: &Value) {
+        write_api(&self.folder, definition);
+    }
+
+    fn reload(&self) {
+        let reloaded = self.admin("GET", "/tyk/reload/?block=true", "");
+        assert_eq!(reloaded.status, 200, "{}", reloaded.body);
     }
 
     fn wait_until_ready(&self) {
@@ -155,7 +167,25 @@ impl Gateway {
     }
 
     fn make_key(&self) -> String {
-        let session = json!({"org_id": "org1", "apply_policies": ["gold"], "alias": "joe"});
+        self.make_key_of(&json!({"org_id": "org1", "apply_policies": ["gold"], "alias": "joe"}))
+    }
+
+    /// A key that may call these APIs.
+    fn make_key_for(&self, apis: &[&str]) -> String {
+        let rights: serde_json::Map<_, _> = apis
+            .iter()
+            .map(|id| {
+                (
+                    (*id).to_owned(),
+                    json!({"api_id": id, "versions": ["Default"]}),
+                )
+            })
+            .collect();
+        self.make_key_of(&json!({
+            "org_id": "org1", "rate": 1000, "per": 1, "quota_max": -1, "access_rights": rights}))
+    }
+
+    fn make_key_of(&self, session: &Value) -> String {
         let made = self.admin("POST", "/tyk/keys", &session.to_string());
         assert_eq!(made.status, 200, "{}", made.body);
         let made: Value = serde_json::from_str(&made.body).unwrap();
@@ -177,6 +207,12 @@ impl Drop for Gateway {
         let _ = self.program.wait();
         let _ = fs::remove_dir_all(&self.folder);
     }
+}
+
+fn write_api(folder: &std::path::Path, definition: &Value) {
+    let id = definition["api_id"].as_str().unwrap();
+    let file = folder.join("apps").join(format!("{id}.json"));
+    fs::write(file, definition.to_string()).unwrap();
 }
 
 fn launch(folder: &std::path::Path) -> Child {
@@ -277,11 +313,8 @@ fn a_reload_takes_what_is_new_and_keeps_what_was_served() {
     assert_eq!(gateway.ask("/moved/7", &key).status, 404);
     let mut moved = good.clone();
     moved["proxy"]["listen_path"] = json!("/moved/");
-    gateway.write_api("orders", &moved);
-    assert_eq!(
-        gateway.admin("GET", "/tyk/reload/?block=true", "").status,
-        200
-    );
+    gateway.write_api(&moved);
+    gateway.reload();
     assert_eq!(gateway.ask("/moved/7", &key).status, 200);
     assert_eq!(gateway.ask("/orders/7", &key).status, 404);
 
