@@ -46,7 +46,7 @@ mod merge;
 mod set;
 
 pub(crate) use merge::Memory;
-pub use set::{Duplicate, PolicyLoadError, PolicySet};
+pub use set::{Duplicate, PolicyLoadError, PolicySet, ReadPolicy, Unusable};
 
 record! {
     /// A policy, letter for letter as Tyk stores it.
@@ -188,6 +188,12 @@ pub enum PolicyError {
         /// The policy.
         policy: PolicyId,
     },
+    /// A policy is there, and can not be read.
+    #[error("policy can not be read: {:?}", .policy.as_str())]
+    Unusable {
+        /// The policy.
+        policy: PolicyId,
+    },
     /// A policy is of another organisation than the API.
     #[error("attempting to apply policy from different organisation to key, skipping")]
     OtherOrganisation {
@@ -279,6 +285,10 @@ pub(crate) fn apply_with(
         return Ok(merge::without_policies(session));
     }
     let (found, missing) = look_up(ids, scope(session, org), policies);
+    if let Some(policy) = unusable(ids, &missing, policies) {
+        let policy = policy.clone();
+        return Err(PolicyError::Unusable { policy });
+    }
     if let ([id], []) = (ids, &*found) {
         return Err(PolicyError::NotFound { policy: id.clone() });
     }
@@ -323,6 +333,17 @@ fn look_up<'a>(
         }
     }
     (found, missing)
+}
+
+/// The policy that can not be read, or may be one that can not.
+fn unusable<'a>(
+    ids: &'a [PolicyId],
+    missing: &'a [PolicyId],
+    policies: &PolicySet,
+) -> Option<&'a PolicyId> {
+    let unusable = policies.unusable();
+    let named = ids.iter().find(|id| unusable.ids.contains(*id));
+    named.or_else(|| missing.first().filter(|_| unusable.without_id > 0))
 }
 
 /// The policies in `meta_data.policies`; anything but a list there is plain data.

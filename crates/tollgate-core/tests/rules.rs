@@ -11,7 +11,9 @@ use tollgate_core::{
         RequestPath, VersionRule, version_allowed,
     },
     pass::Plan,
-    policy::{self, Partitions, Policy, PolicyError, PolicyLoadError, PolicyOptions, PolicySet},
+    policy::{
+        self, Partitions, Policy, PolicyError, PolicyLoadError, PolicyOptions, PolicySet, Unusable,
+    },
     session::{AccessDefinition, AllowedUrl, ApiLimit, Endpoint},
     store::Version,
 };
@@ -410,6 +412,40 @@ fn a_policy_is_found_in_its_organisation_first() {
         (duplicate.org.as_str(), duplicate.policy.as_str()),
         ("o", "p")
     );
+}
+
+#[test]
+fn a_key_of_a_policy_that_can_not_be_read_is_refused() {
+    let record = br#"{"wide": {"access_rights": {"a": {}}}, "narrow": {"rate": "1"}}"#;
+    let each = PolicySet::each_of_record_file(record).expect("is an object");
+    let (read, broken): (Vec<_>, Vec<_>) = each.into_iter().partition(|(_, read)| read.is_ok());
+    let set: PolicySet = read.into_iter().filter_map(|(_, read)| read.ok()).collect();
+    let apply = |unusable: &Unusable, ids: &str| {
+        let session: Session = format!(r#"{{"apply_policies": {ids}}}"#)
+            .parse()
+            .expect("is one");
+        let set = set.clone().with_unusable(unusable.clone());
+        let applied = policy::apply(&session, &set, &OrgId::default(), PolicyOptions::default());
+        applied.map(|merged| merged.session.access_rights.len())
+    };
+    let refused = |policy: &str| {
+        let policy = policy.into();
+        Err(PolicyError::Unusable { policy })
+    };
+    let named = Unusable {
+        ids: broken.into_iter().map(|(id, _)| id).collect(),
+        without_id: 0,
+    };
+    assert_eq!(apply(&named, r#"["wide"]"#), Ok(1));
+    assert_eq!(apply(&named, r#"["wide", "narrow"]"#), refused("narrow"));
+    assert_eq!(apply(&named, r#"["narrow"]"#), refused("narrow"));
+    assert_eq!(apply(&named, r#"["wide", "gone"]"#), Ok(1));
+    let nameless = Unusable {
+        without_id: 1,
+        ..Unusable::default()
+    };
+    assert_eq!(apply(&nameless, r#"["wide"]"#), Ok(1));
+    assert_eq!(apply(&nameless, r#"["wide", "gone"]"#), refused("gone"));
 }
 
 #[test]

@@ -65,12 +65,17 @@ fn summary(loaded: Option<&Loaded>, report: &Report) -> String {
                     .filter(|api| api.state() == state)
                     .count()
             };
+            let refused = match loaded.policies.unusable().len() {
+                0 => String::new(),
+                count => format!(", {count} refused"),
+            };
             format!(
-                "{found}; APIs: {} served, {} refused, {} inactive; policies: {}",
+                "{found}; APIs: {} served, {} refused, {} inactive; policies: {}{}",
                 count("served"),
                 count("refused"),
                 count("inactive"),
                 loaded.policies.len(),
+                refused,
             )
         }
         None => format!("{found}; nothing can be served"),
@@ -83,9 +88,10 @@ struct Answer<'a> {
     errors: usize,
     warnings: usize,
     problems: &'a [Problem],
-    /// Null where nothing can be served, as is `policies`.
+    /// Null where nothing can be served, as are the numbers of policies.
     apis: Option<Vec<ApiAnswer<'a>>>,
     policies: Option<usize>,
+    policies_refused: Option<usize>,
 }
 
 #[derive(Serialize)]
@@ -108,6 +114,7 @@ impl<'a> Answer<'a> {
             problems: &report.problems,
             apis: loaded.map(|loaded| loaded.apis.iter().map(api).collect()),
             policies: loaded.map(|loaded| loaded.policies.len()),
+            policies_refused: loaded.map(|loaded| loaded.policies.unusable().len()),
         }
     }
 }

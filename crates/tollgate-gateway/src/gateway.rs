@@ -24,7 +24,7 @@ use percent_encoding::percent_decode_str;
 use tollgate::{
     KeyScheme, SharedStore,
     clock::{Clock, TokioClock},
-    policy::PolicySet,
+    policy::{Policy, PolicySet},
     token::{HashFunction, TokenForm},
 };
 use tollgate_admin::ApiSet;
@@ -141,7 +141,7 @@ impl Gateway {
     }
 
     /// Reads definitions and policies anew, and puts them in force. Where the policies can not be read,
-    /// or a file that was served can no longer be, the old snapshot stays.
+    /// or an API or a policy that was in force can no longer be used, the old snapshot stays.
     ///
     /// # Errors
     ///
@@ -153,11 +153,9 @@ impl Gateway {
         };
         let (snapshot, more) = self.compose(&loaded);
         report.extend(more.problems);
-        let lost = self
-            .snapshot()
-            .served()
-            .any(|api| snapshot.refused.contains(&api.file));
-        if lost {
+        let old = self.snapshot();
+        let lost_api = old.served().any(|api| snapshot.refused.contains(&api.file));
+        if lost_api || lost_policy(&old.policies, &snapshot.policies) {
             return Err(report);
         }
         self.snapshot.store(Arc::new(snapshot));
@@ -252,6 +250,16 @@ impl Snapshot {
             Served::Refused => None,
         })
     }
+}
+
+/// Whether a policy was in force that can no longer be read.
+fn lost_policy(old: &PolicySet, new: &PolicySet) -> bool {
+    let unusable = new.unusable();
+    let is_lost = |policy: &Policy| {
+        unusable.ids.contains(&policy.id)
+            || unusable.without_id > 0 && new.get(&policy.org_id, &policy.id).is_none()
+    };
+    !unusable.is_empty() && old.iter().any(is_lost)
 }
 
 /// How tokens become names, by the configuration.

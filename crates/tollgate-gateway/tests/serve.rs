@@ -328,6 +328,32 @@ fn a_reload_takes_what_is_new_and_keeps_what_was_served() {
 }
 
 #[test]
+fn a_broken_policy_takes_its_own_keys_along_and_no_other() {
+    let mut gateway = Gateway::start("policies");
+    let key = gateway.make_key();
+    let file = gateway.folder.join("policies.json");
+    let good: Value = serde_json::from_str(&fs::read_to_string(&file).unwrap()).unwrap();
+    let reload = |policies: Value| {
+        fs::write(&file, policies.to_string()).unwrap();
+        let answer = gateway.admin("GET", "/tyk/reload/?block=true", "");
+        (gateway.ask("/orders/7", &key).status, answer.body)
+    };
+    let with = |id: &str| {
+        let mut policies = good.clone();
+        policies[id]["quota_max"] = json!("100");
+        policies
+    };
+    assert_eq!(reload(with("new")).0, 200);
+    let (status, told) = reload(with("gold"));
+    assert_eq!(status, 200, "the last good one stays: {told}");
+    gateway.crash();
+    assert_eq!(gateway.ask("/orders/7", &key).status, 403);
+    fs::write(&file, good.to_string()).unwrap();
+    gateway.admin("GET", "/tyk/reload/?block=true", "");
+    assert_eq!(gateway.ask("/orders/7", &key).status, 200);
+}
+
+#[test]
 fn it_does_not_start_on_a_store_that_it_was_not_told_to_replace() {
     let folder = std::env::temp_dir().join(format!("tollgate-redis-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();

@@ -1,6 +1,10 @@
 //! The policies of a gateway, as one snapshot.
 
-use std::{collections::HashMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    fmt,
+    sync::Arc,
+};
 
 use serde::{
     Deserializer,
@@ -28,11 +32,37 @@ use crate::{
 #[derive(Clone, Default)]
 pub struct PolicySet(Arc<Index>);
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Index {
     by_org: HashMap<OrgId, HashMap<PolicyId, Arc<Policy>>>,
     by_id: HashMap<PolicyId, Arc<Policy>>,
+    unusable: Unusable,
 }
+
+/// Policies that were written and can not be read. A key that names one is refused, also where it has
+/// others: what can not be read may be what limits it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Unusable {
+    /// Their ids, in any organisation: theirs may be what can not be read.
+    pub ids: BTreeSet<PolicyId>,
+    /// How many more there are, whose ids can not be read. Any id that is not there may be one.
+    pub without_id: usize,
+}
+
+impl Unusable {
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.ids.len() + self.without_id
+    }
+}
+
+/// A policy of a file with its id, or why it can not be read.
+pub type ReadPolicy = (PolicyId, Result<Policy, RecordError>);
 
 /// A policy that another one of the same organisation and id replaced, the later in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -84,14 +114,34 @@ impl PolicySet {
     ///
     /// Fails where a policy can not be read; none is then taken.
     pub fn from_record_file(json: &[u8]) -> Result<(Self, Vec<Duplicate>), PolicyLoadError> {
-        let Entries(entries) = wire::from_json(json).map_err(PolicyLoadError::File)?;
-        let mut policies = Vec::with_capacity(entries.len());
-        for (id, json) in entries {
-            let mut policy = read(&json, || id.clone())?;
-            policy.id = id.as_str().into();
-            policies.push(policy);
-        }
+        let each = Self::each_of_record_file(json).map_err(PolicyLoadError::File)?;
+        let policy = |(id, policy): ReadPolicy| {
+            policy.map_err(|source| PolicyLoadError::Policy {
+                policy: id.to_string(),
+                source,
+            })
+        };
+        let policies: Vec<_> = each.into_iter().map(policy).collect::<Result<_, _>>()?;
         Ok(Self::from_policies(policies))
+    }
+
+    /// Reads a record file policy by policy, in their order: one that can not be read is no hindrance
+    /// to the others. Give the ids of such to [`with_unusable`](Self::with_unusable).
+    ///
+    /// # Errors
+    ///
+    /// Fails where the text is no JSON object.
+    pub fn each_of_record_file(json: &[u8]) -> Result<Vec<ReadPolicy>, RecordError> {
+        let Entries(entries) = wire::from_json(json)?;
+        let policy = |(id, json): (String, Json)| {
+            let id = PolicyId::from(id);
+            let policy = read(&json).map(|policy| Policy {
+                id: id.clone(),
+                ..policy
+            });
+            (id, policy)
+        };
+        Ok(entries.into_iter().map(policy).collect())
     }
 
     /// Reads a list of policies, `[{"id": "gold", …}, …]`.
@@ -103,7 +153,10 @@ impl PolicySet {
         let items: Vec<Json> = wire::from_json(json).map_err(PolicyLoadError::File)?;
         let mut policies = Vec::with_capacity(items.len());
         for (index, json) in items.iter().enumerate() {
-            let policy = read(json, || format!("[{index}]"))?;
+            let policy = read(json).map_err(|source| PolicyLoadError::Policy {
+                policy: format!("[{index}]"),
+                source,
+            })?;
             if policy.id.is_empty() {
                 return Err(PolicyLoadError::NoId { index });
             }
@@ -126,6 +179,18 @@ impl PolicySet {
             }
         }
         (Self(Arc::new(index)), duplicates)
+    }
+
+    /// The same policies, beside some that can not be read.
+    #[must_use]
+    pub fn with_unusable(mut self, unusable: Unusable) -> Self {
+        Arc::make_mut(&mut self.0).unusable = unusable;
+        self
+    }
+
+    /// The policies that can not be read.
+    pub fn unusable(&self) -> &Unusable {
+        &self.0.unusable
     }
 
     /// The policy of this organisation, or else the one of this id that came last.
@@ -164,14 +229,11 @@ impl FromIterator<Policy> for PolicySet {
 }
 
 /// A `null` is an empty policy.
-fn read(json: &Json, name: impl FnOnce() -> String) -> Result<Policy, PolicyLoadError> {
+fn read(json: &Json) -> Result<Policy, RecordError> {
     if json.as_str() == "null" {
         return Ok(Policy::default());
     }
-    Policy::from_json(json.as_str()).map_err(|source| PolicyLoadError::Policy {
-        policy: name(),
-        source,
-    })
+    Policy::from_json(json.as_str())
 }
 
 /// The members of an object in their order, one name as often as it stands there.

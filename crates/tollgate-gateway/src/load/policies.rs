@@ -7,14 +7,14 @@ use std::{
 };
 
 use tollgate_core::{
-    ApiId, RecordError,
-    policy::{Duplicate, Policy, PolicyLoadError, PolicySet},
+    ApiId, PolicyId, RecordError,
+    policy::{Duplicate, Policy, PolicySet, Unusable},
 };
 
 use super::json_files;
 use crate::{
     config::Config,
-    document::{self, Document},
+    document::{self, Document, Tree},
     problem::{JsonPath, Problem, Report},
     suggest::nearest,
 };
@@ -34,20 +34,28 @@ struct Found {
     policy: Policy,
 }
 
-/// The policies that the configuration names; `None` where they can not be used. `apis` are the ids
-/// that can be granted.
+/// What was read: the policies, and those that can not be used.
+#[derive(Default)]
+struct Read {
+    found: Vec<Found>,
+    unusable: Unusable,
+}
+
+/// The policies that the configuration names; `None` where not even their ids can be read. One that can
+/// not be used is an error in the report, and its keys are refused. `apis` are the ids that can be
+/// granted.
 pub(super) fn load(
     config: &Config,
     apis: &HashSet<&ApiId>,
     report: &mut Report,
 ) -> Option<PolicySet> {
     let source = &config.policies;
-    let found = if !source.policy_path.is_empty() {
+    let Read { found, unusable } = if !source.policy_path.is_empty() {
         folder(Path::new(&source.policy_path), report)
     } else if !source.policy_record_name.is_empty() {
         record_file(Path::new(&source.policy_record_name), report)
     } else {
-        Some(Vec::new())
+        Some(Read::default())
     }?;
     for found in &found {
         let problems = check(found, config, apis);
@@ -66,78 +74,105 @@ pub(super) fn load(
             .iter()
             .map(|duplicate| duplicated(&file, duplicate)),
     );
-    Some(policies)
+    Some(policies.with_unusable(unusable))
 }
 
-/// One policy in each file; `None` where one of them can not be used.
-fn folder(folder: &Path, report: &mut Report) -> Option<Vec<Found>> {
+/// One policy in each file; `None` where the folder can not be read.
+fn folder(folder: &Path, report: &mut Report) -> Option<Read> {
     let files = json_files(folder)
         .map_err(|problem| report.push(problem))
         .ok()?;
-    let mut all = Some(Vec::new());
+    let mut read = Read::default();
     for file in files {
-        match policy_file(&file) {
-            Ok(found) if found.policy.id.is_empty() => {
+        let document = match Document::read(&file) {
+            Ok(document) => Arc::new(document),
+            Err(problem) => {
+                read.unusable.without_id += 1;
+                report.push(refused(problem, None));
+                continue;
+            }
+        };
+        match Policy::from_json(document.text()) {
+            Ok(policy) if policy.id.is_empty() => {
                 report.push(Problem::warning(
                     file,
                     "a policy without `id`, and not used",
                 ));
             }
-            Ok(found) => {
-                all = all.map(|mut all| {
-                    all.push(found);
-                    all
-                })
-            }
-            Err(problem) => {
-                report.push(problem);
-                all = None;
+            Ok(policy) => read.found.push(Found {
+                document,
+                place: JsonPath::root(),
+                policy,
+            }),
+            Err(err) => {
+                let id = id_of(&document.tree);
+                let problem = document.place(unreadable(&err, &JsonPath::root()));
+                report.push(refused(problem, id.as_ref()));
+                match id {
+                    Some(id) => drop(read.unusable.ids.insert(id)),
+                    None => read.unusable.without_id += 1,
+                }
             }
         }
     }
-    all
+    Some(read)
 }
 
-fn policy_file(file: &Path) -> Result<Found, Problem> {
-    let document = Document::read(file)?;
-    let policy = Policy::from_json(document.text())
-        .map_err(|err| document.place(unreadable(&err, &JsonPath::root())))?;
-    Ok(Found {
-        document: Arc::new(document),
-        place: JsonPath::root(),
-        policy,
-    })
+/// The id of a policy that can not be read as a whole.
+fn id_of(tree: &Tree) -> Option<PolicyId> {
+    let Tree::Object(members) = tree else {
+        return None;
+    };
+    let text = |wanted: &str| {
+        let member = members
+            .iter()
+            .rfind(|(name, _)| name.eq_ignore_ascii_case(wanted));
+        match member {
+            Some((_, Tree::Text(text))) if !text.is_empty() => Some(text.as_str()),
+            _ => None,
+        }
+    };
+    text("id").or_else(|| text("_id")).map(PolicyId::from)
 }
 
-/// All policies in one file, by id.
-fn record_file(file: &Path, report: &mut Report) -> Option<Vec<Found>> {
+/// All policies in one file, by id; `None` where it can not be taken apart.
+fn record_file(file: &Path, report: &mut Report) -> Option<Read> {
     let read = document::read_text(file).and_then(|text| Document::parse(&as_json(file), text));
     let document = read
         .map_err(|problem| report.push(at_file(problem, file)))
         .ok()?;
-    match PolicySet::from_record_file(document.text().as_bytes()) {
-        Ok((policies, duplicates)) => {
-            report.extend(
-                duplicates
-                    .iter()
-                    .map(|duplicate| duplicated(file, duplicate)),
-            );
-            let document = Arc::new(document);
-            let mut policies: Vec<_> = policies.iter().cloned().collect();
-            policies.sort_by(|one, other| (&one.id, &one.org_id).cmp(&(&other.id, &other.org_id)));
-            let found = policies.into_iter().map(|policy| Found {
+    let each = PolicySet::each_of_record_file(document.text().as_bytes()).map_err(|err| {
+        let problem = document.place(unreadable(&err, &JsonPath::root()));
+        report.push(at_file(problem, file));
+    });
+    let document = Arc::new(document);
+    let mut read = Read::default();
+    for (id, policy) in each.ok()? {
+        let place = JsonPath::root().key(id.as_str());
+        match policy {
+            Ok(policy) => read.found.push(Found {
                 document: Arc::clone(&document),
-                place: JsonPath::root().key(policy.id.as_str()),
+                place,
                 policy,
-            });
-            Some(found.collect())
-        }
-        Err(err) => {
-            let problem = document.place(unusable(&err));
-            report.push(at_file(problem, file));
-            None
+            }),
+            Err(err) => {
+                let problem = document.place(unreadable(&err, &place));
+                report.push(refused(at_file(problem, file), Some(&id)));
+                read.unusable.ids.insert(id);
+            }
         }
     }
+    Some(read)
+}
+
+/// Says whose keys a policy that can not be read takes along.
+fn refused(mut problem: Problem, id: Option<&PolicyId>) -> Problem {
+    let keys = match id {
+        Some(id) => format!("keys of policy `{id}` are refused"),
+        None => "keys that name a policy that is not there are refused".to_owned(),
+    };
+    problem.message = format!("{}; {keys}", problem.message).into();
+    problem
 }
 
 /// Policies are JSON, whatever their file is called.
@@ -148,16 +183,6 @@ fn as_json(file: &Path) -> PathBuf {
 fn at_file(mut problem: Problem, file: &Path) -> Problem {
     problem.file = file.to_owned();
     problem
-}
-
-fn unusable(err: &PolicyLoadError) -> Problem {
-    match err {
-        PolicyLoadError::Policy { policy, source } => {
-            unreadable(source, &JsonPath::root().key(policy))
-        }
-        PolicyLoadError::File(source) => unreadable(source, &JsonPath::root()),
-        other => Problem::error("", other.to_string()),
-    }
 }
 
 fn unreadable(err: &RecordError, place: &JsonPath) -> Problem {

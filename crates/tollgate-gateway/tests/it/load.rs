@@ -133,14 +133,54 @@ fn companions_of_a_definition_are_passed_over_and_lone_ones_are_not() {
 }
 
 #[test]
-fn one_policy_that_can_not_be_read_is_an_error_of_all() {
+fn a_policy_that_can_not_be_read_is_named_and_the_others_are_loaded() {
     let wrong = "{\"id\": \"gold\",\n \"quota_max\": \"100\"}";
-    let files = [CONFIG, ("apps/a.json", "{}"), ("policies/gold.json", wrong)];
+    let files = [
+        CONFIG,
+        ("apps/a.json", "{}"),
+        ("policies/a.json", wrong),
+        ("policies/b.json", r#"{"id": "free"}"#),
+    ];
     let (loaded, report) = load("policies", &files);
-    assert!(loaded.is_none());
     let told = report.to_string();
-    let expected = "gold.json:2:15: quota_max: found a text, expected a whole number";
+    let expected = "a.json:2:15: quota_max: found a text, expected a whole number; \
+                    keys of policy `gold` are refused";
     assert!(told.contains(expected), "{told}");
+    let policies = loaded.unwrap().policies;
+    assert_eq!(policies.len(), 1);
+    assert_eq!(policies.unusable().ids, ["gold".into()].into());
+    assert_eq!(policies.unusable().without_id, 0);
+}
+
+#[test]
+fn a_policy_without_a_readable_id_is_any_that_is_not_there() {
+    let files = |text| [CONFIG, ("apps/a.json", "{}"), ("policies/a.json", text)];
+    for text in [r#"{"id": "gold""#, r#"{"id": 1}"#, "[]"] {
+        let (loaded, report) = load("nameless", &files(text));
+        let unusable = loaded.unwrap().policies.unusable().clone();
+        assert_eq!((unusable.without_id, unusable.len()), (1, 1));
+        assert!(report.has_errors(), "{report}");
+    }
+}
+
+#[test]
+fn a_record_file_is_read_policy_by_policy_or_not_at_all() {
+    let config = r#"{"secret": "only-for-this-test",
+        "policies": {"policy_record_name": "${HERE}/policies.json"}}"#;
+    let files = |text| [("tyk.conf", config), ("policies.json", text)];
+    let wrong = "{\"free\": {},\n \"gold\": {\"rate\": \"5\"}}";
+    let (loaded, report) = load("record", &files(wrong));
+    let told = report.to_string();
+    let expected = "policies.json:2:19: gold.rate: found a text, expected a number; \
+                    keys of policy `gold` are refused";
+    assert!(told.contains(expected), "{told}");
+    let policies = loaded.unwrap().policies;
+    assert_eq!(policies.len(), 1);
+    assert_eq!(policies.unusable().ids, ["gold".into()].into());
+    for torn in ["{\"free\": {}", "[]"] {
+        let (loaded, report) = load("record", &files(torn));
+        assert!(loaded.is_none() && report.has_errors(), "{report}");
+    }
 }
 
 #[test]
