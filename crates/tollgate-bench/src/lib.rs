@@ -106,7 +106,14 @@ pub fn print(title: &str, rows: &[Row], peer: usize) {
 /// What is resident of this process, in bytes; zero where the system does not tell.
 pub fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.trim().parse().ok());
-    kib.map_or(0, |kib: u64| kib * 1024)
+    resident_in(&status).unwrap_or_default()
+}
+
+/// What is resident of a process, in bytes, by its `/proc/…/status`.
+pub fn resident_in(status: &str) -> Option<u64> {
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
+    Some(kib * 1024)
 }

@@ -1,0 +1,199 @@
+//! What the `tollgate` program costs a request, beside a bare proxy on hyper.
+//!
+//! ```text
+//! cargo run --release -p tollgate-bench --bin gateway [rounds] [seconds] [connections] [variant]
+//! ```
+//!
+//! Starts all it needs. On one core: this program, which is both the clients and the upstream. On
+//! another: the proxies, [`bare_proxy`](../bare_proxy) and `tollgate` with its own files and an embedded
+//! store. In each round every variant is loaded in turn, and a proxy's processor time is divided by the
+//! requests it served; ratios are within a round, and the table has the medians.
+//! Then the same with requests at fixed times, whether answers came or not (an open loop), at half of
+//! what the last variant can do: a latency counts from when the request was due.
+//!
+//! With a text as `variant`, only the bare proxy and those with it in their names are run.
+
+mod files;
+mod load;
+mod process;
+mod upstream;
+
+use std::{
+    error::Error,
+    net::{Ipv4Addr, SocketAddr, TcpListener},
+    time::Duration,
+};
+
+use self::{
+    files::Files,
+    load::Call,
+    process::{Cores, Process},
+};
+
+/// What this program may fail with: it is read by whoever started it.
+type Failure = Box<dyn Error>;
+
+/// One row of the tables: who is asked what.
+struct Variant<'a> {
+    name: &'static str,
+    process: &'a Process,
+    calls: Vec<Call>,
+}
+
+/// What came out of one round.
+#[derive(Clone, Copy)]
+struct Sample {
+    micros: f64,
+    per_second: f64,
+}
+
+fn argument(at: usize, otherwise: usize) -> Result<usize, Failure> {
+    let given = std::env::args().nth(at);
+    given.map_or(Ok(otherwise), |number| {
+        let parsed = number.parse().ok().filter(|number| *number > 0);
+        parsed.ok_or_else(|| "gateway [rounds] [seconds] [connections] [variant]".into())
+    })
+}
+
+fn main() -> Result<(), Failure> {
+    let (rounds, seconds) = (argument(1, 9)?, argument(2, 2)?);
+    let connections = argument(3, 32)?;
+    let cores = Cores::of_machine()?;
+    let (tollgate, bare) = process::programs()?;
+    cores.pin_own()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .event_interval(16) // Sockets are looked at often, also while the open loop spins.
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let upstream = upstream::start().await?;
+        let (bare_address, address) = (free()?, free()?);
+        let folder = tempfile::tempdir()?;
+        let files = Files::write(folder.path(), address, upstream)?;
+        let bare = cores.start(&bare, &[&bare_address.to_string(), &upstream.to_string()])?;
+        let tollgate = cores.start(&tollgate, &["serve", "--conf", &files.conf])?;
+        for address in [bare_address, address] {
+            load::until_open(address).await?;
+        }
+        let tokens = files.make_keys().await?;
+        let open = |path| vec![Call::get(address, path, "none")];
+        let with_tokens = |path: &str| -> Vec<_> {
+            let call = |token: &String| Call::get(address, path, token);
+            tokens.iter().map(call).collect()
+        };
+        let mut variants = vec![
+            Variant {
+                name: "bare proxy",
+                process: &bare,
+                calls: vec![Call::get(bare_address, "/orders/7?page=2", "none")],
+            },
+            Variant {
+                name: "tollgate, keyless",
+                process: &tollgate,
+                calls: open("/keyless/orders/7?page=2"),
+            },
+            Variant {
+                name: "tollgate, token and rights",
+                process: &tollgate,
+                calls: with_tokens("/token/orders/7?page=2"),
+            },
+            Variant {
+                name: "tollgate, full set",
+                process: &tollgate,
+                calls: with_tokens("/full/orders/7?page=2"),
+            },
+        ];
+        if let Some(named) = std::env::args().nth(4) {
+            let mut first = true;
+            variants.retain(|variant| std::mem::take(&mut first) || variant.name.contains(&*named));
+        }
+        let seconds = Duration::from_secs(seconds as u64);
+        let capacity = costs(&variants, rounds, seconds, connections).await?;
+        latencies(&variants, rounds, seconds, (capacity / 2.0, connections)).await
+    })
+}
+
+/// A port that nobody has.
+fn free() -> Result<SocketAddr, Failure> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
+}
+
+/// Prints processor time and memory; returns how many requests a second the last variant served.
+#[expect(clippy::print_stdout, reason = "a bench prints")]
+async fn costs(
+    variants: &[Variant<'_>],
+    rounds: usize,
+    time: Duration,
+    connections: usize,
+) -> Result<f64, Failure> {
+    let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); variants.len()];
+    for variant in variants {
+        load::closed(&variant.calls, connections, time / 2).await?; // Warms caches and pools.
+    }
+    for _ in 0..rounds {
+        for (variant, samples) in variants.iter().zip(&mut samples) {
+            let before = variant.process.processor_time()?;
+            let (requests, took) = load::closed(&variant.calls, connections, time).await?;
+            let used = variant.process.processor_time()? - before;
+            samples.push(Sample {
+                micros: used.as_secs_f64() * 1e6 / requests as f64,
+                per_second: requests as f64 / took.as_secs_f64(),
+            });
+        }
+    }
+    println!("\n## Processor time, {connections} connections, as fast as they go\n");
+    println!("| variant | µs a request | × bare | requests a second | resident MB |");
+    println!("|---|---:|---:|---:|---:|");
+    for (variant, own) in variants.iter().zip(&samples) {
+        let ratios = own.iter().zip(&samples[0]);
+        println!(
+            "| {} | {:.1} | {:.2} | {:.0} | {:.1} |",
+            variant.name,
+            median(own.iter().map(|sample| sample.micros)),
+            median(ratios.map(|(own, bare)| own.micros / bare.micros)),
+            median(own.iter().map(|sample| sample.per_second)),
+            variant.process.resident()? as f64 / 1e6,
+        );
+    }
+    let last = samples.last().map_or(&[][..], Vec::as_slice);
+    Ok(median(last.iter().map(|sample| sample.per_second)))
+}
+
+/// Prints how long answers take at this many requests a second.
+#[expect(clippy::print_stdout, reason = "a bench prints")]
+async fn latencies(
+    variants: &[Variant<'_>],
+    rounds: usize,
+    time: Duration,
+    (per_second, connections): (f64, usize),
+) -> Result<(), Failure> {
+    let mut samples: Vec<Vec<[f64; 2]>> = vec![Vec::new(); variants.len()];
+    for _ in 0..rounds {
+        for (variant, samples) in variants.iter().zip(&mut samples) {
+            let mut micros = load::open(&variant.calls, connections, per_second, time).await?;
+            micros.sort_unstable_by(f64::total_cmp);
+            let at = |share: f64| micros[((micros.len() - 1) as f64 * share) as usize];
+            samples.push([at(0.5), at(0.99)]);
+        }
+    }
+    println!("\n## Latency, {per_second:.0} requests a second\n");
+    println!("| variant | median µs | p99 µs | p99 × bare |");
+    println!("|---|---:|---:|---:|");
+    for (variant, own) in variants.iter().zip(&samples) {
+        let ratios = own.iter().zip(&samples[0]);
+        println!(
+            "| {} | {:.0} | {:.0} | {:.2} |",
+            variant.name,
+            median(own.iter().map(|[median, _]| *median)),
+            median(own.iter().map(|[_, p99]| *p99)),
+            median(ratios.map(|([_, own], [_, bare])| own / bare)),
+        );
+    }
+    Ok(())
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_unstable_by(f64::total_cmp);
+    values[values.len() / 2]
+}
