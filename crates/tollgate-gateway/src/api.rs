@@ -14,6 +14,7 @@ use tower::ServiceExt;
 use crate::{
     edge::{
         addresses::Addresses,
+        cors::{Cors, Way},
         is_own_answer,
         lists::{Listed, Reply},
         versions::Versions,
@@ -31,6 +32,7 @@ pub struct Api {
     pub(crate) file: PathBuf,
     pub(crate) listen: Arc<str>,
     pub(crate) versions: Versions,
+    pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) addresses: Addresses,
     /// The Unix second from which on it is gone.
     pub(crate) ends: Option<u64>,
@@ -70,13 +72,22 @@ impl Api {
         request: Request<RequestBody>,
         now: UnixSeconds,
     ) -> Response<AnswerBody> {
-        let mut response = self.answer(request, now).await;
+        let cors = self.cors.as_ref();
+        let cors = cors.map(|cors| cors.ask(request.method(), request.headers()));
+        let mut response = match cors.as_ref().map_or(Way::On, |asked| asked.way) {
+            Way::On => self.answer(request, now).await,
+            Way::Answered => empty(StatusCode::NO_CONTENT),
+            Way::Past => forward(self.open.clone(), request).await,
+        };
         *response.version_mut() = Version::HTTP_11; // The upstream's own concerns its own hop.
         if is_own_answer(response.extensions()) && self.names_generator {
             const GENERATOR: HeaderName = HeaderName::from_static("x-generator");
             response
                 .headers_mut()
                 .insert(GENERATOR, HeaderValue::from_static("tyk.io"));
+        }
+        if let Some(asked) = cors {
+            asked.write(response.headers_mut());
         }
         response
     }
@@ -96,8 +107,7 @@ impl Api {
             (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
             _ => self.open.clone(),
         };
-        let Ok(response) = service.oneshot(Request::from_parts(head, body)).await;
-        response.map(|body| body.map_err(Into::into).boxed_unsync())
+        forward(service, Request::from_parts(head, body)).await
     }
 
     /// What is decided before the key is looked for.
@@ -156,6 +166,15 @@ impl std::fmt::Debug for Api {
     }
 }
 
+/// Sends a request on.
+async fn forward(
+    service: Gated<Proxy<RequestBody>>,
+    request: Request<RequestBody>,
+) -> Response<AnswerBody> {
+    let Ok(response) = service.oneshot(request).await;
+    response.map(|body| body.map_err(Into::into).boxed_unsync())
+}
+
 fn client(head: &Parts) -> Option<IpAddr> {
     head.extensions
         .get::<ClientAddr>()
@@ -166,6 +185,12 @@ fn answer(reply: &Reply) -> Response<AnswerBody> {
     let mut response = Response::new(whole(reply.body.clone()));
     *response.status_mut() = reply.status;
     *response.headers_mut() = reply.headers.clone();
+    response
+}
+
+fn empty(status: StatusCode) -> Response<AnswerBody> {
+    let mut response = Response::new(whole(""));
+    *response.status_mut() = status;
     response
 }
 

@@ -1,6 +1,7 @@
 //! From a definition to what serves it: the edge, the gates, and the proxy, made once when the definition
 //! is loaded.
 
+mod cors;
 mod lists;
 mod versions;
 
@@ -96,6 +97,7 @@ impl Composer<'_> {
             file: served.file.clone(),
             listen,
             versions: self.versions(definition)?,
+            cors: cors::cors(definition)?,
             addresses: addresses(definition)?,
             ends: ends(&definition.expiration, "expiration")?,
             access: guarded.map_or(Access::Open, |gate| Access::Guarded {

@@ -2,10 +2,11 @@
 //!
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
-//! [`sizes`] how large a body may be; [`headers`], [`limit_headers`] and [`upstream`] are gates of the
+//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`headers`], [`limit_headers`] and [`upstream`] are gates of the
 //! stack.
 
 pub mod addresses;
+pub mod cors;
 pub mod headers;
 pub mod limit_headers;
 pub mod lists;

@@ -6,7 +6,7 @@ use http::{HeaderName, Uri};
 use ipnet::IpNet;
 use tollgate_core::access::{PathOptions, PathPattern};
 
-use super::{Definition, ExtendedPaths, ListEntry, ListenPath, Version, version::expires_at};
+use super::{Cors, Definition, ExtendedPaths, ListEntry, ListenPath, Version, version::expires_at};
 use crate::{
     config::Config,
     overrides,
@@ -26,6 +26,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     checks.addresses("blacklisted_ips", &definition.blacklisted_ips);
     checks.end(&definition.expiration, "expiration".into());
     checks.auth_sources(definition);
+    checks.cors(&definition.cors);
     checks.version_source(definition);
     if definition.version_data.not_versioned && definition.version_data.only().is_none() {
         checks.without_single_version(definition);
@@ -147,6 +148,29 @@ impl Checks {
                     Some(known) => problem.help(format!("did you mean `{known}`?")),
                     None => problem,
                 });
+            }
+        }
+    }
+
+    fn cors(&mut self, cors: &Cors) {
+        if !cors.enable {
+            return;
+        }
+        let path = JsonPath::from("CORS");
+        let is_any = |texts: &[String]| texts.is_empty() || texts.iter().any(|text| text == "*");
+        if cors.allow_credentials && is_any(&cors.allowed_origins) {
+            let message = "not told to browsers, as every origin is allowed";
+            self.warning(path.key("allow_credentials"), message);
+        }
+        for (member, names) in [
+            ("allowed_headers", &cors.allowed_headers),
+            ("exposed_headers", &cors.exposed_headers),
+        ] {
+            for (index, name) in names.iter().enumerate() {
+                if name != "*" && HeaderName::try_from(name).is_err() {
+                    let path = path.key(member).index(index);
+                    self.error(path, "no header can have this name");
+                }
             }
         }
     }
@@ -496,6 +520,28 @@ mod tests {
         case(
             json!({"blacklisted_ips": ["10.0.0.0/33", ""]}),
             &["blacklisted_ips[0]", "blacklisted_ips[1]"],
+        );
+    }
+
+    #[test]
+    fn the_cors_section_is_looked_at() {
+        let cors = |section: Value| json!({"CORS": section});
+        case(
+            cors(
+                json!({"enable": true, "allowed_headers": ["*", "x-a", "x a"], "exposed_headers": [""]}),
+            ),
+            &["CORS.allowed_headers[2]", "CORS.exposed_headers[0]"],
+        );
+        case(
+            cors(json!({"enable": true, "allow_credentials": true})),
+            &["CORS.allow_credentials"],
+        );
+        case(cors(json!({"allow_credentials": true})), &[]);
+        case(
+            cors(
+                json!({"enable": true, "allow_credentials": true, "allowed_origins": ["http://a"]}),
+            ),
+            &[],
         );
     }
 

@@ -281,8 +281,7 @@ pub const FIELDS: &[Row] = &[
     warns("event_handlers", "events are not built; nobody is told"),
     warns("cache_options.enable_cache", CACHE),
     part_of("cache_options", "cache_options.enable_cache"),
-    refused("CORS.enable", "CORS is not built"),
-    part_of("CORS", "CORS.enable"),
+    works("CORS"),
     warns("uptime_tests.check_list", "upstreams are not tested"),
     part_of("uptime_tests", "uptime_tests.check_list"),
     refused(
