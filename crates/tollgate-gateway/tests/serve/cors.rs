@@ -56,7 +56,11 @@ fn a_preflight_needs_no_key_and_refusals_can_be_read() {
         ask(&gateway, "GET", &[("Origin", "https://evil.test")]),
         ask(&gateway, "GET", &[]),
     ] {
-        assert!(!answer.head.contains("access-control-allow"), "{}", answer.head);
+        assert!(
+            !answer.head.contains("access-control-allow"),
+            "{}",
+            answer.head
+        );
     }
     let no_preflight = ask(&gateway, "OPTIONS", &[origin]);
     assert_eq!(no_preflight.status, 401, "it is a request like others");
