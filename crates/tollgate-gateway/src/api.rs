@@ -17,9 +17,9 @@ use crate::{
         cors::{Cors, Way},
         is_own_answer,
         lists::{Listed, Reply},
-        versions::Versions,
+        versions::{Choice, Versions},
     },
-    proxy::Proxy,
+    onward::{Handover, Onward, onto},
     serve::RequestBody,
 };
 
@@ -31,6 +31,10 @@ pub struct Api {
     pub(crate) id: ApiId,
     pub(crate) file: PathBuf,
     pub(crate) listen: Arc<str>,
+    /// What is cut from paths before they go on.
+    pub(crate) listen_path: Option<String>,
+    /// Whether requests may go on to other APIs, which they then have to bring.
+    pub(crate) hands_on: bool,
     pub(crate) versions: Versions,
     pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) addresses: Addresses,
@@ -38,7 +42,7 @@ pub struct Api {
     pub(crate) ends: Option<u64>,
     pub(crate) access: Access,
     /// For requests that need no key.
-    pub(crate) open: Gated<Proxy<RequestBody>>,
+    pub(crate) open: Gated<Onward>,
     pub(crate) refusals: Refusals,
     /// Whether the gateway's own answers say so, as Tyk's do.
     pub(crate) names_generator: bool,
@@ -48,7 +52,7 @@ pub struct Api {
 pub(crate) enum Access {
     Open,
     Guarded {
-        service: Gated<Proxy<RequestBody>>,
+        service: Gated<Onward>,
         gate: Tollgate,
     },
 }
@@ -58,12 +62,19 @@ enum Entered {
     Guarded,
     Open,
     Answered(Arc<Reply>),
+    /// The version that it calls is another API.
+    Elsewhere(ApiId),
 }
 
 impl Api {
     /// Its id.
     pub fn id(&self) -> &ApiId {
         &self.id
+    }
+
+    /// Whether callers need a key.
+    pub(crate) fn is_guarded(&self) -> bool {
+        matches!(self.access, Access::Guarded { .. })
     }
 
     /// Answers a request.
@@ -104,6 +115,10 @@ impl Api {
         };
         let service = match (&self.access, entered) {
             (_, Entered::Answered(reply)) => return answer(&reply),
+            (_, Entered::Elsewhere(api)) => {
+                let request = Request::from_parts(head, body);
+                return self.way_to(api).call(request).await;
+            }
             (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
             _ => self.open.clone(),
         };
@@ -119,7 +134,10 @@ impl Api {
                 "API has expired, please check documentation or contact administrator",
             ));
         }
-        let chosen = self.versions.choose(head, &self.listen, now.0)?;
+        let chosen = match self.versions.choose(head, &self.listen, now.0)? {
+            Choice::Here(chosen) => chosen,
+            Choice::Api(api) => return Ok(Entered::Elsewhere(api)),
+        };
         let listed = {
             let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
             let method = head.method.as_str();
@@ -138,6 +156,14 @@ impl Api {
         })
     }
 
+    fn way_to(&self, api: ApiId) -> Handover {
+        Handover {
+            api: Some(api),
+            listen_path: self.listen_path.clone(),
+            refusals: self.refusals.clone(),
+        }
+    }
+
     fn refuse(&self, rejection: Rejection, head: &Parts) -> Response<AnswerBody> {
         let mut response = self.refusals.render(&rejection, head).map(whole);
         response.extensions_mut().insert(rejection);
@@ -151,6 +177,12 @@ impl Api {
         now: UnixSeconds,
     ) -> Result<Option<Explanation>, Rejection> {
         match (self.enter(&mut head, now)?, &self.access) {
+            (Entered::Elsewhere(api), _) => {
+                let request = Request::from_parts(head, ());
+                let onto = onto(Some(&api), self.listen_path.as_deref(), request);
+                let (api, request) = onto.map_err(|(rejection, _)| rejection)?;
+                Box::pin(api.explain(request.into_parts().0, now)).await
+            }
             (Entered::Guarded, Access::Guarded { gate, .. }) => Ok(Some(gate.explain(&head).await)),
             _ => Ok(None),
         }
@@ -167,10 +199,7 @@ impl std::fmt::Debug for Api {
 }
 
 /// Sends a request on.
-async fn forward(
-    service: Gated<Proxy<RequestBody>>,
-    request: Request<RequestBody>,
-) -> Response<AnswerBody> {
+async fn forward(service: Gated<Onward>, request: Request<RequestBody>) -> Response<AnswerBody> {
     let Ok(response) = service.oneshot(request).await;
     response.map(|body| body.map_err(Into::into).boxed_unsync())
 }

@@ -3,6 +3,8 @@
 
 mod cors;
 mod lists;
+mod names;
+mod onward;
 mod versions;
 
 use std::{borrow::Cow, sync::Arc};
@@ -31,10 +33,13 @@ use crate::{
     },
     load::ServedApi,
     problem::{JsonPath, Problem},
-    proxy::{FinalSlash, Proxy, ProxyOptions, Target, Targets, UpstreamClient},
+    proxy::UpstreamClient,
     reference::Environment,
     serve::RequestBody,
 };
+
+pub use self::names::Names;
+use self::onward::cut_path;
 
 /// What all APIs of a snapshot share.
 pub struct Composer<'a> {
@@ -48,6 +53,8 @@ pub struct Composer<'a> {
     pub keys: &'a KeyScheme,
     /// Where secrets of headers may come from.
     pub environment: &'a Environment,
+    /// What the APIs are called.
+    pub names: &'a Names,
     /// The connections to upstreams.
     pub client: &'a UpstreamClient<RequestBody>,
 }
@@ -70,7 +77,7 @@ impl Composer<'_> {
         let definition = &served.definition;
         let listen = served.listen_path.as_ref();
         let listen: Arc<str> = listen.map_or("/", |path| path.as_str()).into();
-        let proxy = self.proxy(definition, &listen)?;
+        let onward = self.onward(definition, &listen)?;
         let header_gate = HeaderGate {
             listen: listen.clone(),
             has_context: definition.enable_context_vars,
@@ -92,47 +99,25 @@ impl Composer<'_> {
                 built.map_err(|err| (JsonPath::root(), err.to_string()))
             })
             .transpose()?;
+        let versions = self.versions(definition)?;
         Ok(Api {
             id: definition.api_id.clone(),
             file: served.file.clone(),
+            hands_on: onward.leads_to_apis() || versions.apis.is_some(),
+            listen_path: cut_path(definition, &listen),
             listen,
-            versions: self.versions(definition)?,
+            versions,
             cors: cors::cors(definition)?,
             addresses: addresses(definition)?,
             ends: ends(&definition.expiration, "expiration")?,
             access: guarded.map_or(Access::Open, |gate| Access::Guarded {
-                service: gate.layer().layer(proxy.clone()),
+                service: gate.layer().layer(onward.clone()),
                 gate,
             }),
-            open: GateLayer::from(open).layer(proxy),
+            open: GateLayer::from(open).layer(onward),
             refusals: Refusals::tyk(),
             names_generator: !self.config.hide_generator_header,
         })
-    }
-
-    fn proxy(
-        &self,
-        definition: &Definition,
-        listen: &Arc<str>,
-    ) -> Result<Proxy<RequestBody>, Wrong> {
-        let settings = &definition.proxy;
-        let options = ProxyOptions {
-            listen_path: settings.strip_listen_path.then(|| listen.to_string()),
-            final_slash: if settings.disable_strip_slash {
-                FinalSlash::Kept
-            } else {
-                FinalSlash::Cut
-            },
-            preserve_host: settings.preserve_host_header,
-            head_timeout: self.config.upstream_timeout(),
-            upgrades: self.config.http_server_options.enable_websockets,
-            close_connections: self.config.close_connections,
-            bad_gateway: self.config.bad_gateway_status(),
-            ..ProxyOptions::default()
-        };
-        let targets = targets(settings.targets())?;
-        Proxy::new(self.client.clone(), targets, options)
-            .map_err(|err| ("proxy".into(), err.to_string()))
     }
 
     /// Everything about the key.
@@ -206,16 +191,6 @@ impl Composer<'_> {
 fn named(head: &Parts) -> Option<Cow<'_, str>> {
     let chosen = head.extensions.get::<Chosen>()?;
     chosen.named.as_deref().map(Cow::from)
-}
-
-fn targets(urls: &[String]) -> Result<Targets, Wrong> {
-    let wrong = |err: crate::proxy::TargetError| ("proxy.target_url".into(), err.to_string());
-    let targets: Vec<_> = urls
-        .iter()
-        .map(|url| Target::parse(url))
-        .collect::<Result<_, _>>()
-        .map_err(wrong)?;
-    Targets::round_robin(targets).map_err(wrong)
 }
 
 fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {

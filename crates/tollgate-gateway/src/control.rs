@@ -140,13 +140,13 @@ impl Control for Controlled {
                 .map_err(|err| invalid(err.to_string()))?
                 .into_parts();
             let host = Some(question.host.as_str()).filter(|host| !host.is_empty());
-            let Some(api) = snapshot.find(host, head.uri.path()) else {
+            let now = TokioClock.now().unix();
+            let Some(explained) = snapshot.explain(host, head, now).await else {
                 return Err(ControlError::new(
                     ControlErrorKind::NotFound,
                     "no API serves this path",
                 ));
             };
-            let explained = api.explain(head, TokioClock.now().unix()).await;
             match explained {
                 Ok(Some(explanation)) => {
                     serde_json::to_value(explanation).map_err(|err| failed(err.to_string()))

@@ -48,6 +48,7 @@ mod proxy;
 mod version;
 
 pub use fields::FIELDS;
+pub(crate) use proxy::internal_target;
 pub use proxy::{ListenPath, Proxy, ServiceDiscovery, Transport};
 pub use version::{
     AdvancedCacheEntry, CircuitBreakerEntry, ExtendedPaths, GoPluginEntry, HardTimeoutEntry,

@@ -18,12 +18,14 @@ use axum::Router;
 use http::{
     Request, Response, StatusCode,
     header::{CONTENT_TYPE, LOCATION},
+    request::Parts,
 };
 use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use tollgate::{
-    KeyScheme, SharedStore,
-    clock::{Clock, TokioClock},
+    KeyScheme, Rejection, SharedStore,
+    clock::{Clock, TokioClock, UnixSeconds},
+    explain::Explanation,
     policy::{Policy, PolicySet},
     token::{HashFunction, TokenForm},
 };
@@ -33,9 +35,10 @@ use tower_service::Service;
 
 use crate::{
     api::{AnswerBody, Api, whole},
-    compose::Composer,
+    compose::{Composer, Names},
     config::Config,
     load::{self, Loaded, RefusedApi},
+    onward::Directory,
     problem::{Problem, Report},
     proxy::{ClientError, ClientOptions, UpstreamClient},
     reference::Environment,
@@ -47,8 +50,10 @@ use crate::{
 #[derive(Debug)]
 pub struct Snapshot {
     routes: Routes<Served>,
+    directory: Directory,
     policies: PolicySet,
     apis: Arc<ApiSet>,
+    served: Vec<PathBuf>,
     refused: Vec<PathBuf>,
 }
 
@@ -78,6 +83,23 @@ impl Snapshot {
     /// The APIs, as the control API shows them.
     pub fn apis(&self) -> &Arc<ApiSet> {
         &self.apis
+    }
+
+    /// What every gate would say of a request; `None` where no API serves its path. No answers are those of an API
+    /// that needs no key.
+    ///
+    /// # Errors
+    ///
+    /// Fails with what refuses the request before its key is looked for.
+    pub async fn explain(
+        &self,
+        host: Option<&str>,
+        mut head: Parts,
+        now: UnixSeconds,
+    ) -> Option<Result<Option<Explanation>, Rejection>> {
+        let api = self.find(host, head.uri.path())?;
+        head.extensions.insert(self.directory.clone());
+        Some(api.explain(head, now).await)
     }
 
     /// The API that serves a path of a host.
@@ -154,7 +176,10 @@ impl Gateway {
         let (snapshot, more) = self.compose(&loaded);
         report.extend(more.problems);
         let old = self.snapshot();
-        let lost_api = old.served().any(|api| snapshot.refused.contains(&api.file));
+        let lost_api = old
+            .served
+            .iter()
+            .any(|file| snapshot.refused.contains(file));
         if lost_api || lost_policy(&old.policies, &snapshot.policies) {
             return Err(report);
         }
@@ -163,7 +188,9 @@ impl Gateway {
     }
 
     fn compose(&self, loaded: &Loaded) -> (Snapshot, Report) {
+        let names = Names::of(loaded.served().map(|api| &api.definition));
         let composer = Composer {
+            names: &names,
             config: &self.config,
             store: &self.store,
             policies: &loaded.policies,
@@ -174,19 +201,20 @@ impl Gateway {
         let mut report = Report::default();
         let mut routes = Routes::new(self.config.http_server_options.enable_strict_routes);
         let (mut records, mut refused) = (Vec::new(), Vec::new());
+        let mut composed = Vec::new();
         for served in loaded.served() {
             records.extend(record(&served.file, &mut report));
-            let path = served.listen_path.clone();
-            let Some(path) = path.filter(|_| !served.definition.internal) else {
-                continue;
-            };
-            let composed = composer.api(served).map(|api| Served::Api(Arc::new(api)));
-            let composed = composed.unwrap_or_else(|problem| {
+            let api = composer.api(served).map(Arc::new);
+            let api = api.map_err(|problem| {
                 refused.push(served.file.clone());
                 report.push(problem);
-                Served::Refused
             });
-            routes.add(served.host.clone(), path, composed);
+            composed.extend(api.clone());
+            let path = served.listen_path.clone();
+            if let Some(path) = path.filter(|_| !served.definition.internal) {
+                let serves = api.map_or(Served::Refused, Served::Api);
+                routes.add(served.host.clone(), path, serves);
+            }
         }
         for RefusedApi {
             file,
@@ -205,6 +233,8 @@ impl Gateway {
         (
             Snapshot {
                 routes,
+                served: composed.iter().map(|api| api.file.clone()).collect(),
+                directory: composed.into_iter().collect(),
                 policies,
                 apis,
                 refused,
@@ -214,7 +244,7 @@ impl Gateway {
     }
 
     /// Answers a request to an API.
-    async fn serve(self: Arc<Self>, request: Request<RequestBody>) -> Response<AnswerBody> {
+    async fn serve(self: Arc<Self>, mut request: Request<RequestBody>) -> Response<AnswerBody> {
         let is_cleaned = !self.config.http_server_options.skip_url_cleaning;
         if let Some(target) = route::cleaned(request.uri()).filter(|_| is_cleaned) {
             return moved(&target);
@@ -224,7 +254,12 @@ impl Gateway {
         let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
         let found = snapshot.routes.find(host, &path);
         match found.map(|(served, _)| served) {
-            Some(Served::Api(api)) => api.serve(request, TokioClock.now().unix()).await,
+            Some(Served::Api(api)) => {
+                if api.hands_on {
+                    request.extensions_mut().insert(snapshot.directory.clone());
+                }
+                api.serve(request, TokioClock.now().unix()).await
+            }
             Some(Served::Refused) => plain(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Service temporarily unavailable",
@@ -238,17 +273,12 @@ impl Snapshot {
     fn empty() -> Self {
         Self {
             routes: Routes::new(false),
+            directory: Directory::default(),
             policies: PolicySet::default(),
             apis: Arc::default(),
+            served: Vec::new(),
             refused: Vec::new(),
         }
-    }
-
-    fn served(&self) -> impl Iterator<Item = &Arc<Api>> {
-        self.routes.iter().filter_map(|served| match served {
-            Served::Api(api) => Some(api),
-            Served::Refused => None,
-        })
     }
 }
 

@@ -20,6 +20,7 @@ mod document;
 pub mod edge;
 pub mod gateway;
 pub mod load;
+mod onward;
 pub mod overrides;
 pub mod problem;
 pub mod proxy;

@@ -176,7 +176,7 @@ pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Load
     let mut report = Report::default();
     let mut apis = apis(&config, environment, &mut report);
     report.extend(cross::separate(&mut apis));
-    report.extend(cross::check_versions(&apis));
+    report.extend(cross::check_ways(&apis));
     let ids = apis.iter().map(Api::id).collect();
     let Some(policies) = policies::load(&config, &ids, &mut report) else {
         return (None, report);

@@ -62,6 +62,7 @@ use tokio::time::Instant;
 use tollgate::{Refusals, context::ClientAddr};
 use tower_service::Service;
 
+pub(crate) use self::path::outbound;
 use self::{
     body::{Outgoing, Watch},
     error::AnswerForm,

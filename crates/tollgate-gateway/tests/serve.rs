@@ -13,6 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 mod serve {
+    mod apis;
     mod cors;
     mod targets;
 }

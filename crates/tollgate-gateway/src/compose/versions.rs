@@ -17,7 +17,7 @@ use crate::{
         headers::{HeaderRules, HeaderSet},
         sizes::Sizes,
         upstream::UpstreamRules,
-        versions::{Default as DefaultVersion, Location, VersionRules, Versions},
+        versions::{Default as DefaultVersion, Location, VersionApis, VersionRules, Versions},
     },
     problem::JsonPath,
     reference::secret,
@@ -58,6 +58,27 @@ impl Composer<'_> {
             falls_back: source.fallback_to_default,
             by_name,
             default,
+            apis: source
+                .enabled
+                .then(|| self.version_apis(source))
+                .transpose()?,
+        })
+    }
+
+    fn version_apis(&self, source: &VersionSource) -> Result<VersionApis, Wrong> {
+        let find = |(name, id): (&String, &String)| {
+            let place = || JsonPath::from("definition.versions").key(name);
+            let api = self.names.find(id).map_err(|message| (place(), message))?;
+            Ok((name.clone(), api))
+        };
+        Ok(VersionApis {
+            name: source.name.clone(),
+            default: source.default.clone(),
+            by_name: source
+                .versions
+                .iter()
+                .map(find)
+                .collect::<Result<_, Wrong>>()?,
         })
     }
 

@@ -6,7 +6,10 @@ use http::{HeaderName, Uri};
 use ipnet::IpNet;
 use tollgate_core::access::{PathOptions, PathPattern};
 
-use super::{Cors, Definition, ExtendedPaths, ListEntry, ListenPath, Version, version::expires_at};
+use super::{
+    Cors, Definition, ExtendedPaths, ListEntry, ListenPath, Version, internal_target,
+    version::expires_at,
+};
 use crate::{
     config::Config,
     overrides,
@@ -35,6 +38,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     for (name, version) in &definition.version_data.versions {
         let path = versions.key(name);
         checks.version_name(name, version, definition, &path);
+        checks.override_target(version, definition, path.key("override_target"));
         checks.version(version, &path);
     }
     if let Some(overrides) = definition.active_error_overrides() {
@@ -97,6 +101,10 @@ impl Checks {
         }
         for (index, target) in proxy.target_list.iter().enumerate() {
             self.target(target, path.index(index));
+            if internal_target(target).is_some() {
+                let message = "requests can not be balanced between APIs of this gateway";
+                self.error(path.index(index), message);
+            }
         }
     }
 
@@ -110,6 +118,11 @@ impl Checks {
         });
         if !is_right {
             self.error(path, "expected a URL, as `http://host:port/path`");
+        } else if internal_target(target) == Some("self") {
+            self.error(path, "an API can not be its own target");
+        } else if internal_target(target).is_some() && has_more_than_a_name(target) {
+            let message = "only the name is read, as in Tyk: the path is the request's";
+            self.warning(path, message);
         }
     }
 
@@ -220,12 +233,23 @@ impl Checks {
         }
     }
 
+    fn override_target(&mut self, version: &Version, all: &Definition, path: JsonPath) {
+        let target = &version.override_target;
+        if target.is_empty() {
+            return;
+        }
+        if all.version_data.not_versioned {
+            self.warning(path, "not read, as the API has only one version");
+        } else if all.proxy.enable_load_balancing {
+            let message = "not read, as in Tyk: `proxy.target_list` comes first";
+            self.warning(path, message);
+        } else {
+            self.target(target, path);
+        }
+    }
+
     fn version(&mut self, version: &Version, path: &JsonPath) {
         self.end(&version.expires, path.key("expires"));
-        let target = &version.override_target;
-        if !target.is_empty() {
-            self.target(target, path.key("override_target"));
-        }
         if !version.global_headers_disabled {
             self.set_headers(version.global_headers.keys(), &path.key("global_headers"));
         }
@@ -402,6 +426,12 @@ impl Checks {
     }
 }
 
+/// Whether a `tyk://` target has a path or a query.
+fn has_more_than_a_name(target: &str) -> bool {
+    let uri: Uri = target.parse().unwrap_or_default();
+    uri.path().trim_matches('/') != "" || uri.query().is_some()
+}
+
 fn enabled<T>(
     entries: &[T],
     is_disabled: impl Fn(&T) -> bool,
@@ -492,8 +522,19 @@ mod tests {
             );
         }
         for target in [
-            "https://up:1/p?q=1",
+            "tyk://self/x",
             "tyk://other/x",
+            "tyk://other?check_limits=true",
+        ] {
+            case(
+                json!({"proxy": {"target_url": target}}),
+                &["proxy.target_url"],
+            );
+        }
+        for target in [
+            "https://up:1/p?q=1",
+            "tyk://other",
+            "tyk://other/",
             "h2c://up",
             "http://[::1]:80",
         ] {
@@ -503,6 +544,10 @@ mod tests {
         case(
             balanced(json!(["http://a", "b"])),
             &["proxy.target_list[1]"],
+        );
+        case(
+            balanced(json!(["tyk://a", "http://b"])),
+            &["proxy.target_list[0]"],
         );
         case(balanced(json!([])), &["proxy.target_list"]);
     }
@@ -556,10 +601,23 @@ mod tests {
             version(json!({"expires": "soon"})),
             &["version_data.versions.Default.expires"],
         );
+        let own_target = "version_data.versions.Default.override_target";
         case(
-            version(json!({"override_target": "up"})),
-            &["version_data.versions.Default.override_target"],
+            version(json!({"override_target": "http://up"})),
+            &[own_target],
         );
+        for (target, balanced, expected) in [
+            ("up", false, &[own_target][..]),
+            ("http://up", false, &[]),
+            ("http://up", true, &[own_target]),
+        ] {
+            let mut changed = version(json!({"override_target": target}));
+            changed["version_data"]["not_versioned"] = json!(false);
+            changed["definition"] = json!({"location": "header", "key": "x-version"});
+            changed["proxy"] =
+                json!({"enable_load_balancing": balanced, "target_list": ["http://a"]});
+            case(changed, expected);
+        }
         case(
             json!({"version_data": {"versions": {"default": {}}}}),
             &["version_data.versions"],

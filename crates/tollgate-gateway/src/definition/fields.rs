@@ -148,10 +148,6 @@ pub const FIELDS: &[Row] = &[
     works("session_provider"),
     only("session_provider.storage_engine", &["", "redis"], STORES),
     // Versions.
-    refused(
-        "definition.enabled",
-        "versions that are APIs of their own are not built",
-    ),
     works("definition"),
     works("version_data.not_versioned"),
     works("version_data.default_version"),
@@ -170,10 +166,7 @@ pub const FIELDS: &[Row] = &[
     works("version_data.versions.*.global_size_limit_disabled"),
     works("version_data.versions.*.global_enforce_timeout"),
     works("version_data.versions.*.global_enforce_timeout_disabled"),
-    refused(
-        "version_data.versions.*.override_target",
-        "targets of single versions are not built",
-    ),
+    works("version_data.versions.*.override_target"),
     works("version_data.versions.*.extended_paths.ignored"),
     works("version_data.versions.*.extended_paths.white_list"),
     works("version_data.versions.*.extended_paths.black_list"),

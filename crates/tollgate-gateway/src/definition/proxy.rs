@@ -81,6 +81,15 @@ impl Proxy {
     }
 }
 
+/// The name of the API that a target leads to: `orders` in `tyk://orders/`.
+pub(crate) fn internal_target(url: &str) -> Option<&str> {
+    const SCHEME: &str = "tyk://";
+    let url = url.trim();
+    let scheme = url.get(..SCHEME.len())?;
+    let name = url[SCHEME.len()..].split(['/', '?', '#']).next();
+    name.filter(|_| scheme.eq_ignore_ascii_case(SCHEME))
+}
+
 /// A listen path, cleaned as Tyk cleans it: with a slash before, without `.`, `..` and `//`. A last
 /// slash stays.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -118,6 +127,21 @@ impl ListenPath {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_target_may_be_another_api() {
+        for (url, name) in [
+            ("tyk://orders/", Some("orders")),
+            ("TYK://a_b", Some("a_b")),
+            ("tyk://x?y=/z", Some("x")),
+            ("tyk:///x", Some("")),
+            ("http://tyk://x", None),
+            ("tyk", None),
+            ("", None),
+        ] {
+            assert_eq!(internal_target(url), name, "{url:?}");
+        }
+    }
 
     #[test]
     fn a_listen_path_is_cleaned() {

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use http::{HeaderName, StatusCode, Uri, request::Parts, uri::PathAndQuery};
 use regex::Regex;
-use tollgate::{Rejection, access::RequestPath};
+use tollgate::{ApiId, Rejection, access::RequestPath};
 
 use super::{headers::HeaderRules, lists::Lists, sizes::Sizes, upstream::UpstreamRules};
 
@@ -51,6 +51,28 @@ pub struct Versions {
     pub default: Default,
     /// Whether the default stands in for one that does not exist.
     pub falls_back: bool,
+    /// Versions that are APIs of their own.
+    pub apis: Option<VersionApis>,
+}
+
+/// Versions that are APIs of their own.
+#[derive(Debug)]
+pub struct VersionApis {
+    /// What this API is called among them, besides `self`.
+    pub name: String,
+    /// The version of a request that names none; empty where there is none.
+    pub default: String,
+    /// The other APIs; none where one is not loaded.
+    pub by_name: BTreeMap<String, Option<ApiId>>,
+}
+
+/// Where a request goes that calls a version.
+#[derive(Clone, Debug)]
+pub enum Choice {
+    /// It stays with this API.
+    Here(Chosen),
+    /// The version is another API.
+    Api(ApiId),
 }
 
 /// What a request calls that names no version.
@@ -77,15 +99,20 @@ impl Versions {
     /// # Errors
     ///
     /// Fails where there is none, or it has ended at `now`.
-    pub fn choose(&self, head: &mut Parts, listen: &str, now: u64) -> Result<Chosen, Rejection> {
+    pub fn choose(&self, head: &mut Parts, listen: &str, now: u64) -> Result<Choice, Rejection> {
+        let named = match (&self.default, &self.apis) {
+            (Default::Only(rules), None) => return Ok(Choice::Here(Chosen::only(rules))),
+            _ => self.named(head, listen)?,
+        };
+        if let Some(apis) = &self.apis
+            && let Some(api) = apis.choose(named.as_deref(), self.falls_back)?
+        {
+            return Ok(Choice::Api(api));
+        }
         let name = match &self.default {
-            Default::Only(rules) => {
-                let (rules, named) = (rules.clone(), None);
-                return Ok(Chosen { rules, named });
-            }
+            Default::Only(rules) => return Ok(Choice::Here(Chosen::only(rules))),
             Default::Named(name) => name,
         };
-        let named = self.named(head, listen)?;
         let found = match named.as_deref() {
             None if name.is_empty() => return Err(refused("Version information not found")),
             None => self.by_name.get(name),
@@ -94,14 +121,14 @@ impl Versions {
                 self.by_name.get(asked).or_else(fallback)
             }
         };
-        let rules = found.ok_or_else(|| refused("This API version does not seem to exist"))?;
+        let rules = found.ok_or_else(|| unknown(StatusCode::FORBIDDEN))?;
         if rules.ends.is_some_and(|end| end <= now) {
             return Err(refused(
                 "Api Version has expired, please check documentation or contact administrator",
             ));
         }
         let (rules, named) = (rules.clone(), named.map(Into::into));
-        Ok(Chosen { rules, named })
+        Ok(Choice::Here(Chosen { rules, named }))
     }
 
     /// The name that the request gives; taken out of it where that is asked.
@@ -181,6 +208,39 @@ impl Versions {
     }
 }
 
+impl Chosen {
+    fn only(rules: &Arc<VersionRules>) -> Self {
+        let (rules, named) = (rules.clone(), None);
+        Self { rules, named }
+    }
+}
+
+impl VersionApis {
+    /// The API that serves the version; `None` is the one that was asked.
+    fn choose(&self, named: Option<&str>, falls_back: bool) -> Result<Option<ApiId>, Rejection> {
+        let asked = named.unwrap_or(&self.default);
+        if asked.is_empty() {
+            return Err(refused("Version information not found"));
+        }
+        let is_own = |name: &str| name == "self" || name == self.name;
+        if is_own(asked) {
+            return Ok(None);
+        }
+        match self.by_name.get(asked) {
+            Some(Some(api)) => return Ok(Some(api.clone())),
+            _ if !falls_back => return Err(unknown(StatusCode::NOT_FOUND)),
+            _ if is_own(&self.default) => return Ok(None),
+            _ => {}
+        }
+        let default = self.by_name.get(&self.default).cloned().flatten();
+        let broken = || {
+            let status = StatusCode::INTERNAL_SERVER_ERROR;
+            Rejection::custom("no_default_version", status, "Internal Server Error")
+        };
+        default.map(Some).ok_or_else(broken)
+    }
+}
+
 /// Gives a request another path and query.
 fn set_target(head: &mut Parts, target: &str) {
     let Ok(target) = PathAndQuery::try_from(target) else {
@@ -189,6 +249,11 @@ fn set_target(head: &mut Parts, target: &str) {
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.path_and_query = Some(target);
     head.uri = Uri::from_parts(parts).unwrap_or_default();
+}
+
+fn unknown(status: StatusCode) -> Rejection {
+    let message = "This API version does not seem to exist";
+    Rejection::custom("version_unknown", status, message)
 }
 
 fn refused(message: &'static str) -> Rejection {
@@ -216,6 +281,7 @@ mod tests {
             by_name: ["v1", "v2", "old"].map(version).into(),
             default: Default::Named(default.into()),
             falls_back,
+            apis: None,
         }
     }
 
@@ -232,11 +298,12 @@ mod tests {
         let chosen = versions.choose(&mut head, "/api/", 1000);
         let target = head.uri.path_and_query().map(PathAndQuery::as_str);
         let got = chosen
-            .map(|chosen| {
-                (
-                    chosen.rules.name.clone(),
-                    target.unwrap_or_default().to_owned(),
-                )
+            .map(|choice| {
+                let name = match choice {
+                    Choice::Here(chosen) => chosen.rules.name.clone(),
+                    Choice::Api(id) => format!("api {id}"),
+                };
+                (name, target.unwrap_or_default().to_owned())
             })
             .map_err(|refused| refused.message().to_owned());
         let expected = expected
@@ -302,5 +369,65 @@ mod tests {
             "",
             Err("This API version does not seem to exist"),
         );
+    }
+
+    /// A base called `base`, with one version of its own, `two`, and one whose API is not loaded.
+    fn base(default: &str, falls_back: bool) -> Versions {
+        Versions {
+            default: Default::Only(Arc::default()),
+            apis: Some(VersionApis {
+                name: "base".into(),
+                default: default.into(),
+                by_name: [
+                    ("two".to_owned(), Some("two-id".into())),
+                    ("lost".to_owned(), None),
+                ]
+                .into(),
+            }),
+            ..versions(Location::Query("v".into()), "", falls_back)
+        }
+    }
+
+    #[test]
+    fn a_version_may_be_an_api() {
+        let unknown = Err("This API version does not seem to exist");
+        let by_self = base("self", false);
+        check(
+            &by_self,
+            "/api/x?v=two&q=1",
+            "",
+            Ok(("api two-id", "/api/x?q=1")),
+        );
+        for own in ["/api/x", "/api/x?v=self", "/api/x?v=base", "/api/x?v="] {
+            check(&by_self, own, "", Ok(("", "/api/x")));
+        }
+        check(&by_self, "/api/x?v=nope", "", unknown);
+        check(&by_self, "/api/x?v=lost", "", unknown);
+        let none = Err("Version information not found");
+        check(&base("", true), "/api/x", "", none);
+        check(
+            &base("two", false),
+            "/api/x",
+            "",
+            Ok(("api two-id", "/api/x")),
+        );
+    }
+
+    #[test]
+    fn the_default_stands_in_for_an_api_that_is_not_there() {
+        let to_self = base("base", true);
+        check(&to_self, "/api/x?v=nope", "", Ok(("", "/api/x")));
+        check(&to_self, "/api/x?v=lost", "", Ok(("", "/api/x")));
+        let to_api = base("two", true);
+        check(&to_api, "/api/x?v=nope", "", Ok(("api two-id", "/api/x")));
+        for broken in ["lost", "nowhere"] {
+            let target = "/api/x?v=nope";
+            check(
+                &base(broken, true),
+                target,
+                "",
+                Err("Internal Server Error"),
+            );
+        }
     }
 }

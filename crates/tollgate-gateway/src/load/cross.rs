@@ -10,7 +10,8 @@ use tollgate_core::ApiId;
 
 use super::{Api, RefusedApi, ServedApi};
 use crate::{
-    definition::ListenPath,
+    compose::Names,
+    definition::{ListenPath, internal_target},
     document::Document,
     problem::{JsonPath, Problem},
 };
@@ -97,25 +98,38 @@ fn refuse(api: &mut Api, problems: &[Problem], keeps_path: bool) {
     *api = Api::Refused(refused);
 }
 
-/// Versions that are APIs of their own and that are not there.
-pub(super) fn check_versions(apis: &[Api]) -> Vec<Problem> {
-    let served = apis.iter().filter_map(|api| match api {
-        Api::Served(api) => Some(api),
-        _ => None,
-    });
-    served.flat_map(|api| missing_versions(api, apis)).collect()
+/// Other APIs that versions and targets lead to, and that are not served.
+pub(super) fn check_ways(apis: &[Api]) -> Vec<Problem> {
+    let served = || {
+        apis.iter().filter_map(|api| match api {
+            Api::Served(api) => Some(api),
+            _ => None,
+        })
+    };
+    let names = Names::of(served().map(|api| &api.definition));
+    served().flat_map(|api| lost_ways(api, &names)).collect()
 }
 
-fn missing_versions(api: &Arc<ServedApi>, apis: &[Api]) -> Vec<Problem> {
-    let source = &api.definition.definition;
-    let is_there = |id: &str| apis.iter().any(|api| api.id().as_str() == id);
-    let missing = source
-        .versions
-        .iter()
-        .filter(|(_, id)| source.enabled && !is_there(id));
-    let problem = |(name, _): (&String, &String)| {
+fn lost_ways(api: &Arc<ServedApi>, names: &Names) -> Vec<Problem> {
+    let definition = &api.definition;
+    let source = &definition.definition;
+    let versions = source.versions.iter().filter(|_| source.enabled);
+    let versions = versions.map(|(name, id)| {
         let path = JsonPath::from("definition.versions").key(name);
-        Problem::warning(&api.file, "leads to an API that does not exist").at(path)
-    };
-    missing.map(problem).collect()
+        (id.as_str(), path)
+    });
+    let target = internal_target(&definition.proxy.target_url);
+    let target = target.filter(|_| !definition.proxy.enable_load_balancing);
+    let target = target.map(|name| (name, "proxy.target_url".into()));
+    let of_versions = definition.version_data.versions.iter();
+    let of_versions = of_versions.filter_map(|(name, version)| {
+        let target = internal_target(&version.override_target)?;
+        let path = JsonPath::from("version_data.versions").key(name);
+        Some((target, path.key("override_target")))
+    });
+    let ways = versions.chain(target).chain(of_versions);
+    let lost = ways.filter(|(name, _)| names.find(name) == Ok(None));
+    let message = "leads to an API that is not served";
+    lost.map(|(_, path)| Problem::warning(&api.file, message).at(path))
+        .collect()
 }

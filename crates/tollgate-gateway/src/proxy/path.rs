@@ -9,7 +9,7 @@ use std::{borrow::Cow, fmt::Write as _};
 use tollgate_core::{Rejection, access::RequestPath};
 
 /// The path behind the listen path, in the spelling that is sent; empty where nothing is left.
-pub(super) fn outbound<'a>(
+pub(crate) fn outbound<'a>(
     raw: &'a str,
     listen_path: Option<&str>,
 ) -> Result<Cow<'a, str>, Rejection> {
