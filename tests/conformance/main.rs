@@ -6,7 +6,7 @@
 //!
 //! - A case marked `defect` or `newer` has its right answer in `corrections.json`, by the number of the
 //!   step; where nothing is to be corrected, `as_recorded` says why. One without a line fails.
-//! - Where we differ on purpose from any other, `differences.toml` says so and why.
+//! - Where we differ on purpose from any other, `in_process.toml` says so and why.
 //! - What needs a gateway is counted, with what it needs.
 //!
 //! Headers that tell where limits stand are left out: those are recorded for limits, elsewhere.
@@ -50,7 +50,7 @@ fn differences() -> BTreeMap<String, String> {
     struct File {
         differences: BTreeMap<String, String>,
     }
-    let text = fs::read_to_string(folder().join("differences.toml")).expect("is there");
+    let text = fs::read_to_string(folder().join("in_process.toml")).expect("is there");
     let file: File = toml::from_str(&text).expect("is a table of reasons");
     file.differences
 }

@@ -2,7 +2,7 @@
 //!
 //! The data lies in `tests/conformance` at the root of the workspace. A case that its `defect` or
 //! `newer` text answers otherwise than recorded has its right answer in `fixtures/corrections.json`;
-//! where we differ on purpose from any other, `differences.toml` says so and why.
+//! where we differ on purpose from any other, `in_process.toml` says so and why.
 
 #[path = "corpus/patterns.rs"]
 mod patterns;
@@ -136,7 +136,7 @@ fn read_json(path: PathBuf) -> Value {
 
 /// Lines `case-name = "why"`.
 fn differences() -> BTreeMap<String, String> {
-    let text = fs::read_to_string(conformance().join("differences.toml")).expect("is there");
+    let text = fs::read_to_string(conformance().join("in_process.toml")).expect("is there");
     let lines = text.lines().filter_map(|line| line.split_once(" = "));
     lines
         .map(|(name, why)| (name.to_owned(), why.trim_matches('"').to_owned()))

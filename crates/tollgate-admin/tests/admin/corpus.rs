@@ -3,7 +3,7 @@
 //! The data lies in `tests/conformance` at the root of the workspace. A case marked `defect` or `newer`
 //! has its right answer in `fixtures/corrections.json`, by the number of the step; where nothing is to
 //! be corrected, `as_recorded` says why. Where we differ on purpose from any other case,
-//! `differences.toml` says so.
+//! `in_process.toml` says so.
 //!
 //! A step that sends traffic through an API needs a gateway; so do certificates, OAuth clients and
 //! commands that only Redis has. Such a case is pending, by its need. What else of it can be played is
@@ -65,7 +65,7 @@ fn differences() -> BTreeMap<String, String> {
     struct File {
         differences: BTreeMap<String, String>,
     }
-    let text = fs::read_to_string(root().join("differences.toml")).expect("is there");
+    let text = fs::read_to_string(root().join("in_process.toml")).expect("is there");
     toml::from_str::<File>(&text)
         .expect("is a table of reasons")
         .differences

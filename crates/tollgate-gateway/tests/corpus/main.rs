@@ -1,0 +1,186 @@
+//! Plays the conformance corpus against the `tollgate` program, over sockets and with the embedded store.
+//!
+//! Cases of one configuration share a gateway and an upstream; several play side by side. For each file
+//! this prints how many cases are
+//!
+//! - built: all that they need is there (`needs.rs`), and they say of no defect of the reference;
+//! - passing: answered as recorded;
+//! - differing: answered otherwise, on purpose, with the reason in `tests/conformance/differences.toml`;
+//! - pending: something that they need is not built.
+//!
+//! Marked cases, of which the record is not what is right (`defect`) or not the only right answer
+//! (`newer`), are counted apart. Any other difference fails the run, and so does a reason for a case that
+//! passes.
+//!
+//! `CORPUS=TEXT` plays the cases with TEXT in their names alone, those too that do not count, and tells
+//! what went over the wire:
+//!
+//! ```text
+//! CORPUS=st-short cargo test -p tollgate-gateway --test corpus -- --nocapture
+//! ```
+
+mod case;
+mod compare;
+mod gateway;
+mod ledger;
+mod needs;
+mod observe;
+mod play;
+mod text;
+mod upstream;
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    env, mem,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use crate::{
+    case::{AREAS, Case},
+    gateway::Gateway,
+    ledger::{Ledger, Verdict},
+    needs::Need,
+};
+
+/// How many gateways there are at a time: more than cores, as cases sleep.
+const SIDE_BY_SIDE: usize = 6;
+
+/// How many cases share a gateway, and how long they may sleep in all.
+const BATCH: usize = 60;
+const BATCH_SLEEPS_MS: u64 = 4000;
+
+#[test]
+fn the_corpus_is_answered_as_recorded() {
+    let cases: Vec<_> = AREAS.iter().flat_map(|area| case::read(area)).collect();
+    if let Ok(wanted) = env::var("CORPUS") {
+        return play_traced(&cases, &wanted);
+    }
+    let mut ledger = Ledger::read();
+    let played: Vec<_> = cases
+        .iter()
+        .filter(|case| unbuilt(case).next().is_none())
+        .collect();
+    let mut verdicts = play_all(&batches(&played));
+    for case in &cases {
+        let verdict = match unbuilt(case).next() {
+            Some(_) => Verdict::Pending(unbuilt(case).collect()),
+            None => verdicts
+                .remove(case.name.as_str())
+                .expect("each batch is played"),
+        };
+        ledger.count(case, verdict);
+    }
+    ledger.report();
+    ledger.judge();
+}
+
+fn unbuilt(case: &Case) -> impl Iterator<Item = Need> {
+    needs::of(case).into_iter().filter(|need| !need.is_built())
+}
+
+/// Cases that can share a gateway, not too many together.
+fn batches<'a>(cases: &[&'a Case]) -> Vec<Vec<&'a Case>> {
+    let mut groups = BTreeMap::<String, Vec<&Case>>::new();
+    for case in cases {
+        groups.entry(case.group()).or_default().push(case);
+    }
+    let mut batches = Vec::new();
+    for group in groups.into_values() {
+        let mut batch = Vec::new();
+        let mut sleeps = 0;
+        for case in group {
+            if batch.len() == BATCH || sleeps >= BATCH_SLEEPS_MS {
+                batches.push(mem::take(&mut batch));
+                sleeps = 0;
+            }
+            sleeps += case.sleeps_ms();
+            batch.push(case);
+        }
+        batches.push(batch);
+    }
+    // What lasts longest begins first.
+    batches.sort_by_key(|batch| {
+        let sleeps: u64 = batch.iter().map(|case| case.sleeps_ms()).sum();
+        std::cmp::Reverse(sleeps + 20 * batch.len() as u64)
+    });
+    batches
+}
+
+fn play_all<'a>(batches: &[Vec<&'a Case>]) -> BTreeMap<&'a str, Verdict> {
+    let next = AtomicUsize::new(0);
+    let verdicts = Mutex::new(BTreeMap::new());
+    thread::scope(|scope| {
+        for _ in 0..SIDE_BY_SIDE {
+            scope.spawn(|| {
+                while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let played = play_batch(batch, false);
+                    verdicts.lock().expect("no panics").extend(played);
+                }
+            });
+        }
+    });
+    verdicts.into_inner().expect("no panics")
+}
+
+fn play_batch<'a>(batch: &[&'a Case], trace: bool) -> Vec<(&'a str, Verdict)> {
+    let mut gateway = match Gateway::start(batch) {
+        Ok(gateway) => gateway,
+        Err(why) => {
+            let failed =
+                |case: &&'a Case| (case.name.as_str(), Verdict::Differs(vec![why.clone()]));
+            return batch.iter().map(failed).collect();
+        }
+    };
+    let mut verdicts = Vec::new();
+    for case in batch {
+        let mut differences = play::play(case, &gateway, trace).unwrap_or_else(|err| vec![err]);
+        match gateway.revive() {
+            Ok(false) => {}
+            Ok(true) => differences.push("the gateway ended".into()),
+            Err(why) => differences.push(format!("the gateway ended, and does not start: {why}")),
+        }
+        let verdict = match differences.is_empty() {
+            true => Verdict::Equal,
+            false => Verdict::Differs(differences),
+        };
+        verdicts.push((case.name.as_str(), verdict));
+    }
+    if trace {
+        tell_log(&gateway);
+    }
+    verdicts
+}
+
+#[expect(clippy::print_stdout, reason = "the trace of cases is asked for")]
+fn play_traced(cases: &[Case], wanted: &str) {
+    let cases: Vec<_> = cases
+        .iter()
+        .filter(|case| case.name.contains(wanted))
+        .collect();
+    assert!(!cases.is_empty(), "no case has {wanted:?} in its name");
+    let mut differing = 0;
+    for case in cases {
+        println!("\n{} ({}): {}", case.name, case.area, case.why);
+        for mark in [&case.defect, &case.newer].into_iter().flatten() {
+            println!("  marked: {mark}");
+        }
+        println!("  needs: {:?}", needs::of(case));
+        for (_, verdict) in play_batch(&[case], true) {
+            if let Verdict::Differs(differences) = verdict {
+                differing += 1;
+                println!("  differs:\n    {}", differences.join("\n    "));
+            }
+        }
+    }
+    assert_eq!(differing, 0, "cases differ");
+}
+
+#[expect(clippy::print_stdout, reason = "the trace of cases is asked for")]
+fn tell_log(gateway: &Gateway) {
+    println!("  log:\n{}", gateway.log());
+}
