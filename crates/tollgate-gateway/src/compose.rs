@@ -2,6 +2,7 @@
 //! is loaded.
 
 mod cors;
+mod expiry;
 mod lists;
 mod names;
 mod onward;
@@ -26,7 +27,7 @@ use tower::Layer;
 use crate::{
     api::{Access, Api},
     config::Config,
-    definition::{Definition, expires_at},
+    definition::Definition,
     edge::{
         addresses::Addresses, headers::HeaderGate, limit_headers::LimitHeadersGate,
         upstream::UpstreamGate, versions::Chosen,
@@ -39,7 +40,7 @@ use crate::{
 };
 
 pub use self::names::Names;
-use self::onward::cut_path;
+use self::{expiry::own_end, onward::cut_path};
 
 /// What all APIs of a snapshot share.
 pub struct Composer<'a> {
@@ -90,11 +91,20 @@ impl Composer<'_> {
             Some(gate) => open.and(gate),
             None => open,
         };
+        let version_headers = self.version_headers(definition)?;
+        let open = match &version_headers {
+            Some(gate) => open.and(gate.clone()),
+            None => open,
+        };
         let open = open.and(header_gate.clone()).and(upstream_gate.clone());
         let guarded = (!definition.use_keyless)
             .then(|| {
                 let builder = self.gates(definition, &listen)?;
                 let builder = self.limit_headers(builder, definition);
+                let builder = match version_headers {
+                    Some(gate) => builder.gate(gate),
+                    None => builder,
+                };
                 let built = builder.gate(header_gate).gate(upstream_gate).build();
                 built.map_err(|err| (JsonPath::root(), err.to_string()))
             })
@@ -109,7 +119,7 @@ impl Composer<'_> {
             versions,
             cors: cors::cors(definition)?,
             addresses: addresses(definition)?,
-            ends: ends(&definition.expiration, "expiration")?,
+            ends: own_end(definition),
             access: guarded.map_or(Access::Open, |gate| Access::Guarded {
                 service: gate.layer().layer(onward.clone()),
                 gate,
@@ -212,12 +222,6 @@ fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {
         )
     };
     Addresses::new(allowed, blocked).map_err(wrong)
-}
-
-/// The Unix second at which something is gone.
-fn ends(text: &str, member: &str) -> Result<Option<u64>, Wrong> {
-    let end = expires_at(text).map_err(|err| (member.into(), err.to_string()))?;
-    Ok(end.map(|end| u64::try_from(end.as_second()).unwrap_or_default()))
 }
 
 fn token_sources(definition: &Definition) -> Result<Vec<Arc<dyn TokenSource>>, Wrong> {

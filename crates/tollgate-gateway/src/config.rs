@@ -21,7 +21,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::OnceLock, time::Duration};
 
-use http::StatusCode;
+use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 use serde_json::Value;
 use tollgate_core::{
@@ -439,6 +439,11 @@ impl Config {
             let message = format!("not used, as `{first}` is set too and comes first");
             problems.push(Problem::warning("", message).at(second.into()));
         }
+        let header = &self.version_header;
+        if !header.is_empty() && HeaderName::try_from(header.as_str()).is_err() {
+            let message = "no header can have this name";
+            problems.push(Problem::error("", message).at("version_header".into()));
+        }
         problems.extend(self.check_addresses());
         let server = &self.http_server_options;
         if server.use_ssl && server.certificates.is_empty() && server.ssl_certificates.is_empty() {
@@ -660,6 +665,11 @@ mod tests {
                 "error: t.conf:1:49: tollgate.trusted_proxies[1]: expected an address or a network, as `10.0.0.0/8`",
                 "error: t.conf:1:81: tollgate.bad_gateway_status: expected 500 or 502",
             ],
+        );
+        check(
+            r#"{"version_header": "X Ver"}"#,
+            &[],
+            &["error: t.conf:1:20: version_header: no header can have this name"],
         );
         check(
             r#"{"http_server_options": {"use_ssl": true}}"#,

@@ -2,8 +2,8 @@
 //!
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
-//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`headers`], [`limit_headers`] and [`upstream`] are gates of the
-//! stack.
+//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`headers`], [`limit_headers`], [`version_headers`] and [`upstream`]
+//! are gates of the stack.
 
 pub mod addresses;
 pub mod cors;
@@ -12,6 +12,7 @@ pub mod limit_headers;
 pub mod lists;
 pub mod sizes;
 pub mod upstream;
+pub mod version_headers;
 pub mod versions;
 
 use http::Extensions;

@@ -16,6 +16,7 @@ mod serve {
     mod apis;
     mod cors;
     mod targets;
+    mod versions;
 }
 
 const SECRET: &str = "a secret of the test";

@@ -9,7 +9,11 @@ use tollgate::{
     variables::{SecretName, Text},
 };
 
-use super::{Composer, Wrong, ends, lists::lists};
+use super::{
+    Composer, Wrong,
+    expiry::{ends, expiry},
+    lists::lists,
+};
 use crate::{
     definition::{Definition, HeaderEntry, Version, VersionSource},
     edge::{
@@ -34,7 +38,8 @@ impl Composer<'_> {
                     .key(inner)
             };
             let rules = self.version(name, version);
-            let rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
+            let mut rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
+            rules.expires = expiry(definition, version);
             Ok((name.clone(), Arc::new(rules)))
         };
         let by_name: BTreeMap<_, _> = data
@@ -109,8 +114,8 @@ impl Composer<'_> {
         let has_timeout = !version.global_enforce_timeout_disabled && !whole.is_zero();
         Ok(VersionRules {
             name: name.into(),
-            ends: ends(&version.expires, "expires")
-                .map_err(|(_, message)| ("expires".into(), message))?,
+            ends: ends(&version.expires),
+            expires: None,
             lists: lists(version, options)?,
             sizes: Sizes {
                 all: positive(version.global_size_limit)

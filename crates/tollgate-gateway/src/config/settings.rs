@@ -93,7 +93,7 @@ pub const SETTINGS: &[Row] = &[
         "http_server_options.ssl_ciphers",
         "cipher suites can not be chosen",
     ),
-    warns("version_header", "no header names the version"),
+    works("version_header"),
     works("suppress_redis_signal_reload"),
     warns("reload_interval", "a reload does not wait for others"),
     warns("reload_wait_time", NO_EFFECT),

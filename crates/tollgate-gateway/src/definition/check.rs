@@ -28,6 +28,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     checks.addresses("allowed_ips", &definition.allowed_ips);
     checks.addresses("blacklisted_ips", &definition.blacklisted_ips);
     checks.end(&definition.expiration, "expiration".into());
+    checks.end_of_versions(definition);
     checks.auth_sources(definition);
     checks.cors(&definition.cors);
     checks.version_source(definition);
@@ -139,6 +140,14 @@ impl Checks {
         if expires_at(text).is_err() {
             let message = "expected a time as `2030-01-31 12:00`; taken as long ago";
             self.warning(path, message);
+        }
+    }
+
+    fn end_of_versions(&mut self, definition: &Definition) {
+        let has_end = !matches!(expires_at(&definition.expiration), Ok(None));
+        if has_end && !definition.version_data.not_versioned {
+            let message = "does not end an API with versions, as in Tyk; `expires` of each does";
+            self.warning("expiration".into(), message);
         }
     }
 
@@ -601,6 +610,13 @@ mod tests {
             version(json!({"expires": "soon"})),
             &["version_data.versions.Default.expires"],
         );
+        for (single, expected) in [(true, &[][..]), (false, &["expiration"])] {
+            case(
+                json!({"expiration": "2999-01-02 15:04", "version_data": {"not_versioned": single},
+                    "definition": {"location": "header", "key": "x-version"}}),
+                expected,
+            );
+        }
         let own_target = "version_data.versions.Default.override_target";
         case(
             version(json!({"override_target": "http://up"})),

@@ -6,7 +6,10 @@ use http::{HeaderName, StatusCode, Uri, request::Parts, uri::PathAndQuery};
 use regex::Regex;
 use tollgate::{ApiId, Rejection, access::RequestPath};
 
-use super::{headers::HeaderRules, lists::Lists, sizes::Sizes, upstream::UpstreamRules};
+use super::{
+    headers::HeaderRules, lists::Lists, sizes::Sizes, upstream::UpstreamRules,
+    version_headers::Expiry,
+};
 
 /// Where a request names its version.
 #[derive(Clone, Debug)]
@@ -28,6 +31,8 @@ pub struct VersionRules {
     pub name: String,
     /// The Unix second from which on it is gone.
     pub ends: Option<u64>,
+    /// When it ends, as it is told.
+    pub expires: Option<Expiry>,
     /// Open, closed and answered paths.
     pub lists: Lists,
     /// Sizes of bodies.
