@@ -19,7 +19,13 @@
 //! assert!(report.problems.is_empty(), "{report}");
 //! ```
 
-use std::{collections::BTreeMap, net::IpAddr, path::Path, sync::OnceLock, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::OnceLock,
+    time::Duration,
+};
 
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
@@ -450,6 +456,11 @@ impl Config {
             let path = JsonPath::from("http_server_options.use_ssl");
             problems.push(Problem::error("", "there is no certificate").at(path));
         }
+        problems.extend(server.tls_members().check());
+        if !self.listen_address.is_empty() && self.listen_ip().is_none() {
+            let message = "expected an address, as `127.0.0.1` or `::`, or `localhost`";
+            problems.push(Problem::error("", message).at("listen_address".into()));
+        }
         problems.extend(overrides::check(
             &self.error_overrides,
             &"error_overrides".into(),
@@ -479,6 +490,24 @@ impl Config {
             8080
         } else {
             self.listen_port
+        }
+    }
+
+    /// The host of an API with this domain, in small letters: the domain where these are looked at, or else
+    /// `hostname`; `None` is any.
+    pub fn host_of(&self, domain: &str) -> Option<String> {
+        let has_own = self.enable_custom_domains && !domain.is_empty();
+        let host = if has_own { domain } else { &self.hostname };
+        (!host.is_empty()).then(|| host.to_ascii_lowercase())
+    }
+
+    /// The address to listen on; all of IPv4 where none is given. `None` where it can not be understood.
+    pub fn listen_ip(&self) -> Option<IpAddr> {
+        let text = self.listen_address.trim_matches(['[', ']']);
+        match text {
+            "" => Some(Ipv4Addr::UNSPECIFIED.into()),
+            "localhost" => Some(Ipv4Addr::LOCALHOST.into()),
+            text => text.parse().ok(),
         }
     }
 
@@ -664,6 +693,15 @@ mod tests {
             &[
                 "error: t.conf:1:49: tollgate.trusted_proxies[1]: expected an address or a network, as `10.0.0.0/8`",
                 "error: t.conf:1:81: tollgate.bad_gateway_status: expected 500 or 502",
+            ],
+        );
+        check(
+            r#"{"listen_address": "here", "http_server_options": {"min_version": 770, "max_version": 5, "ssl_ciphers": ["X"]}}"#,
+            &[],
+            &[
+                "error: t.conf:1:87: http_server_options.max_version: 5 is no version of TLS: expected 771 for 1.2, or 772 for 1.3",
+                "warning: t.conf:1:106: http_server_options.ssl_ciphers[0]: this cipher suite is not spoken",
+                "error: t.conf:1:20: listen_address: expected an address, as `127.0.0.1` or `::`, or `localhost`",
             ],
         );
         check(

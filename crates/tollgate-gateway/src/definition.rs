@@ -498,9 +498,12 @@ impl Definition {
 
     /// The host that the API is served under, in small letters; `None` is any.
     pub fn host(&self, config: &Config) -> Option<String> {
-        let has_host =
-            config.enable_custom_domains && !self.domain_disabled && !self.domain.is_empty();
-        has_host.then(|| self.domain.to_ascii_lowercase())
+        let own = if self.domain_disabled {
+            ""
+        } else {
+            &self.domain
+        };
+        config.host_of(own)
     }
 
     /// Where a token is looked for: `auth_configs.authToken`, or `auth` where that is not given.

@@ -8,6 +8,7 @@
 //! - [`compose`]: a definition becomes an [`api`], found by its [`route`];
 //! - [`edge`]: what is decided before a key is looked for;
 //! - [`proxy`] and [`serve`]: the way to upstreams, and the listeners;
+//! - [`tls`]: which TLS is spoken on both;
 //! - [`gateway`]: a snapshot in force, and how it is replaced.
 //! - [`schema`]: JSON schemas of the files.
 
@@ -32,3 +33,4 @@ pub mod serve;
 mod shape;
 mod suggest;
 pub mod support;
+pub mod tls;

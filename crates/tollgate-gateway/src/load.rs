@@ -250,12 +250,11 @@ fn api(file: &Path, config: &Config, environment: &Environment, report: &mut Rep
 }
 
 fn refused(file: &Path, outline: Outline, config: &Config, problems: Vec<Problem>) -> Api {
-    let has_host = config.enable_custom_domains && !outline.domain.is_empty();
     Api::Refused(RefusedApi {
         file: file.to_owned(),
         id: outline.api_id.into(),
         listen_path: ListenPath::clean(&outline.listen_path),
-        host: has_host.then(|| outline.domain.to_ascii_lowercase()),
+        host: config.host_of(&outline.domain),
         problems,
     })
 }

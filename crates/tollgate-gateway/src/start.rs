@@ -23,6 +23,7 @@ use tollgate_gateway::{
         CertificateFiles, ForwardedDepth, Listener, ServeOptions, ServerTls, Stop, TrustedProxies,
         serve,
     },
+    tls::TlsRules,
 };
 
 use crate::Files;
@@ -124,18 +125,19 @@ impl Server {
     pub(crate) async fn serve(self, within: Duration) -> anyhow::Result<()> {
         let config = self.gateway.config();
         let options = serve_options(config)?;
+        let tls = Tls::of(config)?;
         let (public, control) = self.fronts();
         let mut serving = Vec::new();
         if let Some(control) = control {
-            let listener = listen(config, config.control_api_port).await?;
+            let listener = listen(config, config.control_api_port, tls.as_ref()).await?;
             let serve = serve(listener, control, options.clone(), self.stop.clone());
             serving.push(tokio::spawn(serve));
         }
-        let listener = listen(config, config.port()).await?;
+        let listener = listen(config, config.port(), tls.as_ref()).await?;
         tracing::info!(address = %listener.local_addr()?, "serving");
         let serve = serve(listener, public, options, self.stop.clone());
         serving.push(tokio::spawn(serve));
-        until_told(&self.gateway).await?;
+        until_told(&self.gateway, tls.as_ref()).await?;
         tracing::info!("stopping");
         let stopped = self.stop.wait(within).await;
         for task in serving {
@@ -163,8 +165,8 @@ impl Server {
     }
 }
 
-/// Reloads on SIGHUP, and comes back on SIGTERM or SIGINT.
-async fn until_told(gateway: &Arc<Gateway>) -> anyhow::Result<()> {
+/// Reloads on SIGHUP, certificates too, and comes back on SIGTERM or SIGINT.
+async fn until_told(gateway: &Arc<Gateway>, tls: Option<&Tls>) -> anyhow::Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -173,6 +175,9 @@ async fn until_told(gateway: &Arc<Gateway>) -> anyhow::Result<()> {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
             _ = hang_up.recv() => {
+                if let Some(tls) = tls {
+                    tls.reload();
+                }
                 let gateway = gateway.clone();
                 let reloaded = tokio::task::spawn_blocking(move || gateway.reload()).await?;
                 match reloaded {
@@ -237,33 +242,58 @@ fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
     })
 }
 
-async fn listen(config: &Config, port: u16) -> anyhow::Result<Listener> {
-    let address = match config.listen_address.as_str() {
-        "" => "0.0.0.0",
-        address => address,
-    };
-    let address: SocketAddr = format!("{address}:{port}")
-        .parse()
-        .with_context(|| format!("listen_address: {address}"))?;
+async fn listen(config: &Config, port: u16, tls: Option<&Tls>) -> anyhow::Result<Listener> {
+    let address = config.listen_ip();
+    let address = address.with_context(|| format!("listen_address: {}", config.listen_address))?;
+    let address = SocketAddr::new(address, port);
     let listener = Listener::bind(address)
         .await
         .with_context(|| format!("{address}"))?;
-    let http = &config.http_server_options;
-    if !http.use_ssl {
-        return Ok(listener);
-    }
-    let by_host = http
-        .certificates
-        .iter()
-        .map(|file| (&file.cert_file, &file.key_file));
-    let whole = http.ssl_certificates.iter().map(|file| (file, file));
-    let files = by_host
-        .chain(whole)
-        .map(|(certificates, key)| CertificateFiles {
-            certificates: certificates.into(),
-            key: key.into(),
+    Ok(match tls {
+        Some(tls) => listener.with_tls(tls.server.clone()),
+        None => listener,
+    })
+}
+
+/// TLS for clients, and where its certificates come from.
+struct Tls {
+    server: ServerTls,
+    files: Vec<CertificateFiles>,
+}
+
+impl Tls {
+    /// What the configuration says; none where clients speak without.
+    fn of(config: &Config) -> anyhow::Result<Option<Self>> {
+        let http = &config.http_server_options;
+        if !http.use_ssl {
+            return Ok(None);
+        }
+        let by_host = http.certificates.iter().map(|file| CertificateFiles {
+            host: Some(file.domain_name.clone()).filter(|host| !host.is_empty()),
+            certificates: file.cert_file.clone().into(),
+            key: file.key_file.clone().into(),
         });
-    Ok(listener.with_tls(ServerTls::from_files(files.collect())?))
+        let whole = http.ssl_certificates.iter().map(|file| CertificateFiles {
+            host: None,
+            certificates: file.into(),
+            key: file.into(),
+        });
+        let files: Vec<_> = by_host.chain(whole).collect();
+        let rules = TlsRules::new(http.min_version, http.max_version, &http.ssl_ciphers)?;
+        let server = ServerTls::from_files(&files, &rules)?;
+        Ok(Some(Self { server, files }))
+    }
+
+    /// Reads the certificates anew; those that were served stay where they can not be.
+    fn reload(&self) {
+        match self.server.replace(&self.files) {
+            Ok(()) => tracing::info!("certificates read anew"),
+            Err(err) => {
+                let err = anyhow::Error::from(err);
+                tracing::error!("the old certificates stay: {err:#}");
+            }
+        }
+    }
 }
 
 /// Writes the log as the configuration says.

@@ -7,6 +7,7 @@ use std::{
     net::{TcpListener, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -16,6 +17,7 @@ mod serve {
     mod apis;
     mod cors;
     mod targets;
+    mod tls;
     mod versions;
 }
 
@@ -26,7 +28,12 @@ struct Gateway {
     folder: PathBuf,
     port: u16,
     program: Child,
+    /// How it is spoken to.
+    tls: Option<Arc<rustls::ClientConfig>>,
 }
+
+trait Wire: Read + Write {}
+impl<T: Read + Write> Wire for T {}
 
 struct Answer {
     status: u16,
@@ -56,7 +63,7 @@ fn upstream() -> u16 {
     port
 }
 
-fn read_head(connection: &mut TcpStream) -> String {
+fn read_head(connection: &mut impl Read) -> String {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") && matches!(connection.read(&mut byte), Ok(1)) {
         head.push(byte[0]);
@@ -76,6 +83,16 @@ impl Gateway {
 
     /// Starts the program with these settings besides its own, and these APIs.
     fn with(name: &str, settings: &Value, apis: &[Value]) -> Self {
+        Self::over(name, settings, apis, None)
+    }
+
+    /// The same, where the settings say that it speaks TLS.
+    fn over(
+        name: &str,
+        settings: &Value,
+        apis: &[Value],
+        tls: Option<Arc<rustls::ClientConfig>>,
+    ) -> Self {
         let folder = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder); // Of an earlier run.
         fs::create_dir_all(folder.join("apps")).unwrap();
@@ -106,6 +123,7 @@ impl Gateway {
             program: launch(&folder),
             folder,
             port,
+            tls,
         };
         gateway.wait_until_ready();
         gateway
@@ -132,6 +150,15 @@ impl Gateway {
         }
     }
 
+    fn connect(&self) -> Option<Box<dyn Wire>> {
+        let tcp = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let Some(tls) = self.tls.clone() else {
+            return Some(Box::new(tcp));
+        };
+        let session = rustls::ClientConnection::new(tls, "localhost".try_into().ok()?).ok()?;
+        Some(Box::new(rustls::StreamOwned::new(session, tcp)))
+    }
+
     fn try_ask(
         &self,
         method: &str,
@@ -139,9 +166,11 @@ impl Gateway {
         headers: &[(&str, &str)],
         body: &str,
     ) -> Option<Answer> {
-        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
-        let mut request =
-            format!("{method} {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n");
+        let mut connection = self.connect()?;
+        let mut request = format!("{method} {path} HTTP/1.1\r\nconnection: close\r\n");
+        if headers.iter().all(|(name, _)| *name != "host") {
+            request.push_str("host: localhost\r\n");
+        }
         for (name, value) in headers {
             request.push_str(&format!("{name}: {value}\r\n"));
         }

@@ -4,7 +4,11 @@ use std::collections::BTreeMap;
 
 use tollgate_core::Secret;
 
-use crate::record::{Unread, record};
+use crate::{
+    problem::JsonPath,
+    record::{Unread, record},
+    tls::TlsMembers,
+};
 
 record! {
     /// Certificates.
@@ -371,5 +375,16 @@ record! {
         pub bad_gateway_status: u16,
         /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
         pub trusted_proxies: Vec<String>,
+    }
+}
+
+impl HttpServerOptions {
+    pub(crate) fn tls_members(&self) -> TlsMembers<'_> {
+        let path = JsonPath::from("http_server_options");
+        TlsMembers {
+            oldest: (path.key("min_version"), self.min_version),
+            newest: (path.key("max_version"), self.max_version),
+            suites: (path.key("ssl_ciphers"), &self.ssl_ciphers),
+        }
     }
 }

@@ -25,7 +25,7 @@ const OAUTH: &str = "use_oauth2";
 
 /// Every setting of the configuration.
 pub const SETTINGS: &[Row] = &[
-    refused("hostname", "a gateway for one host alone is not built"),
+    works("hostname"),
     works("listen_address"),
     works("listen_port"),
     works("control_api_hostname"),
@@ -67,18 +67,6 @@ pub const SETTINGS: &[Row] = &[
         "http_server_options.max_request_body_size",
         "a limit for all bodies is not built",
     ),
-    refused(
-        "http_server_options.min_version",
-        "TLS versions are not a setting yet",
-    ),
-    refused(
-        "http_server_options.max_version",
-        "TLS versions are not a setting yet",
-    ),
-    refused(
-        "http_server_options.ssl_ciphers",
-        "cipher suites are not a setting yet",
-    ),
     warns(
         "http_server_options.skip_target_path_escaping",
         "paths are sent on as they came",
@@ -89,10 +77,6 @@ pub const SETTINGS: &[Row] = &[
         "certificates do not come from Let's Encrypt",
     ),
     warns("http_server_options.ssl_insecure_skip_verify", NO_EFFECT),
-    refused(
-        "http_server_options.ssl_ciphers",
-        "cipher suites can not be chosen",
-    ),
     works("version_header"),
     works("suppress_redis_signal_reload"),
     warns("reload_interval", "a reload does not wait for others"),

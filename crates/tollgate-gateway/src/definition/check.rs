@@ -78,7 +78,7 @@ impl Checks {
             let message = "expected a path without spaces, as `/orders/`";
             self.error("proxy.listen_path".into(), message);
         }
-        if definition.host(config).is_none()
+        if !config.enable_custom_domains
             && !definition.domain.is_empty()
             && !definition.domain_disabled
         {

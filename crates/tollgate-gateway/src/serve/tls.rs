@@ -12,9 +12,13 @@ use rustls::{
     sign::CertifiedKey,
 };
 
+use crate::tls::TlsRules;
+
 /// Where a certificate and its key are, in PEM.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct CertificateFiles {
+    /// The host that it is for, `*.example.com` too, whatever stands in it.
+    pub host: Option<String>,
     /// The certificate, and those between it and the root.
     pub certificates: PathBuf,
     /// Its private key.
@@ -57,20 +61,21 @@ pub struct ServerTls {
 }
 
 impl ServerTls {
-    /// Serves these certificates: the first whose name the client asks for, or else the first of all.
+    /// Serves these certificates: the first for the host that the client asks for, or else the first that
+    /// holds its name, or else the first of all.
     ///
     /// # Errors
     ///
     /// Where a file can not be read, or a key does not fit its certificate.
-    pub fn from_files(files: Vec<CertificateFiles>) -> Result<Self, TlsError> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let loaded = load(&files, &provider)?;
+    pub fn from_files(files: &[CertificateFiles], rules: &TlsRules) -> Result<Self, TlsError> {
+        let provider = rules.provider();
+        let loaded = load(files, &provider)?;
         let certificates = Arc::new(Certificates {
             loaded: ArcSwap::from_pointee(loaded),
             provider: provider.clone(),
         });
         let mut config = ServerConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()?
+            .with_protocol_versions(rules.versions())?
             .with_no_client_auth()
             .with_cert_resolver(certificates.clone());
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
@@ -103,8 +108,25 @@ impl fmt::Debug for ServerTls {
 }
 
 struct Certificates {
-    loaded: ArcSwap<Vec<Arc<CertifiedKey>>>, // Invariant: not empty.
+    loaded: ArcSwap<Vec<Certificate>>, // Invariant: not empty.
     provider: Arc<CryptoProvider>,
+}
+
+struct Certificate {
+    host: Option<String>,
+    key: Arc<CertifiedKey>,
+}
+
+impl Certificate {
+    /// Whether it was given for this host.
+    fn is_of(&self, host: &str) -> bool {
+        let Some(own) = &self.host else { return false };
+        let parent = host.split_once('.').map(|(_, parent)| parent);
+        own.eq_ignore_ascii_case(host)
+            || own
+                .strip_prefix("*.")
+                .is_some_and(|own| parent.is_some_and(|parent| own.eq_ignore_ascii_case(parent)))
+    }
 }
 
 impl fmt::Debug for Certificates {
@@ -116,11 +138,12 @@ impl fmt::Debug for Certificates {
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let loaded = self.loaded.load();
-        let asked = hello
-            .server_name()
-            .and_then(|name| ServerName::try_from(name).ok());
-        let named = asked.and_then(|name| loaded.iter().find(|key| is_for(key, &name)));
-        named.or_else(|| loaded.first()).cloned()
+        let asked = hello.server_name();
+        let given = asked.and_then(|host| loaded.iter().find(|one| one.is_of(host)));
+        let name = asked.and_then(|name| ServerName::try_from(name).ok());
+        let named = || name.and_then(|name| loaded.iter().find(|one| is_for(&one.key, &name)));
+        let found = given.or_else(named).or_else(|| loaded.first());
+        found.map(|one| one.key.clone())
     }
 }
 
@@ -134,7 +157,7 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 fn load(
     files: &[CertificateFiles],
     provider: &CryptoProvider,
-) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+) -> Result<Vec<Certificate>, TlsError> {
     if files.is_empty() {
         return Err(TlsError::None);
     }
@@ -144,10 +167,7 @@ fn load(
         .collect()
 }
 
-fn load_one(
-    files: &CertificateFiles,
-    provider: &CryptoProvider,
-) -> Result<Arc<CertifiedKey>, TlsError> {
+fn load_one(files: &CertificateFiles, provider: &CryptoProvider) -> Result<Certificate, TlsError> {
     let pem = |path: &PathBuf| {
         let path = path.clone();
         move |source| TlsError::Pem { path, source }
@@ -161,5 +181,8 @@ fn load_one(
             path: files.certificates.clone(),
             source,
         })?;
-    Ok(Arc::new(key))
+    Ok(Certificate {
+        host: files.host.clone(),
+        key: Arc::new(key),
+    })
 }

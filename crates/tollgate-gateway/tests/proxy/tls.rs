@@ -25,6 +25,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tollgate_gateway::{
     proxy::{ClientOptions, ProxyError, ProxyErrorKind, ProxyOptions, Roots},
     serve::{CertificateFiles, Listener, RequestBody, ServeOptions, ServerTls, Stop, serve},
+    tls::TlsRules,
 };
 use tower::{ServiceExt, service_fn};
 
@@ -82,6 +83,7 @@ impl Authority {
         let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         CertificateFiles {
+            host: None,
             certificates: self.folder.put(&format!("{file}.pem"), &certificate.pem()),
             key: self
                 .folder
@@ -117,7 +119,11 @@ async fn upstream(authority: &Authority) -> (String, Stop) {
     async fn version(request: Request<RequestBody>) -> Result<Response<String>, Infallible> {
         Ok(Response::new(format!("{:?}", request.version())))
     }
-    let tls = ServerTls::from_files(vec![authority.sign("upstream", "localhost")]).unwrap();
+    let tls = ServerTls::from_files(
+        &[authority.sign("upstream", "localhost")],
+        &TlsRules::default(),
+    )
+    .unwrap();
     let listener = Listener::bind(([127, 0, 0, 1], 0).into())
         .await
         .unwrap()
@@ -231,7 +237,9 @@ async fn clients_choose_the_version_and_the_upstream_learns_of_tls() {
     let authority = Authority::new();
     let upstream = Upstream::echo().await;
     let mut setup = Setup {
-        tls: Some(ServerTls::from_files(vec![authority.sign("a", "a.test")]).unwrap()),
+        tls: Some(
+            ServerTls::from_files(&[authority.sign("a", "a.test")], &TlsRules::default()).unwrap(),
+        ),
         ..Setup::default()
     };
     setup.proxy.forwarded.x_forwarded_proto = true;
@@ -271,7 +279,7 @@ async fn a_client_gets_the_certificate_it_asks_for_and_new_ones_come_without_a_s
         authority.sign("a", "a.test"),
         authority.sign("b", "*.b.test"),
     );
-    let tls = ServerTls::from_files(vec![a.clone(), b]).unwrap();
+    let tls = ServerTls::from_files(&[a.clone(), b], &TlsRules::default()).unwrap();
     let setup = Setup {
         tls: Some(tls.clone()),
         ..Setup::default()
@@ -301,7 +309,9 @@ async fn attack_70_who_does_not_shake_hands_is_cut_off() {
     use std::time::Duration;
     let authority = Authority::new();
     let mut setup = Setup {
-        tls: Some(ServerTls::from_files(vec![authority.sign("a", "a.test")]).unwrap()),
+        tls: Some(
+            ServerTls::from_files(&[authority.sign("a", "a.test")], &TlsRules::default()).unwrap(),
+        ),
         ..Setup::default()
     };
     setup.serve.handshake_timeout = Duration::from_millis(60);
@@ -310,5 +320,63 @@ async fn attack_70_who_does_not_shake_hands_is_cut_off() {
         let mut wire = Wire::connect(gateway.addr).await;
         wire.send(first).await;
         assert!(!wire.rest().await.contains("HTTP"));
+    }
+}
+
+#[tokio::test]
+async fn a_certificate_may_be_given_for_a_host_that_it_does_not_name() {
+    let authority = Authority::new();
+    let given = |file: &str, name: &str, host: &str| CertificateFiles {
+        host: Some(host.into()),
+        ..authority.sign(file, name)
+    };
+    let files = [
+        given("a", "a.test", "b.test"),
+        given("b", "b.test", "*.c.test"),
+        given("c", "c.test", ""),
+    ];
+    let tls = ServerTls::from_files(&files, &TlsRules::default()).unwrap();
+    let setup = Setup {
+        tls: Some(tls),
+        ..Setup::default()
+    };
+    let gateway = setup.start(&["http://nobody.invalid"]).await;
+    let fits = async |name| authority.connect(gateway.addr, name, &[]).await.is_ok();
+    assert!(!fits("b.test").await, "the first was given for it");
+    assert!(!fits("x.c.test").await, "the second was given for it");
+    assert!(fits("a.test").await);
+    assert!(fits("c.test").await);
+}
+
+#[tokio::test]
+async fn versions_and_suites_of_a_listener_are_those_that_were_chosen() {
+    use rustls::{CipherSuite, ProtocolVersion};
+    let authority = Authority::new();
+    let suite = "TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256".to_owned();
+    for (rules, version, expected) in [
+        (TlsRules::new(0, 0, &[]), ProtocolVersion::TLSv1_3, None),
+        (TlsRules::new(0, 771, &[]), ProtocolVersion::TLSv1_2, None),
+        (
+            TlsRules::new(0, 771, std::slice::from_ref(&suite)),
+            ProtocolVersion::TLSv1_2,
+            Some(CipherSuite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256),
+        ),
+    ] {
+        let files = [authority.sign("a", "a.test")];
+        let setup = Setup {
+            tls: Some(ServerTls::from_files(&files, &rules.unwrap()).unwrap()),
+            ..Setup::default()
+        };
+        let gateway = setup.start(&["http://nobody.invalid"]).await;
+        let stream = authority
+            .connect(gateway.addr, "a.test", &[])
+            .await
+            .unwrap();
+        let connection = stream.get_ref().1;
+        assert_eq!(connection.protocol_version(), Some(version));
+        let spoken = connection
+            .negotiated_cipher_suite()
+            .map(|suite| suite.suite());
+        assert!(expected.is_none() || expected == spoken, "{spoken:?}");
     }
 }
