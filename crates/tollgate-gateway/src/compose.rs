@@ -86,7 +86,7 @@ impl Composer<'_> {
         let upstream_gate = UpstreamGate {
             listen: listen.clone(),
         };
-        let open = Gates::none().with_refusals(Refusals::tyk());
+        let open = Gates::none().with_refusals(refusals());
         let open = match self.limit_headers_gate(definition) {
             Some(gate) => open.and(gate),
             None => open,
@@ -125,7 +125,7 @@ impl Composer<'_> {
                 gate,
             }),
             open: GateLayer::from(open).layer(onward),
-            refusals: Refusals::tyk(),
+            refusals: refusals(),
             names_generator: !self.config.hide_generator_header,
         })
     }
@@ -149,7 +149,7 @@ impl Composer<'_> {
             .api(definition.api_id.clone())
             .listen_path(listen)
             .versions(rule, named)
-            .refusals(Refusals::tyk());
+            .refusals(refusals());
         if !definition.disable_rate_limit {
             builder = builder.rate_limit();
         }
@@ -201,6 +201,11 @@ impl Composer<'_> {
 fn named(head: &Parts) -> Option<Cow<'_, str>> {
     let chosen = head.extensions.get::<Chosen>()?;
     chosen.named.as_deref().map(Cow::from)
+}
+
+/// As Tyk answers: without a challenge, and without the time to come back at.
+fn refusals() -> Refusals {
+    Refusals::tyk().without_challenge().without_retry_after()
 }
 
 fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {

@@ -38,6 +38,7 @@ use crate::settlement::is_grpc;
 pub struct Refusals {
     form: Form,
     realm: Realm,
+    hides_wait: bool,
 }
 
 /// Makes the response to a refused request.
@@ -108,6 +109,13 @@ impl Refusals {
         self
     }
 
+    /// Sends no `Retry-After`, as Tyk does.
+    #[must_use]
+    pub fn without_retry_after(mut self) -> Self {
+        self.hides_wait = true;
+        self
+    }
+
     /// The response to a refused request, with the rejection in its extensions.
     pub fn render(&self, rejection: &Rejection, head: &Parts) -> Response<Bytes> {
         let mut response = match &self.form {
@@ -127,7 +135,7 @@ impl Refusals {
     }
 
     fn add_headers(&self, rejection: &Rejection, response: &mut Response<Bytes>) {
-        if let Some(wait) = rejection.retry_after() {
+        if let (false, Some(wait)) = (self.hides_wait, rejection.retry_after()) {
             response
                 .headers_mut()
                 .entry(RETRY_AFTER)
@@ -350,6 +358,10 @@ mod tests {
         assert_eq!(problem["code"], "key_rate_limited");
         assert_eq!(problem["retry_after"], 3);
         assert_eq!(response.headers()[RETRY_AFTER], "3");
+        let response = Refusals::tyk()
+            .without_retry_after()
+            .render(&rejection, &head(None));
+        assert!(!response.headers().contains_key(RETRY_AFTER));
     }
 
     #[test]

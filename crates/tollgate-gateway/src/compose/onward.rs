@@ -2,8 +2,6 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tollgate::Refusals;
-
 use super::{Composer, Wrong};
 use crate::{
     definition::{Definition, internal_target},
@@ -55,7 +53,7 @@ impl Composer<'_> {
             return Ok(Onward::Api(Arc::new(Handover {
                 api,
                 listen_path: cut_path(definition, listen),
-                refusals: Refusals::tyk(),
+                refusals: super::refusals(),
             })));
         }
         let wrong = |err: TargetError| (place(), err.to_string());
