@@ -17,6 +17,7 @@ use crate::{
         cors::{Cors, Way},
         is_own_answer,
         lists::{Listed, Reply},
+        usage::{self, Usage},
         versions::{Choice, Versions},
     },
     onward::{Handover, Onward, onto},
@@ -54,6 +55,7 @@ pub(crate) enum Access {
     Guarded {
         service: Gated<Onward>,
         gate: Tollgate,
+        usage: Usage,
     },
 }
 
@@ -118,6 +120,11 @@ impl Api {
             (_, Entered::Elsewhere(api)) => {
                 let request = Request::from_parts(head, body);
                 return self.way_to(api).call(request).await;
+            }
+            (Access::Guarded { usage, .. }, Entered::Guarded)
+                if usage::is_asked(&head, &self.listen) =>
+            {
+                return usage.answer(head).await;
             }
             (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
             _ => self.open.clone(),

@@ -6,19 +6,18 @@ mod expiry;
 mod lists;
 mod names;
 mod onward;
+mod rates;
 mod versions;
 
 use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderName, header::AUTHORIZATION, request::Parts};
 use tollgate::{
-    Algorithm, KeyScheme, Limit, LimitHeaders, Rate, Refusals, SharedStore, Tollgate,
+    Algorithm, KeyScheme, LimitHeaders, Refusals, SharedStore, Tollgate,
     gate::Gates,
     gated::GateLayer,
-    limits::OwnLimit,
     pass::Rules,
     policy::PolicySet,
-    rejection::LimitOwner,
     stack::Builder,
     token_source::{CookieSource, HeaderSource, QuerySource, TokenSource},
 };
@@ -30,7 +29,7 @@ use crate::{
     definition::Definition,
     edge::{
         addresses::Addresses, headers::HeaderGate, limit_headers::LimitHeadersGate,
-        upstream::UpstreamGate, versions::Chosen,
+        upstream::UpstreamGate, usage::Usage, versions::Chosen,
     },
     load::ServedApi,
     problem::{JsonPath, Problem},
@@ -106,7 +105,8 @@ impl Composer<'_> {
                     None => builder,
                 };
                 let built = builder.gate(header_gate).gate(upstream_gate).build();
-                built.map_err(|err| (JsonPath::root(), err.to_string()))
+                let gate = built.map_err(|err| (JsonPath::root(), err.to_string()))?;
+                Ok((gate, self.usage(definition, &listen)?))
             })
             .transpose()?;
         let versions = self.versions(definition)?;
@@ -120,9 +120,10 @@ impl Composer<'_> {
             cors: cors::cors(definition)?,
             addresses: addresses(definition)?,
             ends: own_end(definition),
-            access: guarded.map_or(Access::Open, |gate| Access::Guarded {
+            access: guarded.map_or(Access::Open, |(gate, usage)| Access::Guarded {
                 service: gate.layer().layer(onward.clone()),
                 gate,
+                usage,
             }),
             open: GateLayer::from(open).layer(onward),
             refusals: refusals(),
@@ -162,14 +163,17 @@ impl Composer<'_> {
         if definition.strip_auth_data {
             builder = builder.remove_credential();
         }
-        if let Some((rate, per)) = definition.api_rate() {
-            let rate = Rate::from_wire(rate, per, algorithm);
-            let rate = rate.map_err(|err| ("global_rate_limit".into(), err.to_string()))?;
-            let name = format!("api:{}", definition.api_id);
-            let limit = |rate| OwnLimit::global(&name, LimitOwner::Api, Limit::Rate(rate));
-            builder = rate.into_iter().map(limit).fold(builder, Builder::limit);
-        }
-        Ok(builder)
+        self.api_limits(builder, definition, listen)
+    }
+
+    /// What tells a key's holder of its limits.
+    fn usage(&self, definition: &Definition, listen: &Arc<str>) -> Result<Usage, Wrong> {
+        let builder = self.gates(definition, listen)?.only_look().any_path();
+        let gate = builder.headers(LimitHeaders::none()).build();
+        Ok(Usage {
+            gate: gate.map_err(|err| (JsonPath::root(), err.to_string()))?,
+            api: definition.api_id.clone(),
+        })
     }
 
     fn algorithm(&self) -> Algorithm {

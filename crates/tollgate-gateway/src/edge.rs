@@ -2,7 +2,8 @@
 //!
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
-//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`headers`], [`limit_headers`], [`version_headers`] and [`upstream`]
+//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which rate of the API counts, [`usage`] where a key's limits stand; [`headers`],
+//! [`limit_headers`], [`version_headers`] and [`upstream`]
 //! are gates of the stack.
 
 pub mod addresses;
@@ -10,8 +11,10 @@ pub mod cors;
 pub mod headers;
 pub mod limit_headers;
 pub mod lists;
+pub mod rates;
 pub mod sizes;
 pub mod upstream;
+pub mod usage;
 pub mod version_headers;
 pub mod versions;
 

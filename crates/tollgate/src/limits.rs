@@ -248,6 +248,9 @@ enum OwnKey {
 
 type KeyOf = dyn for<'a> Fn(&'a Parts) -> Option<Cow<'a, str>> + Send + Sync;
 
+/// Chooses the limit of a request; `None` charges nothing.
+pub(crate) type ChooseLimit = dyn Fn(&Parts) -> Option<Arc<OwnLimit>> + Send + Sync;
+
 impl OwnLimit {
     /// One limit for all requests together.
     pub fn global(name: &str, owner: LimitOwner, limit: Limit) -> Self {

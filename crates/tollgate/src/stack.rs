@@ -130,6 +130,7 @@ pub struct Builder {
     own_gates: Vec<Arc<dyn Gate>>,
     limits: LimitGate,
     organisation_limits: bool,
+    any_path: bool,
     observe_session: bool,
     observe_rights: bool,
     gates: Gates,
@@ -157,6 +158,7 @@ impl Builder {
             own_gates: Vec::new(),
             limits: LimitGate::new(store),
             organisation_limits: false,
+            any_path: false,
             observe_session: false,
             observe_rights: false,
             gates: Gates::none(),
@@ -281,6 +283,31 @@ impl Builder {
     /// A limit of yours, charged with the others in one step.
     pub fn limit(mut self, own: OwnLimit) -> Self {
         self.limits = self.limits.with(|rules| rules.own.push(own));
+        self
+    }
+
+    /// A limit of yours that each request chooses, charged with the others in one step. `None` charges
+    /// nothing. Of several calls, the last one counts.
+    pub fn limit_by(
+        mut self,
+        choose: impl Fn(&Parts) -> Option<Arc<OwnLimit>> + Send + Sync + 'static,
+    ) -> Self {
+        self.limits = self
+            .limits
+            .with(|rules| rules.chosen = Some(Arc::new(choose)));
+        self
+    }
+
+    /// Charges nothing, and refuses nobody for a limit: the [`Visit`](crate::visit::Visit) is told where
+    /// the limits stand, for the service behind to answer.
+    pub fn only_look(mut self) -> Self {
+        self.limits = self.limits.with(|rules| rules.only_looks = true);
+        self
+    }
+
+    /// Asks for the right to call the API, whatever the path.
+    pub fn any_path(mut self) -> Self {
+        self.any_path = true;
         self
     }
 
@@ -412,6 +439,7 @@ impl Builder {
                 api,
                 listen_path: self.listen_path.clone(),
                 versions: self.versions,
+                any_path: self.any_path,
             };
             gates = gates.seat(Arc::new(access), self.observe_rights);
         }

@@ -40,6 +40,10 @@ impl Composer<'_> {
             let rules = self.version(name, version);
             let mut rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
             rules.expires = expiry(definition, version);
+            rules.rates = self.rate_entries(definition, version).map_err(|message| {
+                let place = place("extended_paths");
+                (place.key("rate_limit"), message)
+            })?;
             Ok((name.clone(), Arc::new(rules)))
         };
         let by_name: BTreeMap<_, _> = data
@@ -123,6 +127,7 @@ impl Composer<'_> {
                 by_path: sizes.map_err(|message| in_paths("size_limits", message))?,
             },
             headers,
+            rates: Vec::new(),
             upstream: UpstreamRules {
                 timeout: has_timeout.then_some(whole),
                 timeout_by_path: limits.map_err(|message| in_paths("hard_timeouts", message))?,

@@ -231,10 +231,7 @@ pub const FIELDS: &[Row] = &[
         "version_data.versions.*.extended_paths.persist_graphql",
         "GraphQL is not built",
     ),
-    refused(
-        "version_data.versions.*.extended_paths.rate_limit",
-        "rates of single paths of an API are not built",
-    ),
+    works("version_data.versions.*.extended_paths.rate_limit"),
     works("expiration"),
     // Limits.
     works("disable_rate_limit"),

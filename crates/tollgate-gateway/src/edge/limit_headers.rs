@@ -72,7 +72,7 @@ impl Gate for LimitHeadersGate {
 }
 
 /// What the record says where no quota is counted: the API's entry, or else the session's own.
-fn recorded(session: &Session, api: &ApiId) -> (i64, i64, i64) {
+pub(super) fn recorded(session: &Session, api: &ApiId) -> (i64, i64, i64) {
     let own = session.access_rights.get(api).map(|right| &right.limit);
     match own.filter(|limit| !limit.is_empty()) {
         Some(limit) => (limit.quota_max, limit.quota_remaining, limit.quota_renews),

@@ -7,7 +7,7 @@ use regex::Regex;
 use tollgate::{ApiId, Rejection, access::RequestPath};
 
 use super::{
-    headers::HeaderRules, lists::Lists, sizes::Sizes, upstream::UpstreamRules,
+    headers::HeaderRules, lists::Lists, rates::RateEntries, sizes::Sizes, upstream::UpstreamRules,
     version_headers::Expiry,
 };
 
@@ -39,6 +39,8 @@ pub struct VersionRules {
     pub sizes: Sizes,
     /// Headers.
     pub headers: HeaderRules,
+    /// Rates of single paths.
+    pub rates: RateEntries,
     /// How the upstream is called.
     pub upstream: UpstreamRules,
 }

@@ -15,7 +15,7 @@ use tollgate_core::{
     variables::{Text, ValueStyle},
 };
 
-use super::OwnLimit;
+use super::{ChooseLimit, OwnLimit};
 use crate::{
     context::RequestContext,
     explain::Fact,
@@ -40,6 +40,10 @@ pub(crate) struct LimitRules {
     pub(crate) session_rate: bool,
     pub(crate) session_quota: bool,
     pub(crate) own: Vec<OwnLimit>,
+    /// One more, which each request chooses.
+    pub(crate) chosen: Option<Arc<ChooseLimit>>,
+    /// Charges nothing and refuses nothing: the visit is told where the limits stand.
+    pub(crate) only_looks: bool,
     pub(crate) headers: LimitHeaders,
     pub(crate) on_store_error: OnStoreError,
     pub(crate) mode: ChargeMode,
@@ -65,6 +69,8 @@ impl LimitGate {
             session_rate: false,
             session_quota: false,
             own: Vec::new(),
+            chosen: None,
+            only_looks: false,
             headers: LimitHeaders::default(),
             on_store_error: OnStoreError::Refuse,
             mode: ChargeMode::Enforce,
@@ -84,7 +90,8 @@ impl LimitGate {
 
     /// Whether anything is charged but an organisation's limits.
     pub(crate) fn has_limits(&self) -> bool {
-        self.0.session_rate || self.0.session_quota || !self.0.own.is_empty()
+        let rules = &self.0;
+        rules.session_rate || rules.session_quota || !rules.own.is_empty() || rules.chosen.is_some()
     }
 
     /// Whether the session's rate and its quota are charged.
@@ -154,6 +161,9 @@ impl LimitGate {
         if batch.is_empty() {
             return Step::Pass;
         }
+        if rules.only_looks {
+            return self.only_look(batch, visit.now());
+        }
         if visit.is_rehearsal() {
             return self.look(batch, visit.now());
         }
@@ -169,6 +179,19 @@ impl LimitGate {
         let taking = rules.store.take(batch.clone(), now);
         Step::wait(taking, move |verdict, _head, visit| match verdict {
             Ok(verdict) => rules.carry_out(&batch, &verdict, &rules.store, visit),
+            Err(error) => rules.store_failed(&error, &batch, visit),
+        })
+    }
+
+    /// Tells the visit where the limits stand.
+    fn only_look(&self, batch: Batch, now: Moment) -> Step {
+        let rules = self.0.clone();
+        let looking = rules.store.look(batch.clone(), now);
+        Step::wait(looking, move |verdict, _head, visit| match verdict {
+            Ok(verdict) => {
+                note(&batch, standings(&verdict), visit);
+                Step::Pass
+            }
             Err(error) => rules.store_failed(&error, &batch, visit),
         })
     }
@@ -203,6 +226,8 @@ impl LimitRules {
     /// The session's charges, where no others are made and none of the request's own making.
     fn ready_charges<'a>(&self, pass: &'a Pass, visit: &Visit) -> Option<&'a ReadyCharges> {
         let is_all = self.own.is_empty()
+            && self.chosen.is_none()
+            && !self.only_looks
             && self.mode == ChargeMode::Enforce
             && visit.organisation().is_none()
             && !visit.is_rehearsal();
@@ -223,6 +248,8 @@ impl LimitRules {
             batch.extend(charges.iter().cloned());
         }
         batch.extend(self.own.iter().map(|own| own.charge(head)));
+        let chosen = self.chosen.as_ref().and_then(|choose| choose(head));
+        batch.extend(chosen.map(|chosen| chosen.charge(head)));
         if self.mode == ChargeMode::Observe {
             batch.iter_mut().for_each(observed);
         }
