@@ -288,6 +288,28 @@ impl Builder {
 
     /// A limit of yours that each request chooses, charged with the others in one step. `None` charges
     /// nothing. Of several calls, the last one counts.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use std::sync::Arc;
+    /// # use http::Request;
+    /// use tollgate::{Limit, MemoryStore, Rate, Tollgate, limits::OwnLimit, rejection::LimitOwner};
+    ///
+    /// let one = Limit::Rate(Rate::per_minute(1));
+    /// let export = Arc::new(OwnLimit::global("export", LimitOwner::Own, one));
+    /// let gate = Tollgate::builder(MemoryStore::new())
+    ///     .token_sources([])
+    ///     .limit_by(move |head| (head.uri.path() == "/export").then(|| export.clone()))
+    ///     .build()?;
+    ///
+    /// let head = |path: &str| Request::get(path).body(()).map(|it| it.into_parts().0);
+    /// assert!(gate.admit(head("/export")?).await.is_ok());
+    /// assert!(gate.admit(head("/export")?).await.is_err());
+    /// assert!(gate.admit(head("/other")?).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn limit_by(
         mut self,
         choose: impl Fn(&Parts) -> Option<Arc<OwnLimit>> + Send + Sync + 'static,
@@ -300,6 +322,24 @@ impl Builder {
 
     /// Charges nothing, and refuses nobody for a limit: the [`Visit`](crate::visit::Visit) is told where
     /// the limits stand, for the service behind to answer.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use http::Request;
+    /// use tollgate::{MemoryStore, Tollgate};
+    ///
+    /// let store = MemoryStore::new();
+    /// store.insert("joes-key", r#"{"quota_max": 1}"#.parse()?)?;
+    /// let gate = Tollgate::builder(store).quota().only_look().build()?;
+    /// for _ in 0..3 {
+    ///     let request = Request::get("/").header("authorization", "joes-key").body(())?;
+    ///     let admitted = gate.admit(request.into_parts().0).await?;
+    ///     assert_eq!(admitted.visit().limits()[0].standing.remaining, 1);
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn only_look(mut self) -> Self {
         self.limits = self.limits.with(|rules| rules.only_looks = true);
         self

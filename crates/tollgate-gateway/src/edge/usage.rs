@@ -9,11 +9,7 @@
 //! The numbers are those of the limits in force for this API, and not of the key's root; `quota_remaining`
 //! and `quota_renews` are what the next request meets, and not what was stored last.
 
-use http::{
-    HeaderValue, Response, StatusCode,
-    header::{CACHE_CONTROL, CONTENT_TYPE},
-    request::Parts,
-};
+use http::{HeaderValue, Response, header::CONTENT_TYPE, request::Parts};
 use serde_json::{Value, json};
 use tollgate::{
     ApiId, Session, Tollgate,
@@ -57,10 +53,8 @@ impl Usage {
         };
         let body = told(admitted.visit(), &self.api).to_string();
         let mut response = Response::new(whole(body));
-        *response.status_mut() = StatusCode::OK;
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
         response
     }
 }
