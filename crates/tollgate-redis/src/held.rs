@@ -1,0 +1,110 @@
+//! What this node remembers of a counter: its name in Redis, where it stood, and that it refused.
+
+use std::{sync::Arc, time::Duration};
+
+use parking_lot::Mutex;
+use tollgate_core::{
+    Moment,
+    limits::{Algorithm, Limit},
+    store::{Charge, Standing},
+};
+
+/// Kept with a counter that is held.
+pub(crate) struct Held {
+    /// By the form of the limit, which hardly ever changes: the name in Redis.
+    name: Mutex<Option<(Option<Algorithm>, Arc<[u8]>)>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Seen {
+    standing: Option<(Standing, u64)>,
+    /// Until this tick nothing of this cost passes.
+    denied_until: u64,
+    denied_cost: u64,
+    /// How many counters had been reset then.
+    resets: u64,
+}
+
+impl Held {
+    pub(crate) fn new() -> Self {
+        Self {
+            name: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The name in Redis, made at first use.
+    pub(crate) fn name(&self, charge: &Charge, make: impl FnOnce() -> Vec<u8>) -> Arc<[u8]> {
+        let form = match &charge.limit {
+            Limit::Rate(rate) => Some(rate.algorithm),
+            Limit::Quota(_) => None,
+        };
+        let mut name = self.name.lock();
+        match &*name {
+            Some((of, name)) if *of == form => name.clone(),
+            _ => {
+                let made: Arc<[u8]> = make().into();
+                *name = Some((form, made.clone()));
+                made
+            }
+        }
+    }
+
+    /// Remembers where the counter stands. A refusal is remembered for `age`, and no longer than it holds.
+    pub(crate) fn saw(
+        &self,
+        charge: &Charge,
+        standing: Standing,
+        (now, resets): (Moment, u64),
+        age: Duration,
+    ) {
+        let mut seen = self.seen.lock();
+        seen.standing = Some((standing, now.ticks));
+        if standing.exceeded && !age.is_zero() {
+            let age = standing.retry_in.min(age);
+            seen.denied_until = now.after(age).ticks;
+            seen.denied_cost = charge.cost.get();
+            seen.resets = resets;
+        } else {
+            seen.denied_until = 0;
+        }
+    }
+
+    /// Forgets that it refused.
+    pub(crate) fn forgive(&self) {
+        self.seen.lock().denied_until = 0;
+    }
+
+    /// Where the counter stands, and whether this charge is surely refused.
+    pub(crate) fn standing(&self, charge: &Charge, now: Moment, resets: u64) -> (Standing, bool) {
+        let seen = *self.seen.lock();
+        let max = charge.limit.max();
+        let fresh = Standing {
+            max,
+            remaining: max,
+            retry_in: Duration::ZERO,
+            resets_in: Some(Duration::ZERO),
+            exceeded: false,
+        };
+        let Some((mut standing, at)) = seen.standing else {
+            return (fresh, false);
+        };
+        if standing.max != max {
+            return (fresh, false); // Another limit may let it pass.
+        }
+        let passed = Duration::from_nanos(now.ticks.saturating_sub(at));
+        let left = |span: Duration| match span {
+            Duration::MAX => span,
+            span => span.saturating_sub(passed),
+        };
+        standing.retry_in = left(standing.retry_in);
+        standing.resets_in = standing.resets_in.map(left);
+        let is_denied = now.ticks < seen.denied_until
+            && seen.resets == resets
+            && seen.denied_cost <= charge.cost.get()
+            && charge.patience.is_zero();
+        standing.exceeded = is_denied;
+        (standing, is_denied)
+    }
+}

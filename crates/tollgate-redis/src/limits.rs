@@ -1,0 +1,457 @@
+//! Counters: all limits of a request are charged by one script, in one round trip.
+//!
+//! In a cluster the counters of different keys lie in different slots. Those of one slot are charged
+//! together; several slots are asked at once, and where one refuses, the others get their units back. A
+//! crash in between loses units, and grants none.
+
+use std::{sync::LazyLock, time::Duration};
+
+use redis::Script;
+use smallvec::SmallVec;
+use tollgate_core::{
+    Moment,
+    limits::Limit,
+    store::{
+        Charge, ChargeMode, CounterRef, LimitStore, Refused, Standing, StoreError, StoreErrorKind,
+        Taken, Verdict,
+    },
+};
+
+use crate::{
+    RedisStore,
+    ask::{self, Ask},
+    held::Held,
+    keys,
+    options::OnStoreError,
+};
+
+static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
+static GIVE_BACK: LazyLock<Script> =
+    LazyLock::new(|| Script::new(include_str!("scripts/give_back.lua")));
+
+/// How often a window is asked for again that ended on the way.
+const TRIES: usize = 3;
+
+/// Whether units are charged.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Mode {
+    Take,
+    Look,
+}
+
+impl LimitStore for RedisStore {
+    /// Answers at once what was refused a moment ago.
+    fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
+        self.denied(batch, now).map(Verdict::Refused)
+    }
+
+    async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {
+        if let Some(refused) = self.denied(batch, now) {
+            return Ok(Verdict::Refused(refused));
+        }
+        match self.decide(batch, now, Mode::Take).await {
+            Ok(verdict) => {
+                self.remember(batch, &verdict);
+                Ok(verdict)
+            }
+            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                self.stand_in(batch, now, error)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn look(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {
+        self.decide(batch, now, Mode::Look).await
+    }
+
+    fn give_back(&self, batch: &[Charge], taken_at: Moment) {
+        for charge in batch {
+            if let Some(held) = held(charge) {
+                held.forgive();
+            }
+        }
+        if self.fallback().was_alone_at(taken_at) {
+            return self.fallback().give_back(batch, taken_at);
+        }
+        let (store, batch) = (self.clone(), batch.to_vec());
+        // Without a runtime there is nobody to send it: units are lost, and none is granted.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move { store.send_back(&batch, taken_at).await });
+        }
+    }
+
+    async fn reset(&self, counter: &str) -> Result<(), StoreError> {
+        for name in keys::all_forms(counter.as_bytes(), self.naming()) {
+            let mut delete = redis::cmd("DEL");
+            delete.arg(&name);
+            let _: u64 = self.link().command(&delete).await?;
+            let is_tyks_rate = name.starts_with(b"rate-limit-");
+            if is_tyks_rate {
+                self.reset_windows(&name).await?;
+            }
+        }
+        self.count_reset();
+        Ok(())
+    }
+}
+
+impl RedisStore {
+    /// The refusal of a batch that has a charge which was refused a moment ago.
+    fn denied(&self, batch: &[Charge], now: Moment) -> Option<Refused> {
+        let mut refused: Option<(usize, Option<Duration>)> = None;
+        let mut standings = SmallVec::new();
+        for (index, charge) in batch.iter().enumerate() {
+            let (standing, is_denied) = held(charge)
+                .map(|held| held.standing(charge, now, self.resets()))
+                .unwrap_or((untouched(charge), false));
+            standings.push(standing);
+            if is_denied && charge.mode == ChargeMode::Enforce {
+                let own = (standing.retry_in != Duration::MAX).then_some(standing.retry_in);
+                refused = match refused {
+                    None => Some((index, own)),
+                    Some((first, retry_in)) => {
+                        Some((first, retry_in.zip(own).map(|(one, other)| one.max(other))))
+                    }
+                };
+            }
+        }
+        let (index, retry_in) = refused?;
+        Some(Refused {
+            index,
+            retry_in,
+            standings,
+        })
+    }
+
+    fn remember(&self, batch: &[Charge], verdict: &Verdict) {
+        let (now, resets) = (self.moment(), self.resets());
+        let standings = match verdict {
+            Verdict::Taken(taken) => &taken.standings,
+            Verdict::Refused(refused) => &refused.standings,
+        };
+        for (charge, standing) in batch.iter().zip(standings) {
+            if let Some(held) = held(charge) {
+                held.saw(charge, *standing, (now, resets), self.denial_age());
+            }
+        }
+    }
+
+    async fn decide(
+        &self,
+        batch: &[Charge],
+        now: Moment,
+        mode: Mode,
+    ) -> Result<Verdict, StoreError> {
+        if batch.is_empty() {
+            return Ok(taken(SmallVec::new(), Duration::ZERO, now));
+        }
+        let groups = self.groups(batch, now);
+        if let [_] = &groups[..] {
+            let all: Vec<usize> = (0..batch.len()).collect();
+            return self.ask(batch, &all, now, mode).await;
+        }
+        let asked = groups.iter().map(|group| self.ask(batch, group, now, mode));
+        let answers = futures_util::future::join_all(asked).await;
+        let refuses = answers
+            .iter()
+            .any(|answer| !matches!(answer, Ok(Verdict::Taken(_))));
+        if refuses && mode == Mode::Take {
+            for (group, answer) in groups.iter().zip(&answers) {
+                if let Ok(Verdict::Taken(taken)) = answer {
+                    let given: Vec<Charge> = counted(batch, group, taken);
+                    self.send_back(&given, taken.at).await;
+                }
+            }
+        }
+        let answers = answers.into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok(joined(batch.len(), &groups, answers, now))
+    }
+
+    /// The places of the charges that can be asked for together.
+    fn groups(&self, batch: &[Charge], now: Moment) -> Vec<Vec<usize>> {
+        if !self.is_cluster() {
+            return vec![(0..batch.len()).collect()];
+        }
+        let asks: Vec<Ask> = batch
+            .iter()
+            .map(|charge| self.ask_of(charge, now))
+            .collect();
+        let mut groups: Vec<Vec<usize>> = Vec::new();
+        for (index, ask) in asks.iter().enumerate() {
+            let group = groups
+                .iter_mut()
+                .find(|group| asks[group[0]].tag() == ask.tag());
+            match group {
+                Some(group) => group.push(index),
+                None => groups.push(vec![index]),
+            }
+        }
+        groups
+    }
+
+    /// Asks for the charges at these places, in one call.
+    async fn ask(
+        &self,
+        batch: &[Charge],
+        places: &[usize],
+        now: Moment,
+        mode: Mode,
+    ) -> Result<Verdict, StoreError> {
+        for _ in 0..TRIES {
+            let mut script = TAKE.prepare_invoke();
+            script.arg(match mode {
+                Mode::Take => "take",
+                Mode::Look => "look",
+            });
+            for place in places {
+                self.ask_of(&batch[*place], now).write_take(&mut script);
+            }
+            let answer: Vec<i64> = self.link().script(&script).await?;
+            let limits: Vec<&Limit> = places.iter().map(|place| &batch[*place].limit).collect();
+            let heard = Heard::read(&answer, &limits).ok_or_else(unreadable)?;
+            let received = self.moment();
+            self.server_clock().set(heard.now(), received);
+            let taken = self.server_clock().moment(heard.now(), received);
+            if let Some(verdict) = heard.verdict(taken) {
+                return Ok(verdict);
+            }
+        }
+        let message = "the server's clock went past each window that was asked for";
+        Err(StoreError::new(StoreErrorKind::Unavailable, message))
+    }
+
+    fn ask_of(&self, charge: &Charge, now: Moment) -> Ask {
+        let server = self.server_clock().micros(now);
+        let make = || ask::base_name(charge, self.naming());
+        match held(charge) {
+            Some(held) => {
+                let name = held.name(charge, make);
+                Ask::of(charge, &name, self.naming(), now, server)
+            }
+            None => Ask::of(charge, &make(), self.naming(), now, server),
+        }
+    }
+
+    async fn send_back(&self, batch: &[Charge], taken_at: Moment) {
+        for group in self.groups(batch, taken_at) {
+            let taken = self.server_clock().micros(taken_at);
+            let mut script = GIVE_BACK.prepare_invoke();
+            for place in group {
+                let ask = self.ask_of(&batch[place], taken_at);
+                ask.write_give_back(&mut script, taken);
+            }
+            let sent: Result<i64, _> = self.link().script(&script).await;
+            if let Err(error) = sent {
+                tracing::debug!(%error, "units were not given back");
+            }
+        }
+    }
+
+    /// What happens where the server gives no answer.
+    fn stand_in(
+        &self,
+        batch: &[Charge],
+        now: Moment,
+        error: StoreError,
+    ) -> Result<Verdict, StoreError> {
+        let rule = |charge: &Charge| self.on_error(&charge.limit);
+        if batch
+            .iter()
+            .any(|charge| rule(charge) == OnStoreError::Refuse)
+        {
+            return Err(error);
+        }
+        Ok(self.fallback().take(batch, rule, now))
+    }
+
+    /// Tyk's fixed windows are counters of their own, which only their common start tells.
+    async fn reset_windows(&self, name: &[u8]) -> Result<(), StoreError> {
+        let mut pattern = Vec::new();
+        for byte in name {
+            if matches!(byte, b'*' | b'?' | b'[' | b']' | b'\\' | b'^') {
+                pattern.push(b'\\');
+            }
+            pattern.push(*byte);
+        }
+        pattern.extend_from_slice(b"/*");
+        let mut cursor = 0_u64;
+        loop {
+            let mut scan = redis::cmd("SCAN");
+            scan.arg(cursor).arg("MATCH").arg(&pattern);
+            scan.arg("COUNT").arg(1000);
+            let (next, found): (u64, Vec<Vec<u8>>) = self.link().command(&scan).await?;
+            if !found.is_empty() {
+                let mut delete = redis::cmd("DEL");
+                delete.arg(&found);
+                let _: u64 = self.link().command(&delete).await?;
+            }
+            if next == 0 {
+                return Ok(());
+            }
+            cursor = next;
+        }
+    }
+}
+
+/// What a counter keeps here, where it is held.
+pub(crate) fn held(charge: &Charge) -> Option<&Held> {
+    match &charge.counter {
+        CounterRef::Held(counter) => Some(counter.handle(|_| std::sync::Arc::new(Held::new()))),
+        CounterRef::Named(_) => None,
+    }
+}
+
+fn untouched(charge: &Charge) -> Standing {
+    let max = charge.limit.max();
+    Standing {
+        max,
+        remaining: max,
+        retry_in: Duration::ZERO,
+        resets_in: Some(Duration::ZERO),
+        exceeded: false,
+    }
+}
+
+fn taken(standings: SmallVec<[Standing; 4]>, wait: Duration, now: Moment) -> Verdict {
+    Verdict::Taken(Taken {
+        standings,
+        wait,
+        at: now.after(wait),
+    })
+}
+
+/// The charges of a group that were counted.
+fn counted(batch: &[Charge], group: &[usize], taken: &Taken) -> Vec<Charge> {
+    let counted = group.iter().zip(&taken.standings);
+    counted
+        .filter(|(_, standing)| !standing.exceeded)
+        .map(|(place, _)| batch[*place].clone())
+        .collect()
+}
+
+/// One verdict of several groups.
+fn joined(charges: usize, groups: &[Vec<usize>], answers: Vec<Verdict>, now: Moment) -> Verdict {
+    let mut standings: SmallVec<[Option<Standing>; 4]> = SmallVec::from_elem(None, charges);
+    let mut refused: Option<(usize, Option<Duration>)> = None;
+    let mut wait = Duration::ZERO;
+    for (group, answer) in groups.iter().zip(answers) {
+        let of_group = match answer {
+            Verdict::Taken(taken) => {
+                wait = wait.max(taken.wait);
+                taken.standings
+            }
+            Verdict::Refused(answer) => {
+                let index = group[answer.index];
+                refused = Some(match refused {
+                    None => (index, answer.retry_in),
+                    Some((first, retry_in)) => {
+                        let both = retry_in.zip(answer.retry_in);
+                        (first.min(index), both.map(|(one, other)| one.max(other)))
+                    }
+                });
+                answer.standings
+            }
+        };
+        for (place, standing) in group.iter().zip(of_group) {
+            standings[*place] = Some(standing);
+        }
+    }
+    let standings = standings.into_iter().flatten().collect();
+    match refused {
+        None => taken(standings, wait, now),
+        Some((index, retry_in)) => Verdict::Refused(Refused {
+            index,
+            retry_in,
+            standings,
+        }),
+    }
+}
+
+fn unreadable() -> StoreError {
+    StoreError::new(
+        StoreErrorKind::Corrupt,
+        "the script's answer can not be read",
+    )
+}
+
+/// An answer of `take.lua`.
+enum Heard {
+    /// The window that was asked for is over, at this time of the server.
+    Over { now: u64 },
+    Told {
+        now: u64,
+        /// From 1; zero for none.
+        refused: usize,
+        wait: Duration,
+        retry_in: Option<Duration>,
+        standings: SmallVec<[Standing; 4]>,
+    },
+}
+
+impl Heard {
+    fn read(answer: &[i64], limits: &[&Limit]) -> Option<Self> {
+        if let [-1, now] = answer {
+            let now = u64::try_from(*now).ok()?;
+            return Some(Self::Over { now });
+        }
+        let (head, rest) = answer.split_at_checked(4)?;
+        let standings = limits.iter().zip(rest.chunks_exact(4));
+        let standings: SmallVec<_> = standings
+            .map(|(limit, told)| standing(limit, told))
+            .collect();
+        (standings.len() == limits.len()).then_some(())?;
+        Some(Self::Told {
+            refused: usize::try_from(head[0]).ok()?,
+            wait: span(head[1])?,
+            retry_in: span(head[2]),
+            now: u64::try_from(head[3]).ok()?,
+            standings,
+        })
+    }
+
+    fn now(&self) -> u64 {
+        match self {
+            Self::Over { now } | Self::Told { now, .. } => *now,
+        }
+    }
+
+    /// `None` where it has to be asked again.
+    fn verdict(self, at: Moment) -> Option<Verdict> {
+        let Self::Told {
+            refused,
+            wait,
+            retry_in,
+            standings,
+            ..
+        } = self
+        else {
+            return None;
+        };
+        Some(match refused.checked_sub(1) {
+            None => taken(standings, wait, at),
+            Some(index) => Verdict::Refused(Refused {
+                index,
+                retry_in,
+                standings,
+            }),
+        })
+    }
+}
+
+fn standing(limit: &Limit, told: &[i64]) -> Standing {
+    let max = limit.max();
+    let used = u64::try_from(told[0]).unwrap_or_default();
+    Standing {
+        max,
+        remaining: max.saturating_sub(used),
+        resets_in: span(told[1]),
+        retry_in: span(told[2]).unwrap_or(Duration::MAX),
+        exceeded: told[3] != 0,
+    }
+}
+
+/// Microseconds; below zero for never.
+fn span(micros: i64) -> Option<Duration> {
+    u64::try_from(micros).ok().map(Duration::from_micros)
+}

@@ -1,0 +1,320 @@
+-- Charges all limits of one request, or none, by the server's clock.
+--
+-- KEYS[i]: the counter of charge i; one may stand for several charges.
+-- ARGV[1]: "take" or "look", which charges nothing.
+-- Then for each charge: form, max, span, cost, watched ("1": exceeded but never refuses), patience, phase.
+--   form      span
+--   quota     the period; 0 for one that never renews
+--   until     the Unix time at which the period ends, whenever it began
+--   window    the window's length; windows lie side by side, and `phase` past the start of one is 1970
+--   fixed     the Unix time at which the window ends that the counter's name says; behind it the answer
+--             is {-1, now}: ask again
+--   sliding   the window; up to 128 requests are kept one by one, more in 64 slots
+--   log       the window, always kept one by one, as Tyk does
+--   gcra      the window
+-- All times are microseconds. Doubles hold them exactly until the year 2255.
+--
+-- Answer: {refused, wait, retry, now} and for each charge {used, resets, next, exceeded}.
+--   refused   the charge that refused, from 1; 0 where all were taken
+--   wait      how long the request has to wait for its turn
+--   retry     when it would pass; -1 for never
+--   used, resets (-1: never), next (when one more unit fits, -1: never), exceeded (0 or 1)
+
+local SLOTS, EXACT, MAX_WAITING = 64, 128, 100
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+local takes = ARGV[1] == 'take'
+
+local function milliseconds(span) return string.format('%.0f', math.max(1, math.ceil(span / 1000))) end
+local function text(number) return string.format('%.0f', number) end
+
+-- Counters that end as a whole: a string with a time to live.
+local whole = {}
+
+function whole.read(c)
+    c.used = tonumber(redis.call('GET', c.key) or '0')
+    c.left = redis.call('PTTL', c.key) * 1000
+    if c.left == -1000 and c.length > 0 then -- It should have an end, and has none: it gets one.
+        c.left = c.length
+        if takes then redis.call('PEXPIRE', c.key, milliseconds(c.length)) end
+    end
+end
+
+function whole.earliest(c, cost)
+    if c.used + cost <= c.max then return now end
+    if c.left < 0 then return nil end
+    return now + c.left
+end
+
+function whole.resets(c)
+    if c.used == 0 then return 0 end
+    if c.left < 0 then return nil end
+    return c.left
+end
+
+function whole.add(c, cost)
+    if c.left == -2000 then -- There was none.
+        c.left = -1000
+        if c.length > 0 then
+            redis.call('SET', c.key, cost, 'PX', milliseconds(c.length))
+            c.left = c.length
+        else
+            redis.call('SET', c.key, cost)
+        end
+    else
+        redis.call('INCRBY', c.key, cost)
+    end
+    c.used = c.used + cost
+end
+
+-- A window of many that lie side by side: the start of the one that counts, and its count.
+local window = { earliest = whole.earliest, resets = whole.resets }
+
+function window.read(c)
+    c.start = now - (now + c.phase) % c.span
+    c.left = c.start + c.span - now
+    local stored = redis.call('HMGET', c.key, 'start', 'count')
+    c.used = tonumber(stored[1] or '-1') == c.start and tonumber(stored[2]) or 0
+end
+
+function window.add(c, cost)
+    c.used = c.used + cost
+    redis.call('HSET', c.key, 'start', text(c.start), 'count', text(c.used))
+    redis.call('PEXPIRE', c.key, milliseconds(c.left))
+end
+
+-- Requests one by one: a sorted set, scored by their nanoseconds. A double is off by up to 128 of them,
+-- so an entry counts for a microsecond longer.
+local log = {}
+
+local function since(c) return text((now - c.span) * 1000) end
+
+function log.read(c)
+    c.used = redis.call('ZCOUNT', c.key, since(c), '+inf')
+    c.waiting = redis.call('ZCOUNT', c.key, text((now + 1) * 1000), '+inf')
+end
+
+local function micros(score) return math.floor(tonumber(score) / 1000) end
+
+function log.earliest(c, cost)
+    local over = c.used + cost - c.max
+    if over <= 0 then return now end
+    local entry = redis.call('ZRANGEBYSCORE', c.key, since(c), '+inf', 'WITHSCORES', 'LIMIT', over - 1, 1)
+    if not entry[2] then return now + c.span end
+    return math.max(now, micros(entry[2]) + 1 + c.span)
+end
+
+function log.resets(c)
+    local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
+    if not newest[2] then return 0 end
+    return math.max(0, micros(newest[2]) + 1 + c.span - now)
+end
+
+function log.add(c, cost, at)
+    redis.call('ZREMRANGEBYSCORE', c.key, '-inf', '(' .. since(c))
+    local nanosecond, added = at * 1000, 0
+    local digits = 0 -- Members are whole nanoseconds, and no two are one.
+    while added < cost do
+        local member = text(at + math.floor(digits / 1000)) .. string.format('%03d', digits % 1000)
+        added = added + redis.call('ZADD', c.key, 'NX', text(nanosecond + digits), member)
+        digits = digits + 1
+    end
+    redis.call('PEXPIRE', c.key, milliseconds(c.span + at - now + 1000))
+    c.used = c.used + cost
+end
+
+-- Requests by slot: a hash of counts by the number of the slot, and the slots' width.
+local slots = {}
+
+local function width(span) return math.ceil(span / (SLOTS - 1)) end
+
+function slots.read(c)
+    c.width, c.counts, c.used, c.waiting = width(c.span), {}, 0, 0
+    local stored = redis.call('HGETALL', c.key)
+    local old = c.width
+    for i = 1, #stored, 2 do
+        if stored[i] == 'width' then old = tonumber(stored[i + 1]) end
+    end
+    c.rewrites = old ~= c.width
+    c.slot = math.floor(now / c.width)
+    for i = 1, #stored, 2 do
+        if stored[i] ~= 'width' then
+            local slot, count = tonumber(stored[i]), tonumber(stored[i + 1])
+            -- Of another width: the slot in which the old one ends.
+            if c.rewrites then slot = math.floor(((slot + 1) * old - 1) / c.width) end
+            c.counts[slot] = (c.counts[slot] or 0) + count
+            if c.slot - SLOTS < slot then c.used = c.used + count end
+            if c.slot < slot then c.waiting = c.waiting + count end
+        end
+    end
+end
+
+function slots.earliest(c, cost)
+    local over = c.used + cost - c.max
+    if over <= 0 then return now end
+    local numbers = {}
+    for slot in pairs(c.counts) do
+        if c.slot - SLOTS < slot then numbers[#numbers + 1] = slot end
+    end
+    table.sort(numbers)
+    for _, slot in ipairs(numbers) do
+        over = over - c.counts[slot]
+        if over <= 0 then return math.max(now, (slot + SLOTS) * c.width) end
+    end
+    return now + c.span
+end
+
+function slots.resets(c)
+    local newest
+    for slot, count in pairs(c.counts) do
+        if count > 0 and (not newest or newest < slot) then newest = slot end
+    end
+    if not newest then return 0 end
+    return math.max(0, (newest + SLOTS) * c.width - now)
+end
+
+function slots.add(c, cost, at)
+    local slot = math.floor(at / c.width)
+    c.counts[slot] = (c.counts[slot] or 0) + cost
+    if c.rewrites then
+        redis.call('DEL', c.key)
+        redis.call('HSET', c.key, 'width', text(c.width))
+        for number, count in pairs(c.counts) do
+            if c.slot - SLOTS < number then redis.call('HSET', c.key, text(number), count) end
+        end
+        c.rewrites = false
+    else
+        redis.call('HSET', c.key, 'width', text(c.width))
+        redis.call('HINCRBY', c.key, text(slot), cost)
+        for number in pairs(c.counts) do
+            if number <= c.slot - SLOTS then
+                redis.call('HDEL', c.key, text(number))
+                c.counts[number] = nil
+            end
+        end
+    end
+    redis.call('PEXPIRE', c.key, milliseconds((SLOTS + 1) * c.width + at - now))
+    c.used = c.used + cost
+end
+
+-- A sliding window stays in the form it has: one by one, or in slots once there were too many.
+local sliding = {}
+
+function sliding.read(c)
+    local kind = redis.call('TYPE', c.key).ok
+    local form = log
+    if kind == 'hash' or (kind == 'none' and c.max > EXACT) then form = slots end
+    if kind == 'zset' and c.max > EXACT then
+        form = slots
+        c.counts, c.width, c.slot, c.used, c.waiting = {}, width(c.span), 0, 0, 0
+        c.slot = math.floor(now / c.width)
+        c.rewrites = true
+        local entries = redis.call('ZRANGEBYSCORE', c.key, since(c), '+inf', 'WITHSCORES')
+        for i = 2, #entries, 2 do
+            local slot = math.floor((micros(entries[i]) + 1) / c.width)
+            c.counts[slot] = (c.counts[slot] or 0) + 1
+            c.used = c.used + 1
+            if c.slot < slot then c.waiting = c.waiting + 1 end
+        end
+    else
+        form.read(c)
+    end
+    c.form = form
+end
+
+-- The time at which the burst is whole again, as text.
+local gcra = {}
+
+function gcra.read(c)
+    c.step = c.span / c.max
+    c.full = math.max(now, tonumber(redis.call('GET', c.key) or '0'))
+    c.used = math.ceil((c.full - now) / c.step)
+    c.waiting = math.max(0, math.ceil((c.full - c.span - now) / c.step))
+end
+
+function gcra.earliest(c, cost)
+    return math.max(now, math.ceil(c.full + cost * c.step - c.span))
+end
+
+function gcra.resets(c) return math.ceil(c.full - now) end
+
+function gcra.add(c, cost)
+    c.full = c.full + cost * c.step
+    redis.call('SET', c.key, string.format('%.17g', c.full), 'PX', milliseconds(c.full - now))
+    c.used = math.ceil((c.full - now) / c.step)
+end
+
+local forms = {
+    quota = whole,
+    ['until'] = whole,
+    fixed = whole,
+    window = window,
+    log = log,
+    sliding = sliding,
+    gcra = gcra,
+}
+
+-- The first pass reads.
+local charges, earlier, turn, refused, retry = {}, {}, now, 0, now
+for i = 1, #KEYS do
+    local place = 1 + (i - 1) * 7
+    local c = {
+        key = KEYS[i],
+        kind = ARGV[place + 1],
+        max = tonumber(ARGV[place + 2]),
+        span = tonumber(ARGV[place + 3]),
+        cost = tonumber(ARGV[place + 4]),
+        watched = ARGV[place + 5] == '1',
+        patience = tonumber(ARGV[place + 6]),
+        phase = tonumber(ARGV[place + 7]),
+        waiting = 0,
+        exceeded = false,
+    }
+    c.length = c.span
+    if c.kind == 'fixed' or c.kind == 'until' then
+        c.length = c.span - now
+        if c.length <= 0 then return { -1, text(now) } end
+    end
+    c.form = forms[c.kind]
+    c.form.read(c)
+    local before = earlier[c.key] or 0
+    local cost = before + c.cost
+    earlier[c.key] = cost
+    local at
+    if c.cost <= c.max and cost <= c.max then at = c.form.earliest(c, cost) end
+    if not at or now < at then
+        local patient = at and c.form ~= whole and c.form ~= window and c.waiting + cost <= MAX_WAITING
+        if c.watched then
+            c.exceeded = true
+        elseif patient and at - now <= c.patience then
+            turn = math.max(turn, at)
+        else
+            c.exceeded = true
+            if refused == 0 then refused = i end
+            if not at then retry = nil elseif retry then retry = math.max(retry, at) end
+        end
+    end
+    charges[i] = c
+end
+
+-- The second adds, where nothing refused.
+if refused == 0 and takes then
+    for _, c in ipairs(charges) do
+        if not c.exceeded then
+            if 1 < #charges then forms[c.kind].read(c) end -- One before may have been of the same counter.
+            c.form.add(c, c.cost, turn)
+        end
+    end
+end
+
+local answer = { refused, text(turn - now), retry and text(math.max(retry, turn) - now) or '-1', text(now) }
+for _, c in ipairs(charges) do
+    if 1 < #charges then forms[c.kind].read(c) end
+    local resets, next_unit = c.form.resets(c), now
+    if c.max <= c.used then next_unit = c.form.earliest(c, 1) end
+    answer[#answer + 1] = text(c.used)
+    answer[#answer + 1] = resets and text(resets) or '-1'
+    answer[#answer + 1] = next_unit and text(next_unit - now) or '-1'
+    answer[#answer + 1] = c.exceeded and 1 or 0
+end
+return answer
