@@ -11,9 +11,14 @@ use tollgate_core::{
 
 /// Kept with a counter that is held.
 pub(crate) struct Held {
-    /// By the form of the limit, which hardly ever changes: the name in Redis.
-    name: Mutex<Option<(Option<Algorithm>, Arc<[u8]>)>>,
+    name: Mutex<Option<Named>>,
     seen: Mutex<Seen>,
+}
+
+/// The name in Redis, for a form of the limit, which hardly ever changes: a rate's algorithm.
+struct Named {
+    form: Option<Algorithm>,
+    name: Arc<[u8]>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -42,10 +47,14 @@ impl Held {
         };
         let mut name = self.name.lock();
         match &*name {
-            Some((of, name)) if *of == form => name.clone(),
+            Some(named) if named.form == form => named.name.clone(),
             _ => {
                 let made: Arc<[u8]> = make().into();
-                *name = Some((form, made.clone()));
+                let name_of_form = made.clone();
+                *name = Some(Named {
+                    form,
+                    name: name_of_form,
+                });
                 made
             }
         }
@@ -94,12 +103,12 @@ impl Held {
             return (fresh, false); // Another limit may let it pass.
         }
         let passed = Duration::from_nanos(now.ticks.saturating_sub(at));
-        let left = |span: Duration| match span {
-            Duration::MAX => span,
-            span => span.saturating_sub(passed),
-        };
-        standing.retry_in = left(standing.retry_in);
-        standing.resets_in = standing.resets_in.map(left);
+        if standing.retry_in != Duration::MAX {
+            standing.retry_in = standing.retry_in.saturating_sub(passed);
+        }
+        standing.resets_in = standing
+            .resets_in
+            .map(|resets_in| resets_in.saturating_sub(passed));
         let is_denied = now.ticks < seen.denied_until
             && seen.resets == resets
             && seen.denied_cost <= charge.cost.get()

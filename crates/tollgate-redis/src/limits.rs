@@ -12,8 +12,8 @@ use tollgate_core::{
     Moment,
     limits::Limit,
     store::{
-        Charge, ChargeMode, CounterRef, LimitStore, Refused, Standing, StoreError, StoreErrorKind,
-        Taken, Verdict,
+        Charge, ChargeMode, CounterRef, LimitStore, Refused, Standing, Standings, StoreError,
+        StoreErrorKind, Taken, Verdict,
     },
 };
 
@@ -211,10 +211,10 @@ impl RedisStore {
             let limits: Vec<&Limit> = places.iter().map(|place| &batch[*place].limit).collect();
             let heard = Heard::read(&answer, &limits).ok_or_else(unreadable)?;
             let received = self.moment();
-            self.server_clock().set(heard.now(), received);
-            let taken = self.server_clock().moment(heard.now(), received);
-            if let Some(verdict) = heard.verdict(taken) {
-                return Ok(verdict);
+            self.server_clock().set(heard.now, received);
+            if let Some(told) = heard.told {
+                let at = self.server_clock().moment(heard.now, received);
+                return Ok(told.verdict(at));
             }
         }
         let message = "the server's clock went past each window that was asked for";
@@ -313,7 +313,7 @@ fn untouched(charge: &Charge) -> Standing {
     }
 }
 
-fn taken(standings: SmallVec<[Standing; 4]>, wait: Duration, now: Moment) -> Verdict {
+fn taken(standings: Standings, wait: Duration, now: Moment) -> Verdict {
     Verdict::Taken(Taken {
         standings,
         wait,
@@ -376,66 +376,56 @@ fn unreadable() -> StoreError {
 }
 
 /// An answer of `take.lua`.
-enum Heard {
-    /// The window that was asked for is over, at this time of the server.
-    Over { now: u64 },
-    Told {
-        now: u64,
-        /// From 1; zero for none.
-        refused: usize,
-        wait: Duration,
-        retry_in: Option<Duration>,
-        standings: SmallVec<[Standing; 4]>,
-    },
+struct Heard {
+    /// The server's time.
+    now: u64,
+    /// `None` where the window that was asked for is over.
+    told: Option<Told>,
+}
+
+struct Told {
+    /// From 1; zero for none.
+    refused: usize,
+    wait: Duration,
+    retry_in: Option<Duration>,
+    standings: Standings,
 }
 
 impl Heard {
     fn read(answer: &[i64], limits: &[&Limit]) -> Option<Self> {
         if let [-1, now] = answer {
             let now = u64::try_from(*now).ok()?;
-            return Some(Self::Over { now });
+            return Some(Self { now, told: None });
         }
         let (head, rest) = answer.split_at_checked(4)?;
         let standings = limits.iter().zip(rest.chunks_exact(4));
-        let standings: SmallVec<_> = standings
+        let standings: Standings = standings
             .map(|(limit, told)| standing(limit, told))
             .collect();
         (standings.len() == limits.len()).then_some(())?;
-        Some(Self::Told {
+        let told = Told {
             refused: usize::try_from(head[0]).ok()?,
             wait: span(head[1])?,
             retry_in: span(head[2]),
-            now: u64::try_from(head[3]).ok()?,
             standings,
+        };
+        Some(Self {
+            now: u64::try_from(head[3]).ok()?,
+            told: Some(told),
         })
     }
+}
 
-    fn now(&self) -> u64 {
-        match self {
-            Self::Over { now } | Self::Told { now, .. } => *now,
-        }
-    }
-
-    /// `None` where it has to be asked again.
-    fn verdict(self, at: Moment) -> Option<Verdict> {
-        let Self::Told {
-            refused,
-            wait,
-            retry_in,
-            standings,
-            ..
-        } = self
-        else {
-            return None;
-        };
-        Some(match refused.checked_sub(1) {
-            None => taken(standings, wait, at),
+impl Told {
+    fn verdict(self, at: Moment) -> Verdict {
+        match self.refused.checked_sub(1) {
+            None => taken(self.standings, self.wait, at),
             Some(index) => Verdict::Refused(Refused {
                 index,
-                retry_in,
-                standings,
+                retry_in: self.retry_in,
+                standings: self.standings,
             }),
-        })
+        }
     }
 }
 

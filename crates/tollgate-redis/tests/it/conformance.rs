@@ -1,36 +1,42 @@
 //! The suite that every store passes.
 
-use tollgate_core::{
-    Moment,
-    clock::{Clock, machine_time},
-    store::conformance::{self, RealTime},
+use std::time::Duration;
+
+use tollgate_core::store::conformance::{self, RealTime};
+use tollgate_redis::{Naming, RedisOptions, RedisStore};
+
+use crate::{
+    TokioTime,
+    server::{Cluster, Server, Watched},
 };
-use tollgate_redis::{Naming, RedisOptions};
 
-use crate::server::Server;
-
-/// The machine's clock, with tokio's timer.
-struct TokioTime;
-
-impl Clock for TokioTime {
-    fn now(&self) -> Moment {
-        machine_time()
-    }
-
-    fn sleep_until(&self, at: Moment) -> std::pin::Pin<Box<dyn Future<Output = ()> + Send>> {
-        let wait = at.ticks.saturating_sub(self.now().ticks);
-        Box::pin(tokio::time::sleep(std::time::Duration::from_nanos(wait)))
-    }
+async fn check(options: RedisOptions) {
+    let patient = options.deadline(Duration::from_secs(5)); // The machine may be busy.
+    let store: RedisStore = patient.connect().unwrap();
+    conformance::sessions(&store, &RealTime(TokioTime)).await;
+    conformance::limits(&store, &RealTime(TokioTime)).await;
 }
 
 #[tokio::test]
 async fn it_is_a_store_under_either_naming() {
     let server = Server::start();
     for naming in [Naming::Tagged, Naming::Tyk] {
-        let options = RedisOptions::single(&server.url()).unwrap();
-        let deadline = std::time::Duration::from_secs(5); // The machine may be busy.
-        let store = options.naming(naming).deadline(deadline).connect().unwrap();
-        conformance::sessions(&store, &RealTime(TokioTime)).await;
-        conformance::limits(&store, &RealTime(TokioTime)).await;
+        check(RedisOptions::single(&server.url()).unwrap().naming(naming)).await;
     }
+}
+
+#[tokio::test]
+async fn it_is_a_store_on_a_cluster() {
+    let cluster = Cluster::start();
+    let urls = cluster.urls();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    check(RedisOptions::cluster(&urls).unwrap()).await;
+}
+
+#[tokio::test]
+async fn it_is_a_store_behind_sentinels() {
+    let watched = Watched::start();
+    let urls = watched.urls();
+    let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
+    check(RedisOptions::sentinel(&urls, "redis://tests/0").unwrap()).await;
 }

@@ -2,4 +2,28 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
 mod conformance;
+mod failures;
+mod many;
 mod server;
+mod shared;
+
+use std::{pin::Pin, time::Duration};
+
+use tollgate_core::{
+    Moment,
+    clock::{Clock, machine_time},
+};
+
+/// The machine's clock, with tokio's timer.
+struct TokioTime;
+
+impl Clock for TokioTime {
+    fn now(&self) -> Moment {
+        machine_time()
+    }
+
+    fn sleep_until(&self, at: Moment) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        let wait = at.ticks.saturating_sub(self.now().ticks);
+        Box::pin(tokio::time::sleep(Duration::from_nanos(wait)))
+    }
+}

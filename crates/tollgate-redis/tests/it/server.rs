@@ -13,12 +13,22 @@ pub(crate) struct Server {
     port: u16,
     child: Child,
     folder: TempDir,
+    arguments: Vec<String>,
 }
 
 /// A port that nobody listens on.
 pub(crate) fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     listener.local_addr().unwrap().port()
+}
+
+/// Waits until something holds; panics with what it was after ten seconds.
+pub(crate) fn wait_for(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = Instant::now() + Duration::from_secs(10);
+    while !holds() {
+        assert!(Instant::now() < end, "{what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }
 
 impl Server {
@@ -28,15 +38,21 @@ impl Server {
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let port = free_port();
-        let child = spawn(port, &folder, arguments);
+        let (port, arguments) = (free_port(), arguments.iter().map(|text| (*text).to_owned()));
+        let arguments: Vec<String> = arguments.collect();
+        let child = spawn(port, &folder, &arguments);
         let server = Self {
             port,
             child,
             folder,
+            arguments,
         };
         server.wait();
         server
+    }
+
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 
     pub(crate) fn url(&self) -> String {
@@ -45,14 +61,7 @@ impl Server {
 
     /// Waits until it answers.
     fn wait(&self) {
-        let end = Instant::now() + Duration::from_secs(10);
-        while Instant::now() < end {
-            if self.cli(&["PING"]) == "PONG" {
-                return;
-            }
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        panic!("redis-server does not answer");
+        wait_for("redis-server answers", || self.cli(&["PING"]) == "PONG");
     }
 
     /// What `redis-cli` prints.
@@ -65,14 +74,40 @@ impl Server {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
+    /// How often a command was called.
+    pub(crate) fn calls(&self, command: &str) -> u64 {
+        let stats = self.cli(&["INFO", "commandstats"]);
+        let line = stats
+            .lines()
+            .find_map(|line| line.strip_prefix(&format!("cmdstat_{command}:calls=")));
+        line.and_then(|line| line.split(',').next()?.parse().ok())
+            .unwrap_or_default()
+    }
+
     pub(crate) fn kill(&mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
 
+    /// Stops it where it stands: connections stay, and nothing is answered.
+    pub(crate) fn freeze(&self) {
+        self.signal("STOP");
+    }
+
+    pub(crate) fn thaw(&self) {
+        self.signal("CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        let status = Command::new("kill")
+            .args([format!("-{signal}"), self.child.id().to_string()])
+            .status();
+        assert!(status.unwrap().success());
+    }
+
     /// Starts it again on its port, with what it had written.
     pub(crate) fn restart(&mut self) {
-        self.child = spawn(self.port, &self.folder, &["--appendonly", "yes"]);
+        self.child = spawn(self.port, &self.folder, &self.arguments);
         self.wait();
     }
 }
@@ -84,7 +119,7 @@ impl Drop for Server {
     }
 }
 
-fn spawn(port: u16, folder: &TempDir, arguments: &[&str]) -> Child {
+fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
     Command::new("redis-server")
         .args(["--port", &port.to_string(), "--save", ""])
         .args(["--dir", folder.path().to_str().unwrap()])
@@ -92,4 +127,116 @@ fn spawn(port: u16, folder: &TempDir, arguments: &[&str]) -> Child {
         .stdout(Stdio::null())
         .spawn()
         .expect("redis-server is installed")
+}
+
+/// Three masters that share all slots.
+pub(crate) struct Cluster(Vec<Server>);
+
+impl Cluster {
+    pub(crate) fn start() -> Self {
+        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+        let nodes: Vec<_> = (0..3).map(|_| Server::start_with(&arguments)).collect();
+        let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
+        let made = Command::new("redis-cli")
+            .args(["--cluster", "create"])
+            .args(addresses)
+            .args(["--cluster-replicas", "0", "--cluster-yes"])
+            .output()
+            .expect("redis-cli is installed");
+        assert!(made.status.success(), "{made:?}");
+        for node in &nodes {
+            wait_for("the cluster stands", || {
+                node.cli(&["CLUSTER", "INFO"]).contains("cluster_state:ok")
+            });
+        }
+        Self(nodes)
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        self.0.iter().map(Server::url).collect()
+    }
+}
+
+/// A master, a replica of it, and three Sentinels that watch both under the name `tests`.
+pub(crate) struct Watched {
+    pub(crate) master: Server,
+    pub(crate) replica: Server,
+    sentinels: Vec<Sentinel>,
+}
+
+struct Sentinel {
+    port: u16,
+    child: Child,
+    _folder: TempDir,
+}
+
+impl Drop for Sentinel {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Watched {
+    pub(crate) fn start() -> Self {
+        let master = Server::start();
+        let port = master.port.to_string();
+        let replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]);
+        wait_for("the replica is in step", || {
+            replica
+                .cli(&["INFO", "replication"])
+                .contains("master_link_status:up")
+        });
+        let sentinels: Vec<_> = (0..3).map(|_| Sentinel::start(master.port)).collect();
+        for sentinel in &sentinels {
+            let port = sentinel.port.to_string();
+            wait_for("the Sentinels know all", || {
+                let output = Command::new("redis-cli")
+                    .args(["-p", &port, "SENTINEL", "MASTER", "tests"])
+                    .output()
+                    .unwrap();
+                let text = String::from_utf8(output.stdout).unwrap();
+                let lines: Vec<_> = text.lines().collect();
+                let value = |name: &str| {
+                    let place = lines.iter().position(|line| *line == name)?;
+                    lines.get(place + 1).copied()
+                };
+                value("num-other-sentinels") == Some("2") && value("num-slaves") == Some("1")
+            });
+        }
+        Self {
+            master,
+            replica,
+            sentinels,
+        }
+    }
+
+    pub(crate) fn urls(&self) -> Vec<String> {
+        let url = |sentinel: &Sentinel| format!("redis://127.0.0.1:{}/", sentinel.port);
+        self.sentinels.iter().map(url).collect()
+    }
+}
+
+impl Sentinel {
+    fn start(master: u16) -> Self {
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let path = folder.path().join("sentinel.conf");
+        let settings = format!(
+            "port {port}\ndir {}\nsentinel monitor tests 127.0.0.1 {master} 2\n\
+             sentinel down-after-milliseconds tests 500\nsentinel failover-timeout tests 3000\n",
+            folder.path().display(),
+        );
+        std::fs::write(&path, settings).unwrap();
+        let child = Command::new("redis-server")
+            .arg(&path)
+            .arg("--sentinel")
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("redis-server is installed");
+        Self {
+            port,
+            child,
+            _folder: folder,
+        }
+    }
 }

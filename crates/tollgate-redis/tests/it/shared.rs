@@ -1,0 +1,166 @@
+//! Beside running Tyk nodes: the same names, texts and counts.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering::SeqCst},
+    },
+    time::Duration,
+};
+
+use tollgate_core::{
+    Session,
+    clock::machine_time,
+    limits::{Algorithm, Limit, Period, Quota, Rate},
+    store::{
+        Charge, Counter, Expect, LimitStore, SessionStore, SharedStore, StoreErrorKind, Verdict,
+        cached::CacheOptions,
+    },
+};
+use tollgate_redis::{Naming, RedisOptions, RedisStore};
+
+use crate::server::Server;
+
+const SECRET: &str = "352d20ee67be67f6340b4c0605b044b7";
+
+fn connect(server: &Server) -> RedisStore {
+    let options = RedisOptions::single(&server.url()).unwrap();
+    let options = options.naming(Naming::Tyk).node_secret(SECRET);
+    options.deadline(Duration::from_secs(5)).connect().unwrap()
+}
+
+fn quota(max: u64) -> Limit {
+    Quota::per(max, Period::Every(Duration::from_secs(60))).into()
+}
+
+async fn left(store: &RedisStore, charge: &Charge) -> u64 {
+    let taken = store.take(std::slice::from_ref(charge), machine_time());
+    match taken.await.unwrap() {
+        Verdict::Taken(taken) => taken.standings[0].remaining,
+        Verdict::Refused(refused) => refused.standings[0].remaining,
+    }
+}
+
+#[tokio::test]
+async fn a_key_made_by_tyk_works_and_the_reverse() {
+    let server = Server::start();
+    let store = connect(&server);
+    server.cli(&[
+        "SET",
+        "apikey-a5f3",
+        r#"{"alias":"theirs","rate":1,"per":1}"#,
+    ]);
+    let read = store.get("a5f3").await.unwrap().unwrap();
+    assert_eq!(read.session().alias, "theirs");
+
+    let mut session = Session::clone(read.session());
+    session.alias = "ours".into();
+    let expect = Expect::Version(read.version());
+    let lifetime = Some(Duration::from_secs(100));
+    store
+        .put("a5f3", session.clone(), expect, lifetime)
+        .await
+        .unwrap();
+    assert_eq!(server.cli(&["GET", "apikey-a5f3"]), session.to_json());
+    assert_eq!(server.cli(&["TTL", "apikey-a5f3"]), "100");
+
+    let read = store.get("a5f3").await.unwrap().unwrap();
+    server.cli(&["SET", "apikey-a5f3", r#"{"alias":"theirs again"}"#]);
+    let put = store.put("a5f3", session, Expect::Version(read.version()), None);
+    assert_eq!(put.await.unwrap_err().kind(), StoreErrorKind::Conflict);
+    assert!(store.delete("a5f3").await.unwrap());
+    assert_eq!(server.cli(&["EXISTS", "apikey-a5f3"]), "0");
+}
+
+#[tokio::test]
+async fn a_quota_half_used_there_is_half_used_here() {
+    let server = Server::start();
+    let store = connect(&server);
+    server.cli(&["SET", "quota-a5f3", "3", "EX", "50"]);
+    let charge = Charge::new(Counter::new("quota:key:0::4:a5f3:0:"), quota(10));
+    assert_eq!(left(&store, &charge).await, 6);
+    assert_eq!(server.cli(&["GET", "quota-a5f3"]), "4");
+    let ttl: i64 = server.cli(&["TTL", "quota-a5f3"]).parse().unwrap();
+    assert!((45..=50).contains(&ttl), "the period stays: {ttl}");
+
+    server.cli(&["INCR", "quota-a5f3"]); // A request at a Tyk node.
+    assert_eq!(left(&store, &charge).await, 4);
+}
+
+#[tokio::test]
+async fn rates_are_counted_in_tyks_log_and_windows() {
+    let server = Server::start();
+    let store = connect(&server);
+    let rate = Rate::per(5, Duration::from_secs(60));
+    let charge = Charge::new(Counter::new("rate:key:0::4:a5f3:0:"), rate);
+    assert_eq!(left(&store, &charge).await, 4);
+    let now = machine_time().unix_nanos.to_string();
+    server.cli(&["ZADD", "rate-limit-a5f3", &now, &now]); // A request at a Tyk node.
+    assert_eq!(left(&store, &charge).await, 2);
+    let members = server.cli(&["ZRANGE", "rate-limit-a5f3", "0", "-1"]);
+    let is_nanos = |member: &str| member.len() == 19 && member.parse::<u64>().is_ok();
+    assert!(members.lines().all(is_nanos), "{members}");
+
+    let rate = Rate::per(5, Duration::from_secs(3600)).with_algorithm(Algorithm::FixedWindow);
+    let charge = Charge::new(Counter::new("rate:key:0::2:fx:0:"), rate);
+    assert_eq!(left(&store, &charge).await, 4);
+    let hour = 3_600_000_000_000;
+    let start = machine_time().unix_nanos / hour * hour;
+    let name = format!("rate-limit-fx/{start}");
+    assert_eq!(server.cli(&["INCR", &name]), "2");
+    assert_eq!(left(&store, &charge).await, 2);
+    store.reset("rate:key:0::2:fx:0:").await.unwrap();
+    assert_eq!(left(&store, &charge).await, 4);
+}
+
+#[tokio::test]
+async fn a_changed_key_leaves_the_caches_of_others() {
+    let server = Server::start();
+    let (one, other) = (connect(&server), connect(&server));
+    let cached = SharedStore::from(other).cached(CacheOptions::new());
+    let put = async |alias: &str| {
+        let session = Session {
+            alias: alias.into(),
+            ..Session::default()
+        };
+        one.put("a5f3", session, Expect::Anything, None)
+            .await
+            .unwrap();
+    };
+    put("before").await;
+    let alias = async || {
+        let read = cached.get("a5f3").await.unwrap();
+        read.map(|read| read.session().alias.clone())
+    };
+    assert_eq!(alias().await.as_deref(), Some("before"));
+    let start = std::time::Instant::now();
+    while server.cli(&["PUBSUB", "NUMSUB", "tyk.cluster.notifications"])
+        != "tyk.cluster.notifications\n2"
+    {
+        assert!(start.elapsed() < Duration::from_secs(10), "both listen");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    put("after").await;
+    let start = std::time::Instant::now();
+    while alias().await.as_deref() != Some("after") {
+        assert!(start.elapsed() < Duration::from_secs(5), "the notice comes");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn all_reload_together() {
+    let server = Server::start();
+    let (one, other) = (connect(&server), connect(&server));
+    let reloads = Arc::new(AtomicU64::new(0));
+    let counted = reloads.clone();
+    other.on_reload(Arc::new(move || {
+        counted.fetch_add(1, SeqCst);
+    }));
+    let start = std::time::Instant::now();
+    while reloads.load(SeqCst) == 0 {
+        assert!(start.elapsed() < Duration::from_secs(10), "it is told");
+        one.tell_to_reload().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
