@@ -7,6 +7,7 @@ mod lists;
 mod names;
 mod onward;
 mod rates;
+mod upstream_tls;
 mod versions;
 
 use std::{borrow::Cow, sync::Arc};
@@ -33,7 +34,7 @@ use crate::{
     },
     load::ServedApi,
     problem::{JsonPath, Problem},
-    proxy::UpstreamClient,
+    proxy::UpstreamPools,
     reference::Environment,
     serve::RequestBody,
 };
@@ -56,7 +57,7 @@ pub struct Composer<'a> {
     /// What the APIs are called.
     pub names: &'a Names,
     /// The connections to upstreams.
-    pub client: &'a UpstreamClient<RequestBody>,
+    pub pools: &'a UpstreamPools<RequestBody>,
 }
 
 /// Where something is in a definition, and what is wrong with it.

@@ -44,6 +44,7 @@ use crate::{
     record::{Unread, record},
     reference::{Environment, References, Secrets},
     shape::{self, Shape},
+    tls::{TlsMembers, UNVERIFIED},
 };
 
 mod environment;
@@ -457,6 +458,16 @@ impl Config {
             problems.push(Problem::error("", "there is no certificate").at(path));
         }
         problems.extend(server.tls_members().check());
+        let to_upstreams = TlsMembers {
+            oldest: ("proxy_ssl_min_version".into(), self.proxy_ssl_min_version),
+            newest: ("proxy_ssl_max_version".into(), self.proxy_ssl_max_version),
+            suites: ("proxy_ssl_ciphers".into(), &self.proxy_ssl_ciphers),
+        };
+        problems.extend(to_upstreams.check());
+        if self.proxy_ssl_insecure_skip_verify {
+            let path = JsonPath::from("proxy_ssl_insecure_skip_verify");
+            problems.push(Problem::warning("", UNVERIFIED).at(path));
+        }
         if !self.listen_address.is_empty() && self.listen_ip().is_none() {
             let message = "expected an address, as `127.0.0.1` or `::`, or `localhost`";
             problems.push(Problem::error("", message).at("listen_address".into()));

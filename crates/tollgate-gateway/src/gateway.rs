@@ -40,7 +40,7 @@ use crate::{
     load::{self, Loaded, RefusedApi},
     onward::Directory,
     problem::{Problem, Report},
-    proxy::{ClientError, ClientOptions, UpstreamClient},
+    proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamTls},
     reference::Environment,
     route::{self, Routes},
     serve::RequestBody,
@@ -53,6 +53,7 @@ pub struct Snapshot {
     directory: Directory,
     policies: PolicySet,
     apis: Arc<ApiSet>,
+    pools: UpstreamPools<RequestBody>,
     served: Vec<PathBuf>,
     refused: Vec<PathBuf>,
 }
@@ -71,7 +72,6 @@ pub struct Gateway {
     environment: Environment,
     store: SharedStore,
     keys: KeyScheme,
-    client: UpstreamClient<RequestBody>,
 }
 
 impl Snapshot {
@@ -129,10 +129,11 @@ impl Gateway {
             max_idle_per_upstream: idle_connections(&config),
             ..ClientOptions::default()
         };
+        let pools = UpstreamPools::new(options);
+        pools.get(UpstreamTls::default())?;
         let gateway = Self {
-            snapshot: ArcSwap::from_pointee(Snapshot::empty()),
+            snapshot: ArcSwap::from_pointee(Snapshot::empty(pools)),
             keys: key_scheme(&config),
-            client: UpstreamClient::new(&options)?,
             config,
             environment,
             store,
@@ -188,6 +189,7 @@ impl Gateway {
     }
 
     fn compose(&self, loaded: &Loaded) -> (Snapshot, Report) {
+        let mut pools = self.snapshot.load().pools.next();
         let names = Names::of(loaded.served().map(|api| &api.definition));
         let composer = Composer {
             names: &names,
@@ -196,7 +198,7 @@ impl Gateway {
             policies: &loaded.policies,
             keys: &self.keys,
             environment: &self.environment,
-            client: &self.client,
+            pools: &pools,
         };
         let mut report = Report::default();
         let mut routes = Routes::new(self.config.http_server_options.enable_strict_routes);
@@ -228,11 +230,13 @@ impl Gateway {
                 routes.add(host.clone(), path, Served::Refused);
             }
         }
+        pools.settle();
         let apis = Arc::new(records.into_iter().collect());
         let policies = loaded.policies.clone();
         (
             Snapshot {
                 routes,
+                pools,
                 served: composed.iter().map(|api| api.file.clone()).collect(),
                 directory: composed.into_iter().collect(),
                 policies,
@@ -270,8 +274,9 @@ impl Gateway {
 }
 
 impl Snapshot {
-    fn empty() -> Self {
+    fn empty(pools: UpstreamPools<RequestBody>) -> Self {
         Self {
+            pools,
             routes: Routes::new(false),
             directory: Directory::default(),
             policies: PolicySet::default(),

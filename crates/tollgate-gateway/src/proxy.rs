@@ -44,7 +44,9 @@ mod error;
 mod future;
 pub(crate) mod headers;
 mod path;
+mod pools;
 mod target;
+mod trust;
 mod unverified;
 mod upgrade;
 
@@ -71,12 +73,14 @@ use self::{
 };
 pub use self::{
     body::{ProxyBody, ProxyBodyError},
-    client::{ClientError, ClientOptions, Identity, Protocol, Roots, UpstreamClient},
+    client::{ClientError, ClientOptions, Protocol, UpstreamClient},
     error::{ProxyError, ProxyErrorKind},
     future::ProxyFuture,
     headers::ForwardedHeaders,
     path::FinalSlash,
+    pools::UpstreamPools,
     target::{HealthOptions, Target, TargetError, Targets},
+    trust::{ByHost, Identity, KeyPin, Roots, UpstreamTls},
 };
 use crate::serve::Peer;
 

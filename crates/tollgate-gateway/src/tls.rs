@@ -12,6 +12,10 @@ use rustls::{
 
 use crate::problem::{JsonPath, Problem};
 
+/// Said where certificates are not looked at.
+pub(crate) const UNVERIFIED: &str =
+    "no certificate of an upstream is looked at: anybody can stand in for one";
+
 const TLS_1_0: u16 = 0x0301;
 const TLS_1_2: u16 = 0x0303;
 const TLS_1_3: u16 = 0x0304;

@@ -88,8 +88,8 @@ impl Composer<'_> {
             bad_gateway: self.config.bad_gateway_status(),
             ..ProxyOptions::default()
         };
-        Proxy::new(self.client.clone(), targets, options)
-            .map_err(|err| ("proxy".into(), err.to_string()))
+        let client = self.client(definition)?;
+        Proxy::new(client, targets, options).map_err(|err| ("proxy".into(), err.to_string()))
     }
 }
 

@@ -48,15 +48,9 @@ pub const SETTINGS: &[Row] = &[
         "security.allow_unsafe_dynamic_mtls_token",
         "mutual TLS is not built",
     ),
-    refused(
-        "security.pinned_public_keys",
-        "pinned keys of upstreams are not built",
-    ),
+    works("security.pinned_public_keys"),
     refused("security.certificates.apis", "mutual TLS is not built"),
-    refused(
-        "security.certificates.upstream",
-        "certificates for upstreams are not built",
-    ),
+    works("security.certificates.upstream"),
     part_of(
         "security.certificates.control_api",
         "security.control_api_use_mutual_tls",
@@ -157,23 +151,14 @@ pub const SETTINGS: &[Row] = &[
         "service_discovery",
         "proxy.service_discovery.use_discovery_service",
     ),
-    refused(
-        "proxy_ssl_insecure_skip_verify",
-        "certificates of upstreams are always checked",
-    ),
+    works("proxy_ssl_insecure_skip_verify"),
     warns(
         "proxy_enable_http2",
         "upstreams are asked for HTTP/1.1, or for HTTP/2 where the target says h2c",
     ),
-    refused(
-        "proxy_ssl_min_version",
-        "TLS versions for upstreams are not a setting yet",
-    ),
-    refused(
-        "proxy_ssl_max_version",
-        "TLS versions for upstreams are not a setting yet",
-    ),
-    refused("proxy_ssl_ciphers", "cipher suites can not be chosen"),
+    works("proxy_ssl_min_version"),
+    works("proxy_ssl_max_version"),
+    works("proxy_ssl_ciphers"),
     works("proxy_default_timeout"),
     works("proxy_ssl_disable_renegotiation"),
     works("proxy_close_connections"),

@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use tollgate_core::access::{PathOptions, PathPattern};
 
 use super::{
-    Cors, Definition, ExtendedPaths, ListEntry, ListenPath, Version, internal_target,
+    Cors, Definition, ExtendedPaths, ListEntry, ListenPath, Transport, Version, internal_target,
     version::expires_at,
 };
 use crate::{
@@ -15,6 +15,7 @@ use crate::{
     overrides,
     problem::{JsonPath, Problem, last_line},
     suggest::nearest,
+    tls::{TlsMembers, UNVERIFIED},
 };
 
 /// What is wrong with a definition that could be read.
@@ -25,6 +26,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     };
     checks.names(definition, config);
     checks.targets(definition);
+    checks.transport(&definition.proxy.transport);
     checks.addresses("allowed_ips", &definition.allowed_ips);
     checks.addresses("blacklisted_ips", &definition.blacklisted_ips);
     checks.end(&definition.expiration, "expiration".into());
@@ -84,6 +86,19 @@ impl Checks {
         {
             let message = "not looked at: the configuration has no `enable_custom_domains`";
             self.warning("domain".into(), message);
+        }
+    }
+
+    fn transport(&mut self, transport: &Transport) {
+        let path = JsonPath::from("proxy.transport");
+        let members = TlsMembers {
+            oldest: (path.key("ssl_min_version"), transport.ssl_min_version),
+            newest: (path.key("ssl_max_version"), transport.ssl_max_version),
+            suites: (path.key("ssl_ciphers"), &transport.ssl_ciphers),
+        };
+        self.problems.extend(members.check());
+        if transport.ssl_insecure_skip_verify {
+            self.warning(path.key("ssl_insecure_skip_verify"), UNVERIFIED);
         }
     }
 
@@ -559,6 +574,26 @@ mod tests {
             &["proxy.target_list[0]"],
         );
         case(balanced(json!([])), &["proxy.target_list"]);
+    }
+
+    #[test]
+    fn tls_of_upstreams_is_looked_at() {
+        let transport = |change: Value| json!({"proxy": {"transport": change}});
+        case(transport(json!({"ssl_min_version": 771})), &[]);
+        case(
+            transport(json!({"ssl_min_version": 769, "ssl_insecure_skip_verify": true})),
+            &[
+                "proxy.transport.ssl_min_version",
+                "proxy.transport.ssl_insecure_skip_verify",
+            ],
+        );
+        case(
+            transport(json!({"ssl_max_version": 769, "ssl_ciphers": ["X"]})),
+            &[
+                "proxy.transport.ssl_max_version",
+                "proxy.transport.ssl_ciphers[0]",
+            ],
+        );
     }
 
     #[test]

@@ -55,22 +55,10 @@ pub const FIELDS: &[Row] = &[
         "proxy.service_discovery.use_discovery_service",
         "service discovery is not built",
     ),
-    refused(
-        "proxy.transport.ssl_insecure_skip_verify",
-        "TLS settings of single upstreams are not built",
-    ),
-    refused(
-        "proxy.transport.ssl_min_version",
-        "TLS settings of single upstreams are not built",
-    ),
-    refused(
-        "proxy.transport.ssl_max_version",
-        "TLS settings of single upstreams are not built",
-    ),
-    refused(
-        "proxy.transport.ssl_ciphers",
-        "cipher suites can not be chosen",
-    ),
+    works("proxy.transport.ssl_insecure_skip_verify"),
+    works("proxy.transport.ssl_min_version"),
+    works("proxy.transport.ssl_max_version"),
+    works("proxy.transport.ssl_ciphers"),
     refused(
         "proxy.transport.ssl_force_common_name_check",
         "common names are not compared",
@@ -294,15 +282,9 @@ pub const FIELDS: &[Row] = &[
     part_of("notifications", "use_oauth2"),
     // TLS and credentials towards upstreams.
     refused("certificates", "certificates of single hosts are not built"),
-    refused(
-        "upstream_certificates",
-        "certificates for upstreams are not built",
-    ),
+    works("upstream_certificates"),
     works("upstream_certificates_disabled"),
-    refused(
-        "pinned_public_keys",
-        "pinned keys of upstreams are not built",
-    ),
+    works("pinned_public_keys"),
     works("certificate_pinning_disabled"),
     part_of("request_signing", "request_signing.is_enabled"),
     refused(

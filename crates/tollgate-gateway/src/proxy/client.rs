@@ -1,12 +1,12 @@
 //! The connections to upstreams that proxies share.
 
-use std::{
-    fmt, io,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
+use super::{
+    body::Outgoing,
+    connect::Connector,
+    trust::{Sessions, UpstreamTls, Verifier},
+};
 use bytes::Bytes;
 use http::Request;
 use http_body::Body;
@@ -14,12 +14,6 @@ use hyper_util::{
     client::legacy::{Builder, Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
-};
-
-use super::{body::Outgoing, connect::Connector, unverified};
 
 /// How connections to upstreams are made and kept.
 #[derive(Clone, Debug)]
@@ -38,34 +32,8 @@ pub struct ClientOptions {
     pub http2_ping: Option<Duration>,
     /// Writes names of headers as `X-Name`, as Tyk does, and not as `x-name`. Only HTTP/1.1 can.
     pub title_case_headers: bool,
-    /// Whom to believe.
-    pub roots: Roots,
-    /// A certificate of our own, for upstreams that ask for one.
-    pub identity: Option<Identity>,
-}
-
-/// Which certificates of upstreams are believed.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub enum Roots {
-    /// Those that the system believes.
-    #[default]
-    System,
-    /// Those that the system believes, and those in a PEM file.
-    SystemAnd(PathBuf),
-    /// Those in a PEM file.
-    Only(PathBuf),
-    /// None is looked at: anybody can stand in for the upstream.
-    UnverifiedDangerous,
-}
-
-/// Certificate and key, in PEM files.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Identity {
-    /// The certificate, and those between it and the root.
-    pub certificates: PathBuf,
-    /// Its private key.
-    pub key: PathBuf,
+    /// Whom to believe, and who we are.
+    pub tls: UpstreamTls,
 }
 
 /// Why there is no client.
@@ -99,8 +67,7 @@ impl Default for ClientOptions {
             max_head_bytes: 1 << 20,
             http2_ping: None,
             title_case_headers: true,
-            roots: Roots::System,
-            identity: None,
+            tls: UpstreamTls::default(),
         }
     }
 }
@@ -137,13 +104,18 @@ where
     ///
     /// Where a certificate or key can not be read, or is not usable.
     pub fn new(options: &ClientOptions) -> Result<Self, ClientError> {
-        let tls = tls_config(&options.roots, options.identity.as_ref())?;
+        let verifier = Verifier::of(&options.tls.roots)?;
+        let connector = |protocols: &[&[u8]]| {
+            let sessions = Sessions::new(&options.tls, verifier.clone(), protocols)?;
+            let (connect, handshake) = (options.connect_timeout, options.handshake_timeout);
+            Ok::<_, ClientError>(Connector::new(Arc::new(sessions), connect, handshake))
+        };
         Ok(Self {
-            automatic: builder(options).build(connector(options, &tls, &[b"h2", b"http/1.1"])),
-            http1: builder(options).build(connector(options, &tls, &[b"http/1.1"])),
+            automatic: builder(options).build(connector(&[b"h2", b"http/1.1"])?),
+            http1: builder(options).build(connector(&[b"http/1.1"])?),
             http2: builder(options)
                 .http2_only(true)
-                .build(connector(options, &tls, &[b"h2"])),
+                .build(connector(&[b"h2"])?),
         })
     }
 
@@ -176,65 +148,6 @@ fn builder(options: &ClientOptions) -> Builder {
         builder.http2_keep_alive_interval(interval);
     }
     builder
-}
-
-fn connector(options: &ClientOptions, tls: &ClientConfig, protocols: &[&[u8]]) -> Connector {
-    let mut tls = tls.clone();
-    tls.alpn_protocols = protocols.iter().map(|name| name.to_vec()).collect();
-    Connector::new(
-        Arc::new(tls),
-        options.connect_timeout,
-        options.handshake_timeout,
-    )
-}
-
-fn tls_config(roots: &Roots, identity: Option<&Identity>) -> Result<ClientConfig, ClientError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?;
-    let verified = match roots {
-        Roots::UnverifiedDangerous => builder
-            .dangerous()
-            .with_custom_certificate_verifier(unverified::verifier(&provider)),
-        _ => builder.with_root_certificates(root_store(roots)?),
-    };
-    let Some(identity) = identity else {
-        return Ok(verified.with_no_client_auth());
-    };
-    let certificates = read_certificates(&identity.certificates)?;
-    let key = PrivateKeyDer::from_pem_file(&identity.key).map_err(pem_error(&identity.key))?;
-    Ok(verified.with_client_auth_cert(certificates, key)?)
-}
-
-fn root_store(roots: &Roots) -> Result<RootCertStore, ClientError> {
-    let mut store = RootCertStore::empty();
-    let mut problem = None;
-    if matches!(roots, Roots::System | Roots::SystemAnd(_)) {
-        let found = rustls_native_certs::load_native_certs();
-        problem = found.errors.into_iter().next().map(io::Error::other);
-        store.add_parsable_certificates(found.certs);
-    }
-    if let Roots::SystemAnd(path) | Roots::Only(path) = roots {
-        for certificate in read_certificates(path)? {
-            store.add(certificate)?;
-        }
-        if store.is_empty() {
-            return Err(ClientError::NoRoots(problem));
-        }
-    }
-    // Without any on the system, plain HTTP still works, and TLS fails where it is asked for.
-    Ok(store)
-}
-
-fn read_certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ClientError> {
-    CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
-        .map_err(pem_error(path))
-}
-
-fn pem_error(path: &Path) -> impl FnOnce(rustls::pki_types::pem::Error) -> ClientError {
-    let path = path.to_owned();
-    move |source| ClientError::Pem { path, source }
 }
 
 impl<B> Clone for UpstreamClient<B> {

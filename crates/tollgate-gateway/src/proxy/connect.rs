@@ -19,12 +19,12 @@ use hyper_util::{
     },
     rt::TokioIo,
 };
-use rustls::{ClientConfig, pki_types::ServerName};
+use rustls::pki_types::ServerName;
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
 
-use super::error::ProxyErrorKind;
+use super::{error::ProxyErrorKind, trust::Sessions};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -62,14 +62,14 @@ impl ConnectFailure {
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector<Resolver>,
-    tls: Arc<ClientConfig>,
+    tls: Arc<Sessions>,
     connect_timeout: Duration,
     handshake_timeout: Duration,
 }
 
 impl Connector {
     pub(super) fn new(
-        tls: Arc<ClientConfig>,
+        tls: Arc<Sessions>,
         connect_timeout: Duration,
         handshake_timeout: Duration,
     ) -> Self {
@@ -88,8 +88,11 @@ impl Connector {
 
     async fn connect(mut self, uri: Uri) -> Result<UpstreamIo, ConnectFailure> {
         let is_tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
-        let name = if is_tls {
-            Some(server_name(&uri)?)
+        let session = if is_tls {
+            let name = server_name(&uri)?;
+            let tls = self.tls.with(host(&uri), uri.port_u16().unwrap_or(443));
+            let failed = |err| ConnectFailure::new(ProxyErrorKind::Tls, "no TLS", err);
+            Some((name, tls.map_err(failed)?))
         } else {
             None
         };
@@ -103,12 +106,12 @@ impl Connector {
                 return Err(ConnectFailure::bare(kind, "no connection in time"));
             }
         };
-        let Some(name) = name else {
+        let Some((name, tls)) = session else {
             return Ok(UpstreamIo::Tcp {
                 io: TokioIo::new(tcp),
             });
         };
-        let handshake = TlsConnector::from(self.tls).connect(name, tcp);
+        let handshake = TlsConnector::from(tls).connect(name, tcp);
         match timeout(self.handshake_timeout, handshake).await {
             Ok(Ok(tls)) => Ok(UpstreamIo::Tls {
                 io: Box::new(TokioIo::new(tls)),
@@ -126,10 +129,13 @@ impl Connector {
     }
 }
 
-fn server_name(uri: &Uri) -> Result<ServerName<'static>, ConnectFailure> {
+fn host(uri: &Uri) -> &str {
     let host = uri.host().unwrap_or_default();
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned())
+    host.trim_start_matches('[').trim_end_matches(']')
+}
+
+fn server_name(uri: &Uri) -> Result<ServerName<'static>, ConnectFailure> {
+    ServerName::try_from(host(uri).to_owned())
         .map_err(|err| ConnectFailure::new(ProxyErrorKind::Tls, "no name for a certificate", err))
 }
 

@@ -23,7 +23,10 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tollgate_gateway::{
-    proxy::{ClientOptions, ProxyError, ProxyErrorKind, ProxyOptions, Roots},
+    proxy::{
+        ByHost, ClientOptions, Identity, KeyPin, ProxyError, ProxyErrorKind, ProxyOptions, Roots,
+        UpstreamTls,
+    },
     serve::{CertificateFiles, Listener, RequestBody, ServeOptions, ServerTls, Stop, serve},
     tls::TlsRules,
 };
@@ -147,8 +150,20 @@ async fn ask(
     roots: Roots,
     options: ProxyOptions,
 ) -> (u16, String, Option<ProxyErrorKind>) {
-    let client = ClientOptions {
+    let tls = UpstreamTls {
         roots,
+        ..UpstreamTls::default()
+    };
+    ask_by(url, tls, options).await
+}
+
+async fn ask_by(
+    url: &str,
+    tls: UpstreamTls,
+    options: ProxyOptions,
+) -> (u16, String, Option<ProxyErrorKind>) {
+    let client = ClientOptions {
+        tls,
         ..ClientOptions::default()
     };
     let request = Request::get("http://gateway/")
@@ -214,8 +229,12 @@ async fn a_file_that_holds_no_certificate_stops_the_client() {
         folder.put("empty.pem", ""),
         Path::new("/nowhere.pem").to_owned(),
     ] {
-        let options = ClientOptions {
+        let tls = UpstreamTls {
             roots: Roots::Only(path),
+            ..UpstreamTls::default()
+        };
+        let options = ClientOptions {
+            tls,
             ..ClientOptions::default()
         };
         assert!(UpstreamClient::<Full<Bytes>>::new(&options).is_err());
@@ -378,5 +397,136 @@ async fn versions_and_suites_of_a_listener_are_those_that_were_chosen() {
             .negotiated_cipher_suite()
             .map(|suite| suite.suite());
         assert!(expected.is_none() || expected == spoken, "{spoken:?}");
+    }
+}
+
+/// An upstream over TLS that says whether it was shown a certificate that it believes.
+async fn demanding(authority: &Authority) -> String {
+    let mut roots = RootCertStore::empty();
+    roots
+        .add(CertificateDer::from_pem_file(&authority.root).unwrap())
+        .unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let believed = rustls::server::WebPkiClientVerifier::builder_with_provider(
+        Arc::new(roots),
+        provider.clone(),
+    );
+    let own = authority.sign("demanding", "localhost");
+    let chain = CertificateDer::pem_file_iter(own.certificates).unwrap();
+    let chain = chain.collect::<Result<_, _>>().unwrap();
+    let key = rustls::pki_types::PrivateKeyDer::from_pem_file(own.key).unwrap();
+    let config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_client_cert_verifier(believed.allow_unauthenticated().build().unwrap())
+        .with_single_cert(chain, key)
+        .unwrap();
+    let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((tcp, _)) = listener.accept().await {
+            let Ok(mut stream) = acceptor.accept(tcp).await else {
+                continue;
+            };
+            let shown = stream.get_ref().1.peer_certificates().is_some();
+            let mut head = [0; 1024];
+            let _ = stream.read(&mut head).await; // The whole request comes in one piece.
+            let body = if shown { "known" } else { "unknown" };
+            let answer = format!(
+                "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                body.len()
+            );
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    });
+    format!("https://localhost:{port}")
+}
+
+fn of_host<T>(host: &str, value: T) -> ByHost<T> {
+    ByHost::layers([[(host.to_owned(), value)].into()])
+}
+
+#[tokio::test]
+async fn an_upstream_is_shown_the_certificate_that_is_for_its_host() {
+    let authority = Authority::new();
+    let url = demanding(&authority).await;
+    let own = authority.sign("own", "gateway.test");
+    let identity = Identity::read(&own.certificates, &own.key).unwrap();
+    for (host, known) in [
+        ("localhost", "known"),
+        ("*", "known"),
+        (url.trim_start_matches("https://"), "known"),
+        ("other.test", "unknown"),
+    ] {
+        let tls = UpstreamTls {
+            roots: Roots::Only(authority.root.clone()),
+            identities: of_host(host, identity.clone()),
+            ..UpstreamTls::default()
+        };
+        let answer = ask_by(&url, tls, ProxyOptions::default()).await;
+        assert_eq!(answer, (200, known.into(), None), "{host}");
+    }
+    let other = authority.sign("other", "other.test");
+    assert!(Identity::read(&own.certificates, &other.key).is_err());
+    assert!(!format!("{identity:?}").contains("PRIVATE"));
+}
+
+#[tokio::test]
+async fn an_upstream_has_to_have_a_pinned_key() {
+    let authority = Authority::new();
+    let (url, _stop) = upstream(&authority).await;
+    let own = std::fs::read_to_string(authority.folder.0.join("upstream.key")).unwrap();
+    let own = KeyPair::from_pem(&own).unwrap().public_key_pem();
+    let own = authority.folder.put("upstream.pub", &own);
+    let others = KeyPair::generate().unwrap().public_key_pem();
+    let others = authority.folder.put("other.pub", &others);
+    let pin = |file: &Path| KeyPin::read(file.to_str().unwrap()).unwrap();
+    let tls = |host: &str, pins: &[KeyPin], roots: Roots| UpstreamTls {
+        roots,
+        pins: of_host(host, pins.to_vec()),
+        ..UpstreamTls::default()
+    };
+    let known = || Roots::Only(authority.root.clone());
+    let failed = Some(ProxyErrorKind::Tls);
+    for (tls, expected) in [
+        (tls("localhost", &[pin(&others), pin(&own)], known()), None),
+        (tls("localhost", &[pin(&others)], known()), failed),
+        (tls("localhost", &[], known()), failed),
+        (tls("elsewhere", &[pin(&others)], known()), None),
+        (tls("*", &[pin(&own)], Roots::UnverifiedDangerous), None),
+        (
+            tls("*", &[pin(&others)], Roots::UnverifiedDangerous),
+            failed,
+        ),
+        (tls("*", &[pin(&own)], Roots::System), failed),
+    ] {
+        let shown = format!("{tls:?}");
+        let (_, _, kind) = ask_by(&url, tls, ProxyOptions::default()).await;
+        assert_eq!(kind, expected, "{shown}");
+    }
+}
+
+#[tokio::test]
+async fn an_upstream_that_speaks_no_version_of_ours_is_not_asked() {
+    let authority = Authority::new();
+    let files = [authority.sign("upstream", "localhost")];
+    let only_12 = TlsRules::new(0, 771, &[]).unwrap();
+    let tls = ServerTls::from_files(&files, &only_12).unwrap();
+    let setup = Setup {
+        tls: Some(tls),
+        ..Setup::default()
+    };
+    let echo = Upstream::echo().await;
+    let upstream = setup.start(&[&echo.url()]).await;
+    let url = format!("https://localhost:{}", upstream.addr.port());
+    for (oldest, status) in [(771, 200), (772, 500)] {
+        let tls = UpstreamTls {
+            roots: Roots::Only(authority.root.clone()),
+            rules: TlsRules::new(oldest, 0, &[]).unwrap(),
+            ..UpstreamTls::default()
+        };
+        assert_eq!(ask_by(&url, tls, ProxyOptions::default()).await.0, status);
     }
 }

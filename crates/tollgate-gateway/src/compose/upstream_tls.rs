@@ -1,0 +1,105 @@
+//! How TLS is spoken with the upstreams of an API, compiled.
+
+use std::{collections::BTreeMap, path::Path};
+
+use super::{Composer, Wrong};
+use crate::{
+    definition::Definition,
+    problem::JsonPath,
+    proxy::{ByHost, ClientError, Identity, KeyPin, Roots, UpstreamClient, UpstreamTls},
+    serve::RequestBody,
+    tls::TlsRules,
+};
+
+impl Composer<'_> {
+    /// The connections to the upstreams of an API.
+    pub(super) fn client(
+        &self,
+        definition: &Definition,
+    ) -> Result<UpstreamClient<RequestBody>, Wrong> {
+        let tls = self.upstream_tls(definition)?;
+        let wrong = |err: ClientError| (JsonPath::from("proxy.transport"), said(&err));
+        self.pools.get(tls).map_err(wrong)
+    }
+
+    fn upstream_tls(&self, definition: &Definition) -> Result<UpstreamTls, Wrong> {
+        let (own, all) = (&definition.proxy.transport, self.config);
+        let or = |own: u16, all: u16| if own == 0 { all } else { own };
+        let suites = if own.ssl_ciphers.is_empty() {
+            &all.proxy_ssl_ciphers
+        } else {
+            &own.ssl_ciphers
+        };
+        let rules = TlsRules::new(
+            or(own.ssl_min_version, all.proxy_ssl_min_version),
+            or(own.ssl_max_version, all.proxy_ssl_max_version),
+            suites,
+        );
+        let rules = rules.map_err(|err| ("proxy.transport".into(), err.to_string()))?;
+        let is_unverified = own.ssl_insecure_skip_verify || all.proxy_ssl_insecure_skip_verify;
+        let security = &all.security;
+        let empty = BTreeMap::new();
+        let unless = |disabled: bool, map| if disabled { &empty } else { map };
+        let certificates = unless(
+            definition.upstream_certificates_disabled,
+            &definition.upstream_certificates,
+        );
+        let keys = unless(
+            definition.certificate_pinning_disabled,
+            &definition.pinned_public_keys,
+        );
+        Ok(UpstreamTls {
+            roots: if is_unverified {
+                Roots::UnverifiedDangerous
+            } else {
+                Roots::System
+            },
+            rules,
+            identities: ByHost::layers([
+                by_host(certificates, "upstream_certificates", identity)?,
+                by_host(
+                    &security.certificates.upstream,
+                    "upstream_certificates",
+                    identity,
+                )?,
+            ]),
+            pins: ByHost::layers([
+                by_host(keys, "pinned_public_keys", pins)?,
+                by_host(&security.pinned_public_keys, "pinned_public_keys", pins)?,
+            ]),
+        })
+    }
+}
+
+/// What a map by hosts says; empty texts say nothing.
+fn by_host<T>(
+    map: &BTreeMap<String, String>,
+    member: &str,
+    read: impl Fn(&str) -> Result<T, ClientError>,
+) -> Result<BTreeMap<String, T>, Wrong> {
+    let map = map.iter().filter(|(_, text)| !text.trim().is_empty());
+    let read = |(host, text): (&String, &String)| {
+        let wrong = |err: ClientError| (JsonPath::from(member).key(host), said(&err));
+        Ok((host.to_ascii_lowercase(), read(text).map_err(wrong)?))
+    };
+    map.map(read).collect()
+}
+
+/// A certificate and its key in one file.
+fn identity(file: &str) -> Result<Identity, ClientError> {
+    Identity::read(Path::new(file), Path::new(file))
+}
+
+fn pins(keys: &str) -> Result<Vec<KeyPin>, ClientError> {
+    keys.split(',')
+        .map(|key| KeyPin::read(key.trim()))
+        .collect()
+}
+
+/// An error with what is behind it.
+fn said(err: &ClientError) -> String {
+    match std::error::Error::source(err) {
+        Some(source) => format!("{err}: {source}"),
+        None => err.to_string(),
+    }
+}
