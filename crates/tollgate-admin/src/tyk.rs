@@ -8,8 +8,8 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
-use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
-use tollgate_core::Secret;
+use percent_encoding::percent_decode_str;
+use tollgate_core::{Secret, access::clean_target};
 
 use crate::{
     Inner, Reach,
@@ -152,41 +152,10 @@ pub(crate) fn is_our_host(ours: Option<&str>, headers: &HeaderMap, uri: &Uri) ->
 
 /// Where a path that is not in its plain form is: without empty segments and dots.
 fn moved(uri: &Uri) -> Option<String> {
-    const IN_PATHS: &AsciiSet = &CONTROLS
-        .add(b' ')
-        .add(b'"')
-        .add(b'#')
-        .add(b'%')
-        .add(b'<')
-        .add(b'>')
-        .add(b'?')
-        .add(b'`')
-        .add(b'{')
-        .add(b'}');
-    let path = percent_decode_str(uri.path()).decode_utf8_lossy();
-    if path == "/tyk/" {
+    if percent_decode_str(uri.path()).eq(*b"/tyk/") {
         return Some("/".into());
     }
-    let mut kept: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => drop(kept.pop()),
-            segment => kept.push(segment),
-        }
-    }
-    let end = if path.ends_with('/') && !kept.is_empty() {
-        "/"
-    } else {
-        ""
-    };
-    let plain = format!("/{}{end}", kept.join("/"));
-    if plain == path {
-        return None;
-    }
-    let location = utf8_percent_encode(&plain, IN_PATHS).to_string();
-    let query = uri.query().map(|query| format!("?{query}"));
-    Some(location + &query.unwrap_or_default())
+    clean_target(uri)
 }
 
 fn redirect(location: &str) -> Response {

@@ -32,6 +32,7 @@ use crate::{
     session::{AccessDefinition, Rights, Session},
 };
 
+mod clean;
 mod endpoints;
 mod literals;
 mod path;
@@ -39,6 +40,7 @@ mod pattern;
 mod rules;
 mod translate;
 
+pub use clean::{clean_path, clean_target};
 pub use endpoints::{EndpointLimit, EndpointRules};
 pub use path::RequestPath;
 pub use pattern::{PathOptions, PathPattern, PatternError};
@@ -141,7 +143,7 @@ impl ApiRights {
     ///
     /// # Errors
     ///
-    /// [`Rejection::ApiNotGranted`] or [`Rejection::PathNotGranted`].
+    /// [`Rejection::ApiNotGranted`], or as [`PathRules::check`].
     pub fn check(
         &self,
         version: Option<&str>,
@@ -152,10 +154,7 @@ impl ApiRights {
         if !self.allows_version(version, rule) {
             return Err(Rejection::ApiNotGranted);
         }
-        if !self.paths.allows(method, path) {
-            return Err(Rejection::PathNotGranted);
-        }
-        Ok(())
+        self.paths.check(method, path)
     }
 }
 

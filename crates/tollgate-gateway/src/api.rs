@@ -15,7 +15,7 @@ use crate::{
     edge::{
         addresses::Addresses,
         cors::{Cors, Way},
-        is_own_answer,
+        forms, is_own_answer,
         lists::{Listed, Reply},
         usage::{self, Usage},
         versions::{Choice, Versions},
@@ -42,6 +42,8 @@ pub struct Api {
     /// The Unix second from which on it is gone.
     pub(crate) ends: Option<u64>,
     pub(crate) access: Access,
+    /// Whether texts of headers name what is in forms.
+    pub(crate) reads_forms: bool,
     /// For requests that need no key.
     pub(crate) open: Gated<Onward>,
     pub(crate) refusals: Refusals,
@@ -110,7 +112,7 @@ impl Api {
         request: Request<RequestBody>,
         now: UnixSeconds,
     ) -> Response<AnswerBody> {
-        let (mut head, body) = request.into_parts();
+        let (mut head, mut body) = request.into_parts();
         let entered = match self.enter(&mut head, now) {
             Ok(entered) => entered,
             Err(rejection) => return self.refuse(rejection, &head),
@@ -129,6 +131,11 @@ impl Api {
             (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
             _ => self.open.clone(),
         };
+        if self.reads_forms
+            && let Err(rejection) = forms::read(&mut head, &mut body).await
+        {
+            return self.refuse(rejection, &head);
+        }
         forward(service, Request::from_parts(head, body)).await
     }
 

@@ -14,7 +14,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderName, header::AUTHORIZATION, request::Parts};
 use tollgate::{
-    Algorithm, KeyScheme, LimitHeaders, Refusals, SharedStore, Tollgate,
+    Algorithm, KeyScheme, LimitHeaders, SharedStore, Tollgate,
     gate::Gates,
     gated::GateLayer,
     pass::Rules,
@@ -29,8 +29,13 @@ use crate::{
     config::Config,
     definition::Definition,
     edge::{
-        addresses::Addresses, headers::HeaderGate, limit_headers::LimitHeadersGate,
-        upstream::UpstreamGate, usage::Usage, versions::Chosen,
+        addresses::Addresses,
+        headers::HeaderGate,
+        limit_headers::LimitHeadersGate,
+        token::TokenGate,
+        upstream::UpstreamGate,
+        usage::Usage,
+        versions::{Chosen, Versions},
     },
     load::ServedApi,
     problem::{JsonPath, Problem},
@@ -79,6 +84,8 @@ impl Composer<'_> {
         let listen = served.listen_path.as_ref();
         let listen: Arc<str> = listen.map_or("/", |path| path.as_str()).into();
         let onward = self.onward(definition, &listen)?;
+        let versions = self.versions(definition)?;
+        let context = ContextNames::of(definition, &versions);
         let header_gate = HeaderGate {
             listen: listen.clone(),
             has_context: definition.enable_context_vars,
@@ -86,7 +93,7 @@ impl Composer<'_> {
         let upstream_gate = UpstreamGate {
             listen: listen.clone(),
         };
-        let open = Gates::none().with_refusals(refusals());
+        let open = Gates::none().with_refusals(self.config.refusals());
         let open = match self.limit_headers_gate(definition) {
             Some(gate) => open.and(gate),
             None => open,
@@ -105,12 +112,16 @@ impl Composer<'_> {
                     Some(gate) => builder.gate(gate),
                     None => builder,
                 };
+                let builder = if context.token {
+                    builder.gate(self.token_gate(definition)?)
+                } else {
+                    builder
+                };
                 let built = builder.gate(header_gate).gate(upstream_gate).build();
                 let gate = built.map_err(|err| (JsonPath::root(), err.to_string()))?;
                 Ok((gate, self.usage(definition, &listen)?))
             })
             .transpose()?;
-        let versions = self.versions(definition)?;
         Ok(Api {
             id: definition.api_id.clone(),
             file: served.file.clone(),
@@ -118,6 +129,7 @@ impl Composer<'_> {
             listen_path: cut_path(definition, &listen),
             listen,
             versions,
+            reads_forms: context.request_data,
             cors: cors::cors(definition)?,
             addresses: addresses(definition)?,
             ends: own_end(definition),
@@ -127,8 +139,16 @@ impl Composer<'_> {
                 usage,
             }),
             open: GateLayer::from(open).layer(onward),
-            refusals: refusals(),
+            refusals: self.config.refusals(),
             names_generator: !self.config.hide_generator_header,
+        })
+    }
+
+    fn token_gate(&self, definition: &Definition) -> Result<TokenGate, Wrong> {
+        Ok(TokenGate {
+            sources: token_sources(definition)?,
+            keys: self.keys.clone(),
+            organisation: definition.org_id.clone(),
         })
     }
 
@@ -151,7 +171,7 @@ impl Composer<'_> {
             .api(definition.api_id.clone())
             .listen_path(listen)
             .versions(rule, named)
-            .refusals(refusals());
+            .refusals(self.config.refusals());
         if !definition.disable_rate_limit {
             builder = builder.rate_limit();
         }
@@ -202,15 +222,30 @@ impl Composer<'_> {
     }
 }
 
+/// What texts of an API need that costs something.
+struct ContextNames {
+    token: bool,
+    request_data: bool,
+}
+
+impl ContextNames {
+    fn of(definition: &Definition, versions: &Versions) -> Self {
+        let all = || {
+            let versions = versions.by_name.values();
+            versions.flat_map(|rules| rules.headers.context_names())
+        };
+        let has_context = definition.enable_context_vars;
+        Self {
+            token: has_context && all().any(|name| name == "token"),
+            request_data: has_context && all().any(|name| name.starts_with("request_data")),
+        }
+    }
+}
+
 /// The version that a request names.
 fn named(head: &Parts) -> Option<Cow<'_, str>> {
     let chosen = head.extensions.get::<Chosen>()?;
     chosen.named.as_deref().map(Cow::from)
-}
-
-/// As Tyk answers: without a challenge, and without the time to come back at.
-fn refusals() -> Refusals {
-    Refusals::tyk().without_challenge().without_retry_after()
 }
 
 fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {

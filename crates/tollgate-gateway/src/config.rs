@@ -30,6 +30,7 @@ use std::{
 use http::{HeaderName, StatusCode};
 use ipnet::IpNet;
 use serde_json::Value;
+use tollgate::Refusals;
 use tollgate_core::{
     Secret,
     access::{MasterKeys, PathOptions},
@@ -482,7 +483,8 @@ impl Config {
     fn check_addresses(&self) -> Vec<Problem> {
         let mut problems = Vec::new();
         let path = JsonPath::from("tollgate.trusted_proxies");
-        for (index, proxy) in self.tollgate.trusted_proxies.iter().enumerate() {
+        let proxies = self.tollgate.trusted_proxies.iter().flatten();
+        for (index, proxy) in proxies.enumerate() {
             if proxy.parse::<IpAddr>().is_err() && proxy.parse::<IpNet>().is_err() {
                 let message = "expected an address or a network, as `10.0.0.0/8`";
                 problems.push(Problem::error("", message).at(path.index(index)));
@@ -493,6 +495,15 @@ impl Config {
             problems.push(Problem::error("", "expected 500 or 502").at(path));
         }
         problems
+    }
+
+    /// How requests are refused.
+    pub fn refusals(&self) -> Refusals {
+        if self.tollgate.refusal_headers {
+            Refusals::tyk()
+        } else {
+            Refusals::tyk().without_challenge().without_retry_after()
+        }
     }
 
     /// The port to listen on; Tyk's default is 8080.

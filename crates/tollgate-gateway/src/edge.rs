@@ -8,17 +8,20 @@
 
 pub mod addresses;
 pub mod cors;
+pub mod forms;
 pub mod headers;
 pub mod limit_headers;
 pub mod lists;
 pub mod rates;
 pub mod sizes;
+pub mod token;
 pub mod upstream;
 pub mod usage;
 pub mod version_headers;
 pub mod versions;
 
 use http::Extensions;
+use regex::Regex;
 use tollgate::{
     Rejection,
     access::{PathOptions, PathPattern, PatternError, RequestPath},
@@ -31,6 +34,24 @@ use crate::proxy::ProxyError;
 pub struct Where {
     pattern: PathPattern,
     method: String,
+    skips: Option<SkippedVersion>,
+}
+
+/// With `strip_path`, patterns are also tried on the path behind its first segment, which may be a version.
+#[derive(Clone, Debug, Default)]
+pub struct SkippedVersion {
+    /// What that segment matches; none is any.
+    pub pattern: Option<Regex>,
+}
+
+impl SkippedVersion {
+    /// The path behind its first segment.
+    fn behind<'a>(&self, path: &'a str) -> Option<&'a str> {
+        let (segment, _) = path.strip_prefix('/')?.split_once('/')?;
+        let rest = &path[1 + segment.len()..];
+        let is_version = |pattern: &Regex| pattern.is_match(segment);
+        self.pattern.as_ref().is_none_or(is_version).then_some(rest)
+    }
 }
 
 impl Where {
@@ -43,16 +64,29 @@ impl Where {
         Ok(Self {
             pattern: PathPattern::compile(path, options)?,
             method: method.into(),
+            skips: None,
         })
     }
 
-    fn is_path(&self, path: &RequestPath<'_>) -> bool {
+    /// Tries the path behind a version, too.
+    #[must_use]
+    pub fn skipping(self, skips: Option<SkippedVersion>) -> Self {
+        Self { skips, ..self }
+    }
+
+    /// Whether the path is the entry's, or the whole of it, listen path included.
+    fn is_whole_path(&self, path: &RequestPath<'_>) -> bool {
         self.pattern.matches_request(path)
     }
 
     /// Whether path and method are the entry's. An entry without a method is for none.
     pub fn is_of(&self, method: &str, path: &RequestPath<'_>) -> bool {
-        self.method == method && self.is_path(path)
+        if self.method != method {
+            return false;
+        }
+        let path = path.behind_listen_path();
+        let skipped = || self.skips.as_ref().and_then(|skips| skips.behind(path));
+        self.pattern.matches(path) || skipped().is_some_and(|path| self.pattern.matches(path))
     }
 }
 

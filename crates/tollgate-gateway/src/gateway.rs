@@ -24,6 +24,7 @@ use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use tollgate::{
     KeyScheme, Rejection, SharedStore,
+    access::clean_target,
     clock::{Clock, TokioClock, UnixSeconds},
     explain::Explanation,
     policy::{Policy, PolicySet},
@@ -250,7 +251,7 @@ impl Gateway {
     /// Answers a request to an API.
     async fn serve(self: Arc<Self>, mut request: Request<RequestBody>) -> Response<AnswerBody> {
         let is_cleaned = !self.config.http_server_options.skip_url_cleaning;
-        if let Some(target) = route::cleaned(request.uri()).filter(|_| is_cleaned) {
+        if let Some(target) = clean_target(request.uri()).filter(|_| is_cleaned) {
             return moved(&target);
         }
         let snapshot = self.snapshot.load_full();

@@ -20,6 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tollgate::{
     ApiId, Refusals, Rejection,
+    access::RequestPath,
     clock::{Clock, TokioClock},
     visit::Visit,
 };
@@ -29,7 +30,7 @@ use tower_service::Service;
 use crate::{
     api::{AnswerBody, Api, whole},
     edge::versions::Chosen,
-    proxy::{Proxy, ProxyBody, ProxyFuture, outbound},
+    proxy::{Proxy, ProxyBody, ProxyFuture},
     serve::RequestBody,
 };
 
@@ -142,7 +143,7 @@ pub(crate) fn onto<B>(
 
 /// Cuts the listen path from a path, as for an upstream.
 fn cut(uri: &mut Uri, listen_path: Option<&str>) -> Result<(), Rejection> {
-    let rest = outbound(uri.path(), listen_path)?;
+    let rest = RequestPath::of(uri.path(), listen_path)?.spelled_behind_listen_path()?;
     if rest == uri.path() {
         return Ok(());
     }
@@ -268,7 +269,8 @@ mod tests {
         check("/a?y=1", Some("/a/"), Some("/?y=1"));
         check("/a/", Some("/a/"), Some("/"));
         check("/a/x", None, Some("/a/x"));
-        check("/%61/x", None, Some("/a/x"));
-        check("/a/b%2Fc", Some("/a/"), None);
+        check("/%61/x", Some("/a/"), Some("/x"));
+        check("/a/b%2Fc", Some("/a/"), Some("/b%2Fc"));
+        check("/a%2Fc", Some("/a/"), None);
     }
 }

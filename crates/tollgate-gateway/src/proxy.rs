@@ -64,7 +64,6 @@ use tokio::time::Instant;
 use tollgate::{Refusals, context::ClientAddr};
 use tower_service::Service;
 
-pub(crate) use self::path::outbound;
 use self::{
     body::{Outgoing, Watch},
     error::AnswerForm,
@@ -77,7 +76,7 @@ pub use self::{
     error::{ProxyError, ProxyErrorKind},
     future::ProxyFuture,
     headers::ForwardedHeaders,
-    path::FinalSlash,
+    path::{FinalSlash, PathSpelling},
     pools::UpstreamPools,
     target::{HealthOptions, Target, TargetError, Targets},
     trust::{ByHost, Identity, KeyPin, Roots, UpstreamTls},
@@ -92,6 +91,8 @@ pub struct ProxyOptions {
     pub listen_path: Option<String>,
     /// Whether the target's own final slash is sent where nothing is left of the path.
     pub final_slash: FinalSlash,
+    /// How the path is spelled.
+    pub spelling: PathSpelling,
     /// Sends the client's `Host`, and not the target's. HTTP/1.1 only.
     pub preserve_host: bool,
     /// Which headers tell of the client.
@@ -122,6 +123,7 @@ impl Default for ProxyOptions {
         Self {
             listen_path: None,
             final_slash: FinalSlash::Cut,
+            spelling: PathSpelling::Go,
             preserve_host: false,
             forwarded: ForwardedHeaders::default(),
             user_agent: Some(HeaderValue::from_static(concat!(
@@ -342,8 +344,12 @@ impl<B> Inner<B> {
         uri: &Uri,
         index: usize,
     ) -> Result<Protocol, ProxyErrorKind> {
-        let rest = path::outbound(uri.path(), self.options.listen_path.as_deref())
-            .map_err(|_| ProxyErrorKind::PathAmbiguous)?;
+        let rest = path::outbound(
+            uri.path(),
+            self.options.listen_path.as_deref(),
+            self.options.spelling,
+        )
+        .map_err(|_| ProxyErrorKind::PathAmbiguous)?;
         let target = self.targets.get(index);
         let sent = target.uri(uri, &rest, self.options.final_slash);
         *request.uri_mut() = sent.map_err(|_| ProxyErrorKind::BadRequest)?;

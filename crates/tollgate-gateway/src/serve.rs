@@ -54,7 +54,7 @@ use tower_service::Service;
 pub(crate) use self::stop::Tunnel;
 pub use self::{
     address::{ForwardedDepth, TrustedProxies},
-    body::{RequestBody, RequestBodyError, RequestBodyTimedOut},
+    body::{Beginning, RequestBody, RequestBodyError, RequestBodyTimedOut},
     peer::Peer,
     stop::{InFlight, Stop, Stopped},
     tls::{CertificateFiles, ServerTls, TlsError},

@@ -217,19 +217,12 @@ fn admin(gateway: &Arc<Gateway>, stop: &Stop, weak: DefaultSecret) -> anyhow::Re
 }
 
 fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
-    let networks = config.tollgate.trusted_proxies.iter().map(|text| {
-        let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
-        address
-            .or_else(|_| text.parse())
-            .with_context(|| format!("tollgate.trusted_proxies: {text}"))
-    });
-    let networks: Vec<ipnet::IpNet> = networks.collect::<anyhow::Result<_>>()?;
     let seconds = |seconds: i64| Duration::from_secs(u64::try_from(seconds).unwrap_or_default());
     let or_default = |given: Duration, default| if given.is_zero() { default } else { given };
     let defaults = ServeOptions::default();
     let http = &config.http_server_options;
     let depth = usize::try_from(http.xff_depth).unwrap_or_default();
-    let proxies = TrustedProxies::new(networks);
+    let proxies = trusted_proxies(config)?;
     let proxies = match depth {
         0 => proxies,
         depth => proxies.with_depth(ForwardedDepth::FromRight(depth)),
@@ -240,6 +233,21 @@ fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
         write_timeout: or_default(seconds(http.write_timeout), defaults.write_timeout),
         ..defaults
     })
+}
+
+/// Whom the configuration believes when it names a client: this machine, where it says nothing.
+fn trusted_proxies(config: &Config) -> anyhow::Result<TrustedProxies> {
+    let Some(proxies) = &config.tollgate.trusted_proxies else {
+        return Ok(TrustedProxies::loopback());
+    };
+    let network = |text: &String| {
+        let address = text.parse::<std::net::IpAddr>().map(ipnet::IpNet::from);
+        address
+            .or_else(|_| text.parse())
+            .with_context(|| format!("tollgate.trusted_proxies: {text}"))
+    };
+    let networks: Vec<_> = proxies.iter().map(network).collect::<anyhow::Result<_>>()?;
+    Ok(TrustedProxies::new(networks))
 }
 
 async fn listen(config: &Config, port: u16, tls: Option<&Tls>) -> anyhow::Result<Listener> {

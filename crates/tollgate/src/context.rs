@@ -3,11 +3,12 @@
 //! | name | value |
 //! |---|---|
 //! | `path`, `path_parts` | the decoded path; its segments, joined by commas |
-//! | `headers_<Name>`, `headers_Host` | a header's first value; `-` in the name is written `_`, in any case |
+//! | `headers_<Name>`, `headers_Host` | a header's first value; the name in the capitals of Go, `-` written `_` |
 //! | `cookies_<name>` | a cookie's value; `-` in the name is written `_` |
-//! | `request_data_<name>` | the first value of a parameter of the query; `-` in the name is written `_` |
+//! | `request_data` | all parameters, as `a:1;b:2,3`: those of a form where [`FormData`] is in the request's extensions, then those of the query |
+//! | `request_data_<name>` | the first value of a parameter; `-` in the name is written `_` |
 //! | `remote_addr` | the client's address, where [`ClientAddr`] is in the request's extensions |
-//! | `token` | never: a credential has no place in a header |
+//! | `token` | nothing, unless [`ShownToken`] is in the request's extensions: a credential has no place in a header |
 //! | `rate_limit_limit`, `rate_limit_remaining`, `rate_limit_reset` | the rate that was charged last; seconds since 1970 |
 //! | `quota_limit`, `quota_remaining`, `quota_reset` | the quota that was charged last |
 //!
@@ -20,11 +21,11 @@
 //! # Ok::<(), tollgate::meta_inject::InjectError>(())
 //! ```
 
-use std::{fmt::Write as _, net::IpAddr};
+use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, net::IpAddr, sync::Arc};
 
 use http::{HeaderMap, header::HOST, request::Parts};
 use percent_encoding::percent_decode_str;
-use tollgate_core::variables::Context;
+use tollgate_core::{token::Token, variables::Context};
 
 use crate::{
     token_source::{cookies, form_pair},
@@ -37,6 +38,40 @@ use crate::{
 /// client's word, so it is never read here: decide which proxies you trust, and put the address in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClientAddr(pub IpAddr);
+
+/// The pairs of a form in the request's body, for `$tyk_context.request_data`.
+///
+/// No gate reads bodies: whoever does may put this into the request's extensions.
+///
+/// ```
+/// use tollgate::context::FormData;
+///
+/// let form = FormData::parse("a=1&b=x+y&a=2");
+/// assert_eq!(form.first("a"), Some("1"));
+/// ```
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct FormData(Arc<[(String, String)]>);
+
+impl FormData {
+    /// Reads a form. A pair with a broken escape or a `;` is left out.
+    pub fn parse(form: &str) -> Self {
+        let pairs = form.split('&').filter_map(form_pair);
+        let owned = pairs.map(|(name, value)| (name.into_owned(), value.into_owned()));
+        Self(owned.collect())
+    }
+
+    /// The first value of a name.
+    pub fn first(&self, name: &str) -> Option<&str> {
+        let pair = self.0.iter().find(|(other, _)| other == name);
+        pair.map(|(_, value)| value.as_str())
+    }
+}
+
+/// The token of a request, for `$tyk_context.token`.
+///
+/// Put it into the request's extensions where somebody asked to have it shown to the upstream.
+#[derive(Clone, Debug)]
+pub struct ShownToken(pub Token);
 
 /// The context of a request at a gate: what `$tyk_context.x` stands for.
 ///
@@ -84,12 +119,17 @@ impl RequestContext<'_> {
                 .get::<ClientAddr>()
                 .map(|ClientAddr(ip)| ip.to_string()),
             "headers_Host" => host(head),
+            "request_data" => Some(request_data(head)),
+            "token" => head
+                .extensions
+                .get::<ShownToken>()
+                .map(|ShownToken(token)| token.expose().to_owned()),
             _ => {
                 let (space, wanted) = name.split_once('_')?;
                 match space {
                     "headers" => header(&head.headers, wanted),
                     "cookies" => cookie(head, wanted),
-                    "request" => query(head, wanted.strip_prefix("data_")?),
+                    "request" => parameter(head, wanted.strip_prefix("data_")?),
                     _ => None,
                 }
             }
@@ -114,33 +154,65 @@ fn host(head: &Parts) -> Option<String> {
 }
 
 fn header(headers: &HeaderMap, wanted: &str) -> Option<String> {
-    let same = |name: &str| same_name(name, wanted, u8::eq_ignore_ascii_case);
-    let value = headers.iter().find(|(name, _)| same(name.as_str()))?.1;
+    let value = headers
+        .iter()
+        .find(|(name, _)| is_in_capitals(name.as_str(), wanted))?
+        .1;
     Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+}
+
+/// Whether `wanted` is the name as Go writes it: a capital first and behind each `-`, which is here `_`.
+fn is_in_capitals(name: &str, wanted: &str) -> bool {
+    let mut before = b'-';
+    let in_capitals = name.bytes().map(|byte| {
+        let capital = std::mem::replace(&mut before, byte) == b'-';
+        match byte {
+            b'-' => b'_',
+            _ if capital => byte.to_ascii_uppercase(),
+            _ => byte,
+        }
+    });
+    in_capitals.eq(wanted.bytes())
 }
 
 fn cookie(head: &Parts, wanted: &str) -> Option<String> {
     cookies(head)
-        .filter(|(name, _)| same_name(name, wanted, u8::eq))
+        .filter(|(name, _)| same_name(name, wanted))
         .last()
         .map(|(_, value)| value.to_owned())
 }
 
-fn query(head: &Parts, wanted: &str) -> Option<String> {
-    let mut pairs = head.uri.query()?.split('&').filter_map(form_pair);
-    pairs
-        .find(|(name, _)| same_name(name, wanted, u8::eq))
+/// The parameters of a request: of the form in its body, then of its query.
+fn parameters(head: &Parts) -> impl Iterator<Item = (Cow<'_, str>, Cow<'_, str>)> {
+    let form = head.extensions.get::<FormData>().into_iter();
+    let form = form.flat_map(|FormData(pairs)| pairs.iter());
+    let form = form.map(|(name, value)| (name.into(), value.into()));
+    let query = head.uri.query().unwrap_or_default().split('&');
+    form.chain(query.filter_map(form_pair))
+}
+
+fn parameter(head: &Parts, wanted: &str) -> Option<String> {
+    parameters(head)
+        .find(|(name, _)| same_name(name, wanted))
         .map(|(_, value)| value.into_owned())
 }
 
+/// All parameters, sorted by name; the values of a name in their order.
+fn request_data(head: &Parts) -> String {
+    let mut by_name = BTreeMap::<_, Vec<_>>::new();
+    for (name, value) in parameters(head) {
+        by_name.entry(name).or_default().push(value);
+    }
+    let lists = by_name
+        .iter()
+        .map(|(name, values)| format!("{name}:{}", values.join(",")));
+    lists.collect::<Vec<_>>().join(";")
+}
+
 /// Compares a name with one in which `-` is written `_`.
-fn same_name(name: &str, wanted: &str, same: fn(&u8, &u8) -> bool) -> bool {
+fn same_name(name: &str, wanted: &str) -> bool {
     let written = |byte: u8| if byte == b'-' { b'_' } else { byte };
-    name.len() == wanted.len()
-        && name
-            .bytes()
-            .zip(wanted.bytes())
-            .all(|(a, b)| same(&written(a), &written(b)))
+    name.bytes().map(written).eq(wanted.bytes().map(written))
 }
 
 /// What is left of the context when the response comes: the limits.
@@ -181,6 +253,7 @@ mod tests {
         let request = Request::get("https://up.example/a/b%20c?x-y=1&x-y=2&z=%zz")
             .header("x-real-user", "joe")
             .header("cookie", "my-c=1; my-c=\"2\"")
+            .extension(FormData::parse("x-y=0&a-b=f&%zz=1"))
             .extension(ClientAddr("2001:db8::1".parse().unwrap()));
         let (head, ()) = request.body(()).unwrap().into_parts();
         let mut out = String::new();
@@ -193,16 +266,34 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_shown_where_somebody_asked() {
+        let token = ShownToken("secret".into());
+        assert!(!format!("{token:?}").contains("secret"));
+        let (head, ()) = Request::get("/")
+            .extension(token)
+            .body(())
+            .unwrap()
+            .into_parts();
+        let visit = &Visit::default();
+        let mut out = String::new();
+        RequestContext { head: &head, visit }.write("token", &mut out);
+        assert_eq!(out, "secret");
+    }
+
+    #[test]
     fn names_are_found() {
         check("path", "/a/b c");
         check("path_parts", "a,b c");
         check("headers_X_Real_User", "joe");
+        check("headers_x_real_user", "");
         check("headers_Host", "up.example");
         check("cookies_my_c", "2");
-        check("request_data_x_y", "1");
+        check("request_data_x_y", "0");
         check("remote_addr", "2001:db8::1");
         check("token", "");
         check("request_data_z", "");
+        check("request_data_a_b", "f");
+        check("request_data", "a-b:f;x-y:0,1,2");
         check("rate_limit_limit", "");
         check("nothing", "");
     }

@@ -9,6 +9,10 @@ use crate::rejection::Rejection;
 /// A path that others could read in another way than we do is refused, so what is checked is what
 /// is served. Bytes that are no UTF-8 count as one character each, U+FFFD.
 ///
+/// Servers disagree about an encoded slash (`%2F`): for some it is part of a segment, for others it parts
+/// two. Here it parts two, and [`has_encoded_slash`](Self::has_encoded_slash) tells of it: rules that
+/// decide who may pass refuse such a path.
+///
 /// ```
 /// use tollgate_core::access::RequestPath;
 ///
@@ -20,6 +24,7 @@ use crate::rejection::Rejection;
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct RequestPath<'a> {
+    raw: &'a str,
     text: Cow<'a, str>,
     listen: usize, // Invariant: a character boundary in `text`, before a slash or at the end.
 }
@@ -34,16 +39,17 @@ impl<'a> RequestPath<'a> {
     ///
     /// [`Rejection::PathAmbiguous`] where the path does not start with `/`, or holds an empty segment
     /// before its end, a `.` or `..` segment, a backslash, a control character, a broken escape, a
-    /// slash that is encoded, a dot, slash, backslash or per cent sign that is encoded twice, or an
-    /// overlong UTF-8 form.
+    /// dot, slash, backslash or per cent sign that is encoded twice, or an overlong UTF-8 form.
     pub fn of(target: &'a str, listen_path: Option<&str>) -> Result<Self, Rejection> {
-        let text = if is_usual(target.as_bytes()) {
-            Cow::Borrowed(target)
+        let (raw, text) = if is_usual(target.as_bytes()) {
+            (target, Cow::Borrowed(target))
         } else {
-            unusual(target).ok_or(Rejection::PathAmbiguous)?
+            let raw = &target[..target.find(['?', '#']).unwrap_or(target.len())];
+            (raw, unusual(raw).ok_or(Rejection::PathAmbiguous)?)
         };
         let listen = listen_path.and_then(|listen_path| below(&text, listen_path));
         Ok(Self {
+            raw,
             listen: listen.unwrap_or(0),
             text,
         })
@@ -60,6 +66,38 @@ impl<'a> RequestPath<'a> {
             "" => "/",
             path => path,
         }
+    }
+
+    /// The path behind the listen path in the spelling of the request, with its leading slash; empty
+    /// where the listen path has taken everything.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::PathAmbiguous`] where the listen path ends at an encoded slash.
+    pub fn spelled_behind_listen_path(&self) -> Result<&'a str, Rejection> {
+        if self.listen == 0 {
+            return Ok(self.raw);
+        }
+        if self.listen == self.text.len() {
+            return Ok("");
+        }
+        // Both spellings have as many slashes, encoded ones counted.
+        let behind = &self.text[self.listen..];
+        let slashes = behind.bytes().filter(|byte| *byte == b'/').count();
+        let is_slash = |at: &usize| is_slash(&self.raw.as_bytes()[*at..]);
+        let start = (0..self.raw.len())
+            .rev()
+            .filter(is_slash)
+            .nth(slashes - 1)
+            .filter(|start| self.raw[*start..].starts_with('/'));
+        start
+            .map(|start| &self.raw[start..])
+            .ok_or(Rejection::PathAmbiguous)
+    }
+
+    /// Whether a slash of the path was written as an escape.
+    pub fn has_encoded_slash(&self) -> bool {
+        !self.is_borrowed() && self.raw.as_bytes().windows(3).any(is_encoded_slash)
     }
 
     /// Whether the path is the request's own text, so that nothing was allocated.
@@ -96,10 +134,17 @@ const USUAL: [bool; 256] = {
     usual
 };
 
+fn is_slash(text: &[u8]) -> bool {
+    text.first() == Some(&b'/') || text.get(..3).is_some_and(is_encoded_slash)
+}
+
+fn is_encoded_slash(escape: &[u8]) -> bool {
+    matches!(escape, [b'%', b'2', b'F' | b'f'])
+}
+
 /// A path that needs a closer look; `None` where it can be read in two ways.
-fn unusual(target: &str) -> Option<Cow<'_, str>> {
-    let end = target.find(['?', '#']).unwrap_or(target.len());
-    decoded(&target[..end]).filter(|text| is_plain(text.as_bytes()))
+fn unusual(path: &str) -> Option<Cow<'_, str>> {
+    decoded(path).filter(|text| is_plain(text.as_bytes()))
 }
 
 /// The path with its escapes decoded once; `None` where an escape is broken or hides something.
@@ -118,11 +163,7 @@ fn decoded(path: &str) -> Option<Cow<'_, str>> {
         let [high, low, tail @ ..] = tail else {
             return None;
         };
-        let value = hex(*high)? << 4 | hex(*low)?;
-        if value == b'/' {
-            return None;
-        }
-        bytes.push(value);
+        bytes.push(hex(*high)? << 4 | hex(*low)?);
         rest = tail;
     }
     if hides_escapes(&bytes) || is_overlong(&bytes) {
@@ -270,6 +311,37 @@ mod tests {
         );
     }
 
+    #[track_caller]
+    fn check_spelling(target: &str, listen_path: &str, behind: Option<&str>) {
+        let path = RequestPath::of(target, Some(listen_path)).expect("is plain");
+        assert_eq!(path.spelled_behind_listen_path().ok(), behind, "{target}");
+    }
+
+    #[test]
+    fn the_spelling_is_kept_behind_the_listen_path() {
+        check_spelling("/app/x", "/app/", Some("/x"));
+        check_spelling("/app", "/app/", Some(""));
+        check_spelling("/app/", "/app/", Some("/"));
+        check_spelling("/apple/x", "/app", Some("/apple/x"));
+        check_spelling("/%61pp/x%20y/?a=/b", "/app/", Some("/x%20y/"));
+        check_spelling("/caf%C3%A9/%FFx", "/café/", Some("/%FFx"));
+        check_spelling("/caf%C3%A9", "/café/", Some(""));
+        check_spelling("/t/7/x/y", "/t/{id}/", Some("/x/y"));
+        check_spelling("/app/a%2Fb/c", "/app/", Some("/a%2Fb/c"));
+        check_spelling("/app%2fa/b", "/app/", None);
+        check_spelling("/x", "/", Some("/x"));
+    }
+
+    #[test]
+    fn an_encoded_slash_is_told_of() {
+        for (target, encoded) in [("/a%2fb", true), ("/a%2Fb", true), ("/a%20b/2F", false)] {
+            let path = RequestPath::of(target, None).expect("is plain");
+            assert_eq!(path.has_encoded_slash(), encoded, "{target}");
+        }
+        let path = RequestPath::of("/a%2Fb", None).expect("is plain");
+        assert_eq!(path.full(), "/a/b");
+    }
+
     #[test]
     fn what_can_be_read_in_two_ways_is_refused() {
         for target in [
@@ -286,8 +358,8 @@ mod tests {
             "/%2e",
             "/a/%2E%2e/b",
             "/.%2e/b",
-            "/a%2fb",
-            "/a%2Fb",
+            "/a/..%2fb",
+            "/%2Fa",
             "/a%5cb",
             "/a\\b",
             "/a%00b",
@@ -323,6 +395,7 @@ mod tests {
         fn escapes_never_panic(target in "/[a%02EeFf./;é-]{0,30}", listen_path in "/[a{}/é]{0,6}") {
             if let Ok(path) = RequestPath::of(&target, Some(&listen_path)) {
                 prop_assert!(path.behind_listen_path().starts_with('/'));
+                let _ = path.spelled_behind_listen_path();
                 prop_assert!(path.full().split('/').all(|segment| segment != ".."));
             }
         }

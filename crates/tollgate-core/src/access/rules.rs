@@ -3,7 +3,7 @@
 use std::fmt;
 
 use super::{PathOptions, PathPattern, PatternError, RequestPath, literals::Literals};
-use crate::session::AllowedUrl;
+use crate::{rejection::Rejection, session::AllowedUrl};
 
 /// A rule that can not be used, for the log of whoever loads it.
 ///
@@ -113,7 +113,26 @@ impl PathRules {
         (rules, problems)
     }
 
-    /// Whether this method of this path may be called. Methods are compared letter for letter.
+    /// Whether this method of this path may be called.
+    ///
+    /// # Errors
+    ///
+    /// [`Rejection::PathNotGranted`]; [`Rejection::PathAmbiguous`] where there are rules and the path has
+    /// a slash that is encoded: which rule it means can not be told.
+    pub fn check(&self, method: &str, path: &RequestPath<'_>) -> Result<(), Rejection> {
+        if self.allow_all() {
+            Ok(())
+        } else if path.has_encoded_slash() {
+            Err(Rejection::PathAmbiguous)
+        } else if self.allows(method, path) {
+            Ok(())
+        } else {
+            Err(Rejection::PathNotGranted)
+        }
+    }
+
+    /// Whether this method of this path may be called. Methods are compared letter for letter, and the
+    /// path is taken as it was decoded; see [`check`](Self::check).
     pub fn allows(&self, method: &str, path: &RequestPath<'_>) -> bool {
         let Some(rules) = &self.rules else {
             return true;

@@ -88,17 +88,14 @@ impl Entry {
     ///
     /// # Errors
     ///
-    /// [`Rejection::PathNotGranted`].
+    /// As [`PathRules::check`](crate::access::PathRules::check); [`Rejection::PathAmbiguous`] also where
+    /// some paths have rates of their own.
     pub fn path_allowed(&self, method: &str, path: &RequestPath<'_>) -> Result<(), Rejection> {
-        let allowed = self
-            .rights
-            .as_ref()
-            .is_none_or(|rights| rights.paths().allows(method, path));
-        if allowed {
-            Ok(())
-        } else {
-            Err(Rejection::PathNotGranted)
+        if self.has_endpoints() && path.has_encoded_slash() {
+            return Err(Rejection::PathAmbiguous);
         }
+        let rights = self.rights.as_ref();
+        rights.map_or(Ok(()), |rights| rights.paths().check(method, path))
     }
 
     /// The limits that hold.

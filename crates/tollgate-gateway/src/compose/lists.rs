@@ -109,8 +109,10 @@ fn reply(code: i64, headers: &BTreeMap<String, String>, body: &str) -> Result<Re
         .ok()
         .and_then(|code| StatusCode::from_u16(code).ok());
     let mut fields = HeaderMap::new();
-    let text = HeaderValue::from_static("text/plain; charset=utf-8");
-    fields.insert(CONTENT_TYPE, text); // As Go guesses where nothing is said.
+    if !body.is_empty() {
+        let text = HeaderValue::from_static("text/plain; charset=utf-8");
+        fields.insert(CONTENT_TYPE, text); // As Go guesses where nothing is said.
+    }
     for (name, value) in headers {
         let wrong = || format!("the header `{name}` can not be sent");
         let value = HeaderValue::try_from(value).map_err(|_| wrong())?;

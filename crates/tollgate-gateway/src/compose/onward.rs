@@ -7,7 +7,7 @@ use crate::{
     definition::{Definition, internal_target},
     onward::{ByVersion, Handover, Onward},
     problem::JsonPath,
-    proxy::{FinalSlash, Proxy, ProxyOptions, Target, TargetError, Targets},
+    proxy::{FinalSlash, PathSpelling, Proxy, ProxyOptions, Target, TargetError, Targets},
     serve::RequestBody,
 };
 
@@ -53,7 +53,7 @@ impl Composer<'_> {
             return Ok(Onward::Api(Arc::new(Handover {
                 api,
                 listen_path: cut_path(definition, listen),
-                refusals: super::refusals(),
+                refusals: self.config.refusals(),
             })));
         }
         let wrong = |err: TargetError| (place(), err.to_string());
@@ -81,10 +81,16 @@ impl Composer<'_> {
             } else {
                 FinalSlash::Cut
             },
+            spelling: if self.config.http_server_options.skip_target_path_escaping {
+                PathSpelling::Kept
+            } else {
+                PathSpelling::Go
+            },
             preserve_host: settings.preserve_host_header,
             head_timeout: self.config.upstream_timeout(),
             upgrades: self.config.http_server_options.enable_websockets,
             close_connections: self.config.close_connections,
+            refusals: self.config.refusals(),
             bad_gateway: self.config.bad_gateway_status(),
             ..ProxyOptions::default()
         };

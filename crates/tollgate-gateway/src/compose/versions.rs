@@ -2,8 +2,12 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
-use http::{HeaderName, Method};
+use http::{
+    HeaderName, Method,
+    header::{CONNECTION, CONTENT_LENGTH},
+};
 use regex::Regex;
+use serde::Deserialize;
 use tollgate::{
     access::PathOptions,
     variables::{SecretName, Text},
@@ -15,9 +19,9 @@ use super::{
     lists::lists,
 };
 use crate::{
-    definition::{Definition, HeaderEntry, Version, VersionSource},
+    definition::{Definition, HeaderEntry, ResponseProcessor, Version, VersionSource},
     edge::{
-        Where,
+        SkippedVersion, Where,
         headers::{HeaderRules, HeaderSet},
         sizes::Sizes,
         upstream::UpstreamRules,
@@ -30,6 +34,8 @@ use crate::{
 impl Composer<'_> {
     pub(super) fn versions(&self, definition: &Definition) -> Result<Versions, Wrong> {
         let data = &definition.version_data;
+        let skips = skipped_version(&definition.definition)?;
+        let last = self.injected_last(&definition.response_processors)?;
         let compile = |(name, version): (&String, &Version)| {
             let place = |inner: &str| -> JsonPath {
                 JsonPath::from("version_data")
@@ -37,7 +43,7 @@ impl Composer<'_> {
                     .key(name)
                     .key(inner)
             };
-            let rules = self.version(name, version);
+            let rules = self.version(name, version, skips.as_ref(), last.as_ref());
             let mut rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
             rules.expires = expiry(definition, version);
             rules.rates = self.rate_entries(definition, version).map_err(|message| {
@@ -92,26 +98,37 @@ impl Composer<'_> {
     }
 
     /// The message's place is the member of the version.
-    fn version(&self, name: &str, version: &Version) -> Result<VersionRules, (String, String)> {
+    fn version(
+        &self,
+        name: &str,
+        version: &Version,
+        skips: Option<&SkippedVersion>,
+        last: Option<&HeaderSet>,
+    ) -> Result<VersionRules, (String, String)> {
         let mut options = self.config.path_options();
         let paths = &version.extended_paths;
         let in_paths =
             |member: &str, message: String| (format!("extended_paths.{member}"), message);
         let extended = version.use_extended_paths;
-        let sizes = entries(extended, &paths.size_limits, options, |entry| {
+        let sizes = entries(extended, &paths.size_limits, (options, skips), |entry| {
             let limit = u64::try_from(entry.size_limit).unwrap_or_default();
             (entry.disabled, &entry.path, &entry.method, limit)
         });
-        let limits = entries(extended, &paths.hard_timeouts, options, |entry| {
+        let limits = entries(extended, &paths.hard_timeouts, (options, skips), |entry| {
             let limit = entry.limit().unwrap_or(Duration::MAX);
             (entry.disabled, &entry.path, &entry.method, limit)
         });
-        let methods = entries(extended, &paths.method_transforms, options, |entry| {
-            let method = Method::from_bytes(entry.to_method.to_ascii_uppercase().as_bytes());
-            let method = method.unwrap_or_default();
-            (entry.disabled, &entry.path, &entry.method, method)
-        });
-        let headers = self.headers(version)?;
+        let methods = entries(
+            extended,
+            &paths.method_transforms,
+            (options, skips),
+            |entry| {
+                let method = Method::from_bytes(entry.to_method.to_ascii_uppercase().as_bytes());
+                let method = method.unwrap_or_default();
+                (entry.disabled, &entry.path, &entry.method, method)
+            },
+        );
+        let headers = self.headers(version, skips, last)?;
         options.ignore_case |= version.ignore_endpoint_case;
         let positive = |number: i64| u64::try_from(number).ok().filter(|number| *number > 0);
         let whole = version.global_enforce_timeout.0;
@@ -137,7 +154,12 @@ impl Composer<'_> {
         })
     }
 
-    fn headers(&self, version: &Version) -> Result<HeaderRules, (String, String)> {
+    fn headers(
+        &self,
+        version: &Version,
+        skips: Option<&SkippedVersion>,
+        last: Option<&HeaderSet>,
+    ) -> Result<HeaderRules, (String, String)> {
         let (paths, extended) = (&version.extended_paths, version.use_extended_paths);
         let set = |member: &str, off: bool, remove: &[String], add: &BTreeMap<String, String>| {
             if off {
@@ -152,7 +174,7 @@ impl Composer<'_> {
                 let place = Where::new(&entry.path, &entry.method, self.config.path_options());
                 let place = place.map_err(|err| err.to_string())?;
                 Ok((
-                    place,
+                    place.skipping(skips.cloned()),
                     self.header_set(&entry.delete_headers, &entry.add_headers)?,
                 ))
             };
@@ -173,6 +195,10 @@ impl Composer<'_> {
                 &version.global_response_headers_remove,
                 &version.global_response_headers,
             )?,
+            response_last: last
+                .filter(|_| !version.global_response_headers_disabled)
+                .cloned()
+                .unwrap_or_default(),
             response_by_path: of_paths(
                 "transform_response_headers",
                 &paths.transform_response_headers,
@@ -185,18 +211,89 @@ impl Composer<'_> {
         remove: &[String],
         add: &BTreeMap<String, String>,
     ) -> Result<HeaderSet, String> {
-        let name = |name: &String| {
-            HeaderName::try_from(name.as_str())
-                .map_err(|_| format!("`{name}` can not be a header's name"))
-        };
+        let mut remove: Vec<_> = remove
+            .iter()
+            .map(|name| header_name(name))
+            .collect::<Result<_, _>>()?;
         let secret = |name: SecretName<'_>| secret(name, self.config, self.environment);
-        let value = |(header, text): (&String, &String)| {
-            Ok((name(header)?, Text::with_secrets(text, secret)))
-        };
-        Ok(HeaderSet {
-            remove: remove.iter().map(name).collect::<Result<_, String>>()?,
-            set: add.iter().map(value).collect::<Result<_, String>>()?,
-        })
+        let mut set = Vec::new();
+        for (name, text) in add {
+            let header = header_name(name)?;
+            if header == CONTENT_LENGTH {
+                return Err(format!("`{name}` frames the message, and can not be set"));
+            }
+            if header == CONNECTION {
+                // It ends at this hop, with what it names.
+                let named = text.split(',').map(|name| header_name(name.trim()));
+                remove.extend(named.filter_map(Result::ok));
+            } else if !ends_at_this_hop(&header, text) {
+                set.push((header, Text::with_secrets(text, secret)));
+            }
+        }
+        if add
+            .keys()
+            .any(|name| name.eq_ignore_ascii_case("connection"))
+        {
+            set.retain(|(name, _)| !remove.contains(name));
+        }
+        Ok(HeaderSet { remove, set })
+    }
+
+    /// What response processors called `header_injector` do; of several, the later goes before the earlier.
+    fn injected_last(&self, processors: &[ResponseProcessor]) -> Result<Option<HeaderSet>, Wrong> {
+        let mut merged = InjectorOptions::default();
+        let mut is_there = false;
+        for (index, processor) in processors.iter().enumerate() {
+            if processor.name != "header_injector" || processor.options.0.is_null() {
+                continue;
+            }
+            let options = InjectorOptions::deserialize(&processor.options.0);
+            let options = options.map_err(|err| (injector_place(index), err.to_string()))?;
+            merged.add_headers.extend(options.add_headers);
+            merged.remove_headers.extend(options.remove_headers);
+            is_there = true;
+        }
+        if !is_there {
+            return Ok(None);
+        }
+        let set = self.header_set(&merged.remove_headers, &merged.add_headers);
+        set.map(Some)
+            .map_err(|message| ("response_processors".into(), message))
+    }
+}
+
+fn injector_place(index: usize) -> JsonPath {
+    JsonPath::from("response_processors")
+        .index(index)
+        .key("options")
+}
+
+/// The options of a `header_injector`.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct InjectorOptions {
+    add_headers: BTreeMap<String, String>,
+    remove_headers: Vec<String>,
+}
+
+fn header_name(name: &str) -> Result<HeaderName, String> {
+    HeaderName::try_from(name).map_err(|_| format!("`{name}` can not be a header's name"))
+}
+
+/// Whether a header says something of one hop alone, so that it is not sent on. `TE: trailers` is.
+fn ends_at_this_hop(name: &HeaderName, value: &str) -> bool {
+    match name.as_str() {
+        "te" => !value.eq_ignore_ascii_case("trailers"),
+        name => [
+            "keep-alive",
+            "proxy-authenticate",
+            "proxy-authorization",
+            "proxy-connection",
+            "trailer",
+            "transfer-encoding",
+            "upgrade",
+        ]
+        .contains(&name),
     }
 }
 
@@ -204,7 +301,7 @@ impl Composer<'_> {
 fn entries<T, V>(
     extended: bool,
     list: &[T],
-    options: PathOptions,
+    (options, skips): (PathOptions, Option<&SkippedVersion>),
     read: impl Fn(&T) -> (bool, &String, &String, V),
 ) -> Result<Vec<(Where, V)>, String> {
     let mut entries = Vec::new();
@@ -212,7 +309,7 @@ fn entries<T, V>(
         let (disabled, path, method, value) = read(entry);
         if !disabled {
             let place = Where::new(path, method, options).map_err(|err| err.to_string())?;
-            entries.push((place, value));
+            entries.push((place.skipping(skips.cloned()), value));
         }
     }
     Ok(entries)
@@ -229,10 +326,23 @@ fn location(source: &VersionSource) -> Result<Location, Wrong> {
         }
         "url-param" if !source.key.is_empty() => Location::Query(source.key.clone()),
         "url" if source.url_versioning_pattern.is_empty() => Location::Path(None),
-        "url" => {
-            let pattern = Regex::new(&source.url_versioning_pattern);
-            Location::Path(Some(pattern.map_err(|err| wrong(err.to_string()))?))
-        }
+        "url" => Location::Path(Some(version_pattern(source)?)),
         _ => Location::None,
     })
+}
+
+/// What patterns skip, too; a version that is in the path was cut out before.
+fn skipped_version(source: &VersionSource) -> Result<Option<SkippedVersion>, Wrong> {
+    if !source.strips() || source.location == "url" {
+        return Ok(None);
+    }
+    let pattern = (!source.url_versioning_pattern.is_empty())
+        .then(|| version_pattern(source))
+        .transpose()?;
+    Ok(Some(SkippedVersion { pattern }))
+}
+
+fn version_pattern(source: &VersionSource) -> Result<Regex, Wrong> {
+    let place = || JsonPath::from("definition").key("url_versioning_pattern");
+    Regex::new(&source.url_versioning_pattern).map_err(|err| (place(), err.to_string()))
 }

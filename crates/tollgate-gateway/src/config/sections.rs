@@ -373,8 +373,11 @@ record! {
         pub serve_inactive_apis: bool,
         /// The status where an upstream can not be reached: 500 as Tyk, or 502. Zero: 500.
         pub bad_gateway_status: u16,
-        /// Addresses and networks of proxies whose `X-Forwarded-For` is believed.
-        pub trusted_proxies: Vec<String>,
+        /// Addresses and networks of proxies that are believed when they name a client, in
+        /// `X-Forwarded-For` or `X-Real-IP`. Left out: this machine. An empty list: nobody.
+        pub trusted_proxies: Option<Vec<String>>,
+        /// Whether refusals have `WWW-Authenticate` and `Retry-After`, which Tyk does not send.
+        pub refusal_headers: bool,
     }
 }
 

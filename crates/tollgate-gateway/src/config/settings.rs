@@ -61,10 +61,6 @@ pub const SETTINGS: &[Row] = &[
         "http_server_options.max_request_body_size",
         "a limit for all bodies is not built",
     ),
-    warns(
-        "http_server_options.skip_target_path_escaping",
-        "paths are sent on as they came",
-    ),
     works("http_server_options"),
     refused(
         "http_server_options.use_ssl_le",

@@ -1,5 +1,7 @@
 //! Where requests come in and where they go.
 
+use tollgate_core::access::clean_path;
+
 use crate::record::record;
 
 record! {
@@ -101,21 +103,7 @@ impl ListenPath {
         if path.is_empty() || path.contains(char::is_whitespace) {
             return None;
         }
-        let mut segments = Vec::new();
-        for segment in path.split('/') {
-            match segment {
-                "" | "." => {}
-                ".." => {
-                    segments.pop();
-                }
-                segment => segments.push(segment),
-            }
-        }
-        let mut clean = format!("/{}", segments.join("/"));
-        if path.ends_with('/') && clean.len() > 1 {
-            clean.push('/');
-        }
-        Some(Self(clean))
+        Some(Self(clean_path(path)))
     }
 
     /// The path.

@@ -1,7 +1,8 @@
 //! Headers that a version sets and takes out, for all its paths and for single ones.
 //!
 //! On the way in: the version's removals, its values, then those of the first entry for the path. On
-//! the way out, on the upstream's own answers alone: the entry's first, then the version's.
+//! the way out, on the upstream's own answers alone: the entry's first, then the version's, then those of
+//! response processors.
 
 use std::sync::Arc;
 
@@ -37,13 +38,25 @@ pub struct HeaderRules {
     pub request_by_path: Vec<(Where, HeaderSet)>,
     /// Of every answer.
     pub response: HeaderSet,
+    /// Of every answer, after that.
+    pub response_last: HeaderSet,
     /// Of answers of single paths.
     pub response_by_path: Vec<(Where, HeaderSet)>,
 }
 
 impl HeaderRules {
+    /// The names of context variables that its texts have.
+    pub fn context_names(&self) -> impl Iterator<Item = &str> {
+        let by_path = self.request_by_path.iter().chain(&self.response_by_path);
+        let sets = [&self.request, &self.response, &self.response_last];
+        let sets = sets.into_iter().chain(by_path.map(|(_, set)| set));
+        let texts = sets.flat_map(|set| set.set.iter());
+        texts.flat_map(|(_, text)| text.context_names())
+    }
+
     fn changes_responses(&self) -> bool {
-        !self.response.is_empty() || !self.response_by_path.is_empty()
+        let is_empty = self.response.is_empty() && self.response_last.is_empty();
+        !is_empty || !self.response_by_path.is_empty()
     }
 }
 
@@ -123,7 +136,8 @@ impl HeaderGate {
                 .map(|set| set.fill(head, visit, self.has_context))
                 .transpose()?;
             let all = rules.response.fill(head, visit, self.has_context)?;
-            let changes = own.into_iter().chain([all]).collect();
+            let last = rules.response_last.fill(head, visit, self.has_context)?;
+            let changes = own.into_iter().chain([all, last]).collect();
             visit.notes_mut().insert(Changes(changes));
         }
         all.apply(&mut head.headers);

@@ -100,10 +100,14 @@ impl Lists {
     ///
     /// # Errors
     ///
-    /// Fails where the path may not be called.
+    /// Fails where the path may not be called, or where it has an encoded slash: which entry it means can
+    /// not be told.
     pub fn ask(&self, method: &str, path: &RequestPath<'_>) -> Result<Listed, Rejection> {
+        if path.has_encoded_slash() && !self.entries.is_empty() {
+            return Err(Rejection::PathAmbiguous);
+        }
         let is_internal =
-            |entry: &Entry| matches!(entry.says, Says::Internal) && entry.place.is_of(method, path);
+            |entry: &Entry| matches!(entry.says, Says::Internal) && entry.is_of(method, path);
         if self.entries.iter().any(is_internal) {
             return Err(forbidden());
         }
@@ -120,9 +124,13 @@ impl Lists {
 }
 
 impl Entry {
+    fn is_of(&self, method: &str, path: &RequestPath<'_>) -> bool {
+        self.place.method == method && self.place.is_whole_path(path)
+    }
+
     /// `None` where it says nothing of the request.
     fn ask(&self, method: &str, path: &RequestPath<'_>) -> Option<Result<Listed, Rejection>> {
-        if matches!(self.says, Says::Internal) || !self.place.is_path(path) {
+        if matches!(self.says, Says::Internal) || !self.place.is_whole_path(path) {
             return None;
         }
         if !self.by_method.is_empty() {

@@ -163,13 +163,14 @@ impl Versions {
         let pairs = || form_urlencoded::parse(query.as_bytes());
         let named = pairs().find(|(key, _)| key == name)?.1.into_owned();
         if self.strips {
-            let rest: Vec<_> = query
-                .split('&')
-                .filter(|pair| form_urlencoded::parse(pair.as_bytes()).all(|(key, _)| key != name))
-                .collect();
-            let (path, rest) = (head.uri.path(), rest.join("&"));
+            let mut rest: Vec<_> = pairs().filter(|(key, _)| key != name).collect();
+            rest.sort_by(|(one, _), (other, _)| one.cmp(other)); // As Tyk writes a query.
+            let rest = form_urlencoded::Serializer::new(String::new())
+                .extend_pairs(rest)
+                .finish();
             let mark = if rest.is_empty() { "" } else { "?" };
-            set_target(head, &format!("{path}{mark}{rest}"));
+            let target = format!("{}{mark}{rest}", head.uri.path());
+            set_target(head, &target);
         }
         Some(named)
     }
@@ -181,15 +182,8 @@ impl Versions {
         pattern: Option<&Regex>,
     ) -> Result<Option<String>, Rejection> {
         let path = head.uri.path();
-        let behind = {
-            let read = RequestPath::of(path, Some(listen))?;
-            path.len().saturating_sub(read.behind_listen_path().len())
-        };
-        let (before, rest) = path.split_at(if path.is_char_boundary(behind) {
-            behind
-        } else {
-            0
-        });
+        let rest = RequestPath::of(path, Some(listen))?.spelled_behind_listen_path()?;
+        let before = &path[..path.len() - rest.len()];
         let segment = rest
             .trim_start_matches('/')
             .split('/')
@@ -355,9 +349,9 @@ mod tests {
         let by_query = versions(Location::Query("v".into()), "v1", false);
         check(
             &by_query,
-            "/api/x?a=1&v=v2&b=2",
+            "/api/x?b=%2F&v=v2&a=1%20+&b",
             "",
-            Ok(("v2", "/api/x?a=1&b=2")),
+            Ok(("v2", "/api/x?a=1++&b=%2F&b=")),
         );
         check(&by_query, "/api/x?v=v2", "", Ok(("v2", "/api/x")));
         check(&by_query, "/api/x?a=1", "", Ok(("v1", "/api/x?a=1")));
@@ -369,6 +363,7 @@ mod tests {
         let by_path = versions(Location::Path(Some(pattern)), "v1", false);
         check(&by_path, "/api/v2/x?a=1", "", Ok(("v2", "/api/x?a=1")));
         check(&by_path, "/api/v2", "", Ok(("v2", "/api/")));
+        check(&by_path, "/api/v2/a%20b", "", Ok(("v2", "/api/a%20b")));
         check(&by_path, "/api/x", "", Ok(("v1", "/api/x")));
         check(
             &by_path,

@@ -1,55 +1,44 @@
 //! Which path goes to the upstream: the one that was checked.
 //!
-//! A plain path goes on byte for byte. Where a path holds escapes, those of letters, digits, `-`, `.`,
-//! `_` and `~` are undone, as they were when rights were checked; all others stay as they are. A path
-//! that can be read in two ways is refused, whether or not rights looked at it.
+//! It is spelled as Tyk, that is Go, spells it. In a path without escapes, what is neither a letter, a
+//! digit nor one of `-._~$&+,/:;=@` becomes an escape. A path with escapes keeps the client's spelling,
+//! in which `!'()*[]` may stand too. A path that can be read in two ways is refused, whether or not rights
+//! looked at it.
 
 use std::{borrow::Cow, fmt::Write as _};
 
 use tollgate_core::{Rejection, access::RequestPath};
 
-/// The path behind the listen path, in the spelling that is sent; empty where nothing is left.
-pub(crate) fn outbound<'a>(
-    raw: &'a str,
-    listen_path: Option<&str>,
-) -> Result<Cow<'a, str>, Rejection> {
-    let path = RequestPath::of(raw, listen_path)?;
-    let text = normalised(raw);
-    let (full, behind) = (path.full(), path.behind_listen_path());
-    if full.len() == behind.len() {
-        return Ok(text);
-    }
-    if !full.ends_with(behind) {
-        return Ok(Cow::Borrowed("")); // The listen path alone, without a slash behind it.
-    }
-    // No slash comes out of an escape, so both spellings have as many.
-    let slashes = behind.bytes().filter(|byte| *byte == b'/').count();
-    let start = text.rmatch_indices('/').nth(slashes.saturating_sub(1));
-    let start = start.map_or(0, |(start, _)| start);
-    Ok(match text {
-        Cow::Borrowed(text) => Cow::Borrowed(&text[start..]),
-        Cow::Owned(text) => Cow::Owned(text[start..].to_owned()),
-    })
+/// Which spelling of a path is sent.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum PathSpelling {
+    /// Go's.
+    #[default]
+    Go,
+    /// The client's, as far as a path may be spelled so (`skip_target_path_escaping`).
+    Kept,
 }
 
-fn normalised(raw: &str) -> Cow<'_, str> {
-    if !raw.bytes().any(|byte| byte == b'%' || !byte.is_ascii()) {
-        return Cow::Borrowed(raw);
+/// The path behind the listen path, in the spelling that is sent; empty where nothing is left.
+pub(super) fn outbound<'a>(
+    raw: &'a str,
+    listen_path: Option<&str>,
+    spelling: PathSpelling,
+) -> Result<Cow<'a, str>, Rejection> {
+    let path = RequestPath::of(raw, listen_path)?;
+    let keeps = spelling == PathSpelling::Kept || raw.contains('%');
+    let stays = if keeps { stays_kept } else { stays };
+    Ok(escaped(path.spelled_behind_listen_path()?, stays))
+}
+
+/// The path, with escapes for what does not stay.
+fn escaped(path: &str, stays: fn(u8) -> bool) -> Cow<'_, str> {
+    if path.bytes().all(stays) {
+        return Cow::Borrowed(path);
     }
-    let mut text = String::with_capacity(raw.len());
-    let mut rest = raw.as_bytes();
-    while let Some((&byte, tail)) = rest.split_first() {
-        rest = tail;
-        if byte == b'%' {
-            let escape = tail.first_chunk::<2>().copied().and_then(unescaped);
-            match escape {
-                Some(plain) if is_unreserved(plain) => {
-                    text.push(char::from(plain));
-                    rest = &tail[2..];
-                }
-                _ => text.push('%'),
-            }
-        } else if byte.is_ascii() {
+    let mut text = String::with_capacity(path.len() + 16);
+    for byte in path.bytes() {
+        if stays(byte) {
             text.push(char::from(byte));
         } else {
             let _ = write!(text, "%{byte:02X}"); // A String takes everything.
@@ -58,13 +47,14 @@ fn normalised(raw: &str) -> Cow<'_, str> {
     Cow::Owned(text)
 }
 
-fn unescaped(digits: [u8; 2]) -> Option<u8> {
-    let [high, low] = digits.map(|digit| char::from(digit).to_digit(16));
-    u8::try_from(high? << 4 | low?).ok()
+/// What Go writes as it is where it spells a path itself.
+fn stays(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~$&+,/:;=@".contains(&byte)
 }
 
-fn is_unreserved(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+/// What Go lets stand in a spelling that it keeps; `%` begins an escape, as was checked.
+fn stays_kept(byte: u8) -> bool {
+    stays(byte) || b"%!'()*[]".contains(&byte)
 }
 
 /// Whether a target's own final slash is sent where nothing is left behind the listen path.
@@ -98,40 +88,53 @@ mod tests {
 
     #[track_caller]
     fn check(raw: &str, listen_path: Option<&str>, sent: &str) {
-        assert_eq!(outbound(raw, listen_path).as_deref(), Ok(sent), "{raw}");
+        let path = outbound(raw, listen_path, PathSpelling::Go);
+        assert_eq!(path.as_deref(), Ok(sent), "{raw}");
     }
 
     #[test]
     fn a_plain_path_goes_on_as_it_is() {
-        for raw in ["/", "/a/b", "/a/b/", "/a;x=1", "/a.b/c!$&'()*+,=:@"] {
+        for raw in ["/", "/a/b", "/a/b/", "/a;x=1", "/a.b/c~$&+,=:@-_"] {
             check(raw, None, raw);
-            assert!(matches!(outbound(raw, None), Ok(Cow::Borrowed(_))), "{raw}");
+            let sent = outbound(raw, None, PathSpelling::Go);
+            assert!(matches!(sent, Ok(Cow::Borrowed(_))), "{raw}");
         }
     }
 
     #[test]
-    fn escapes_are_undone_once_and_only_where_they_say_nothing() {
-        check("/%61dmin", None, "/admin");
-        check("/%7Ex%2Dy", None, "/~x-y");
-        check("/a%20b", None, "/a%20b");
-        check("/caf%c3%a9", None, "/caf%c3%a9");
-        check("/a%3Bb;c", None, "/a%3Bb;c");
-        check("/a%3Fb", None, "/a%3Fb");
-        check("/%2573x", None, "/%2573x");
-        check("/%FF", None, "/%FF");
+    fn a_path_without_escapes_is_spelled_as_go_does() {
+        check("/a!'()*[]", None, "/a%21%27%28%29%2A%5B%5D");
+        check("/{a}|\"<>^`", None, "/%7Ba%7D%7C%22%3C%3E%5E%60");
         check("/é", None, "/%C3%A9");
+    }
+
+    #[test]
+    fn a_path_with_escapes_keeps_its_spelling() {
+        for raw in [
+            "/%61dmin",
+            "/%7Ex%2Dy",
+            "/a%20b",
+            "/caf%c3%a9",
+            "/a%3Bb;c",
+            "/a%3Fb",
+            "/%2573x",
+            "/%FF",
+            "/a%2Fb",
+            "/%20!'()*[]",
+        ] {
+            check(raw, None, raw);
+        }
+        check("/%20{é}", None, "/%20%7B%C3%A9%7D");
+        let kept = outbound("/a!(b)", None, PathSpelling::Kept);
+        assert_eq!(kept.as_deref(), Ok("/a!(b)"));
     }
 
     #[test]
     fn the_listen_path_is_cut_on_the_edge_of_a_segment() {
         check("/app/x", Some("/app/"), "/x");
         check("/app", Some("/app/"), "");
-        check("/app/", Some("/app/"), "/");
         check("/apple/x", Some("/app"), "/apple/x");
-        check("/app/app/x", Some("/app/"), "/app/x");
         check("/%61pp/x%20y/", Some("/app/"), "/x%20y/");
-        check("/caf%C3%A9/x", Some("/café/"), "/x");
-        check("/caf%C3%A9", Some("/café/"), "");
         check("/t/7/x/y", Some("/t/{id}/"), "/x/y");
         check("/x", Some("/"), "/x");
     }
@@ -143,8 +146,9 @@ mod tests {
             "/./admin",
             "/a/../admin",
             "/%2e%2e/x",
+            "/a/..%2fx",
             "/a%2Fb",
-            "/a%5Cb",
+            "/b/a%5Cb",
             "/%252f",
             "/%c0%af",
             "/%00",
@@ -152,7 +156,10 @@ mod tests {
             "*",
             "/..;/x",
         ] {
-            assert!(outbound(raw, Some("/a/")).is_err(), "{raw}");
+            assert!(
+                outbound(raw, Some("/a/"), PathSpelling::Go).is_err(),
+                "{raw}"
+            );
         }
     }
 

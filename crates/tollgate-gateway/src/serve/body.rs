@@ -1,8 +1,9 @@
 //! Bodies of requests and responses at the server's edge.
 
 use std::{
+    collections::VecDeque,
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     pin::Pin,
     task::{Context, Poll},
     time::Duration,
@@ -23,6 +24,17 @@ pub struct RequestBody {
     idle: Duration,
     timer: Option<Pin<Box<Sleep>>>, // Made at the first wait: most bodies never wait.
     is_waiting: bool,
+    /// What was read of it before its turn, and comes first.
+    ahead: VecDeque<Frame<Bytes>>,
+}
+
+/// The beginning of a body, read before the body is sent on.
+#[derive(Debug)]
+pub struct Beginning {
+    /// What it begins with.
+    pub bytes: Bytes,
+    /// Whether that is all.
+    pub is_whole: bool,
 }
 
 /// Why a request's body broke off.
@@ -49,6 +61,47 @@ impl RequestBody {
             idle,
             timer: None,
             is_waiting: false,
+            ahead: VecDeque::new(),
+        }
+    }
+
+    /// Reads what the body begins with, until it ends or more than `most` bytes are there. It is kept, and
+    /// the body goes on as if nobody had looked.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the body breaks off.
+    pub async fn beginning(&mut self, most: usize) -> Result<Beginning, RequestBodyError> {
+        let mut length = 0;
+        let is_whole = loop {
+            if length > most {
+                break false;
+            }
+            let frame = poll_fn(|cx| self.poll_client(cx)).await.transpose()?;
+            let Some(frame) = frame else { break true };
+            length += frame.data_ref().map_or(0, Bytes::len);
+            self.ahead.push_back(frame);
+        };
+        let data = self.ahead.iter().filter_map(Frame::data_ref);
+        let bytes = Bytes::from(data.fold(Vec::with_capacity(length), |mut all, data| {
+            all.extend_from_slice(data);
+            all
+        }));
+        Ok(Beginning { bytes, is_whole })
+    }
+
+    fn poll_client(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
+        match Pin::new(&mut self.inner).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.is_waiting = false;
+                Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
+            }
+            Poll::Pending => self
+                .poll_late(cx)
+                .map(|()| Some(Err(RequestBodyError::TimedOut(RequestBodyTimedOut)))),
         }
     }
 
@@ -77,24 +130,25 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        let this = &mut *self;
-        match Pin::new(&mut this.inner).poll_frame(cx) {
-            Poll::Ready(frame) => {
-                this.is_waiting = false;
-                Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
-            }
-            Poll::Pending => this
-                .poll_late(cx)
-                .map(|()| Some(Err(RequestBodyError::TimedOut(RequestBodyTimedOut)))),
+        match self.ahead.pop_front() {
+            Some(frame) => Poll::Ready(Some(Ok(frame))),
+            None => self.poll_client(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.inner.is_end_stream()
+        self.ahead.is_empty() && self.inner.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.inner.size_hint()
+        let mut hint = self.inner.size_hint();
+        let data = self.ahead.iter().filter_map(Frame::data_ref);
+        let ahead = data.map(|data| data.len() as u64).sum::<u64>();
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + ahead);
+        }
+        hint.set_lower(hint.lower() + ahead);
+        hint
     }
 }
 

@@ -31,7 +31,7 @@ async fn attack_22_23_what_can_be_read_in_two_ways_reaches_no_upstream() {
         "/a/../admin",
         "/a/..",
         "/%2e%2e%2fadmin",
-        "/a%2Fb",
+        "/a/..%2Fb",
         "/a%5Cb",
         "/a\\b",
         "/%252f",
@@ -45,6 +45,15 @@ async fn attack_22_23_what_can_be_read_in_two_ways_reaches_no_upstream() {
         assert!(response.starts_with("HTTP/1.1 400"), "{path}: {response}");
     }
     assert_eq!(upstream.seen(), 0);
+}
+
+/// Where rights decide it is refused: `tests/it/attacks.rs`.
+#[tokio::test]
+async fn attack_23_an_encoded_slash_goes_on_as_it_came() {
+    let upstream = Upstream::echo().await;
+    let gateway = Gateway::before(&upstream.url()).await;
+    let response = gateway.get("/a%2Fb", "").await;
+    assert!(response.contains("GET /a%2Fb HTTP/1.1"), "{response}");
 }
 
 #[tokio::test]

@@ -30,7 +30,8 @@ async fn path_and_query_are_joined_behind_the_target() {
         ("/v2/", Some("/app/"), "/app/", "/v2"),
         ("/v2/?k=1", Some("/app/"), "/app/x?c=d", "/v2/x?k=1&c=d"),
         ("", Some("/app/"), "/app", "/"),
-        ("", None, "/caf%C3%A9/%7e%61!'()*", "/caf%c3%a9/~a!'()*"),
+        ("", None, "/caf%C3%A9/%7e%61!'()*", "/caf%c3%a9/%7e%61!'()*"),
+        ("", None, "/a!(b)~", "/a%21%28b%29~"),
         ("", Some("/t/{id}"), "/t/7/x", "/x"),
     ] {
         let upstream = Upstream::echo().await;
