@@ -197,11 +197,16 @@ impl Composer<'_> {
         })
     }
 
+    /// How rates are counted. Without a word it is by windows that begin with a request, as Tyk does it
+    /// on one gateway. Of its sentinel the exact form is what is meant.
     fn algorithm(&self) -> Algorithm {
-        if self.config.enable_fixed_window_rate_limiter {
+        let config = self.config;
+        if config.enable_fixed_window_rate_limiter {
             Algorithm::FixedWindow
-        } else {
+        } else if config.enable_sentinel_rate_limiter || config.enable_redis_rolling_limiter {
             Algorithm::Sliding
+        } else {
+            Algorithm::Bucket
         }
     }
 
