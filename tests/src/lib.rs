@@ -14,6 +14,7 @@ pages! {
     session: "docs/session.md",
     policies: "docs/policies.md",
     gateway: "docs/gateway.md",
+    observability: "docs/observability.md",
     stores: "docs/stores.md",
     lessons: "docs/lessons.md",
     performance: "docs/performance.md",

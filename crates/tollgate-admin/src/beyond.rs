@@ -19,11 +19,12 @@ use axum::{
     Router,
     body::Body,
     extract::{Request, State},
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::any,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use percent_encoding::percent_decode_str;
 use serde::{Serialize, de::DeserializeOwned};
 use tollgate_core::Loaded;
@@ -210,15 +211,7 @@ async fn answer(admin: &Inner, request: Request) -> Answer {
         .collect();
     let is_holders = meant.iter().any(|(route, _)| route.who == Who::Holder);
     if !is_holders {
-        if !is_our_host(admin.settings.hostname.as_deref(), &head.headers, &head.uri) {
-            return Err(problem::unknown_path());
-        }
-        if !is_authorised(&admin.settings.secret, &head.headers) {
-            return Err(Problem::new(
-                StatusCode::FORBIDDEN,
-                "the secret is missing or wrong",
-            ));
-        }
+        check_administrator(admin, &head.headers, &head.uri)?;
     }
     if meant.is_empty() {
         return Err(problem::unknown_path());
@@ -248,6 +241,30 @@ async fn answer(admin: &Inner, request: Request) -> Answer {
         body,
     };
     (route.handler)(admin, &asked).await
+}
+
+/// Whether the caller shows the secret.
+fn check_administrator(admin: &Inner, headers: &HeaderMap, uri: &Uri) -> Result<(), Problem> {
+    if !is_our_host(admin.settings.hostname.as_deref(), headers, uri) {
+        return Err(problem::unknown_path());
+    }
+    if !is_authorised(&admin.settings.secret, headers) {
+        let detail = "the secret is missing or wrong";
+        return Err(Problem::new(StatusCode::FORBIDDEN, detail));
+    }
+    Ok(())
+}
+
+/// Lets nobody on who does not show the secret.
+pub(crate) async fn guard(
+    State(admin): State<Arc<Inner>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    match check_administrator(&admin, request.headers(), request.uri()) {
+        Ok(()) => next.run(request).await,
+        Err(problem) => problem.into_response(),
+    }
 }
 
 /// A misspelt filter must not be read as none. A name that ends in `.` begins others.

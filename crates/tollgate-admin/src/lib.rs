@@ -56,7 +56,7 @@ mod tyk;
 
 use std::{fmt, sync::Arc};
 
-use axum::{Router, routing::any};
+use axum::{Router, middleware, routing::any};
 use tollgate_core::{Moment, pass::Plan, store::SharedStore, token::KeyScheme};
 
 pub use self::{
@@ -112,6 +112,12 @@ impl Admin {
             .with_state(self.0.clone())
             .merge(beyond::router(&self.0))
             .merge(self.health_router())
+    }
+
+    /// Routes of yours, for who shows the secret alone, as those below `/tollgate/`.
+    pub fn guard(&self, routes: Router) -> Router {
+        let guard = middleware::from_fn_with_state(self.0.clone(), beyond::guard);
+        routes.layer(guard)
     }
 
     /// `/hello` and `/ready` alone, for a listener that others reach too.

@@ -2,9 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
-use http_body_util::{BodyExt, Full, combinators::UnsyncBoxBody};
 use tollgate::{
     ApiId, Refusals, Rejection, Tollgate, access::RequestPath, clock::UnixSeconds,
     context::ClientAddr, explain::Explanation, gated::Gated,
@@ -20,12 +18,13 @@ use crate::{
         usage::{self, Usage},
         versions::{Choice, Versions},
     },
+    observe::ApiWatch,
     onward::{Handover, Onward, onto},
     serve::RequestBody,
 };
 
-/// The body of an answer, whoever made it.
-pub type AnswerBody = UnsyncBoxBody<Bytes, Box<dyn std::error::Error + Send + Sync>>;
+pub(crate) use crate::answer::whole;
+pub use crate::answer::{AnswerBody, AnswerError};
 
 /// An API as it is served.
 pub struct Api {
@@ -49,6 +48,7 @@ pub struct Api {
     pub(crate) refusals: Refusals,
     /// Whether the gateway's own answers say so, as Tyk's do.
     pub(crate) names_generator: bool,
+    pub(crate) watch: ApiWatch,
 }
 
 /// Whether an API's callers need a key.
@@ -215,7 +215,7 @@ impl std::fmt::Debug for Api {
 /// Sends a request on.
 async fn forward(service: Gated<Onward>, request: Request<RequestBody>) -> Response<AnswerBody> {
     let Ok(response) = service.oneshot(request).await;
-    response.map(|body| body.map_err(Into::into).boxed_unsync())
+    response.map(AnswerBody::from)
 }
 
 fn client(head: &Parts) -> Option<IpAddr> {
@@ -235,11 +235,4 @@ fn empty(status: StatusCode) -> Response<AnswerBody> {
     let mut response = Response::new(whole(""));
     *response.status_mut() = status;
     response
-}
-
-/// A body that is there.
-pub(crate) fn whole(bytes: impl Into<Bytes>) -> AnswerBody {
-    Full::new(bytes.into())
-        .map_err(|never| match never {})
-        .boxed_unsync()
 }

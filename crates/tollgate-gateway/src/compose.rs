@@ -38,6 +38,7 @@ use crate::{
         versions::{Chosen, Versions},
     },
     load::ServedApi,
+    observe::Observer,
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
     reference::Environment,
@@ -63,6 +64,8 @@ pub struct Composer<'a> {
     pub names: &'a Names,
     /// The connections to upstreams.
     pub pools: &'a UpstreamPools<RequestBody>,
+    /// Who looks at requests.
+    pub observer: &'a Observer,
 }
 
 /// Where something is in a definition, and what is wrong with it.
@@ -103,6 +106,8 @@ impl Composer<'_> {
             Some(gate) => open.and(gate.clone()),
             None => open,
         };
+        let caller = self.observer.caller_gate();
+        let open = caller.into_iter().fold(open, Gates::and);
         let open = open.and(header_gate.clone()).and(upstream_gate.clone());
         let guarded = (!definition.use_keyless)
             .then(|| {
@@ -117,11 +122,17 @@ impl Composer<'_> {
                 } else {
                     builder
                 };
+                let builder = caller.into_iter().fold(builder, Builder::gate);
                 let built = builder.gate(header_gate).gate(upstream_gate).build();
                 let gate = built.map_err(|err| (JsonPath::root(), err.to_string()))?;
                 Ok((gate, self.usage(definition, &listen)?))
             })
             .transpose()?;
+        let sources = if definition.use_keyless {
+            Vec::new()
+        } else {
+            token_sources(definition)?
+        };
         Ok(Api {
             id: definition.api_id.clone(),
             file: served.file.clone(),
@@ -141,6 +152,7 @@ impl Composer<'_> {
             open: GateLayer::from(open).layer(onward),
             refusals: self.config.refusals(),
             names_generator: !self.config.hide_generator_header,
+            watch: self.observer.api(definition, sources, self.keys),
         })
     }
 

@@ -21,7 +21,7 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
     path::Path,
     sync::OnceLock,
     time::Duration,
@@ -40,6 +40,7 @@ use tollgate_core::{
 use crate::{
     document::Document,
     load::{DefaultSecret, LoadOptions},
+    observe::access_log::Field,
     overrides::{self, ErrorOverrides},
     problem::{JsonPath, Problem, Report},
     record::{Unread, record},
@@ -53,9 +54,9 @@ mod sections;
 mod settings;
 
 pub use sections::{
-    AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
+    AccessLogs, AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
     ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, HealthCheck, HttpServerOptions,
-    LivenessCheck, LocalSessionCache, Monitor, NormalisedUrls, PoliciesOptions,
+    LivenessCheck, LocalSessionCache, MetricsOptions, Monitor, NormalisedUrls, PoliciesOptions,
     ServiceDiscoveryDefaults, StorageOptions, TollgateOptions, UptimeTestOptions, WebHook,
 };
 pub use settings::SETTINGS;
@@ -279,8 +280,8 @@ record! {
         pub log_level: String,
         /// How it is written: `text` or `json`.
         pub log_format: String,
-        /// Whether every request is logged.
-        pub access_logs: Unread,
+        /// A line for each request.
+        pub access_logs: AccessLogs,
         /// Traces.
         pub tracing: Unread,
         /// Traces.
@@ -490,6 +491,7 @@ impl Config {
                 problems.push(Problem::error("", message).at(path.index(index)));
             }
         }
+        problems.extend(self.check_observation());
         if ![0, 500, 502].contains(&self.tollgate.bad_gateway_status) {
             let path = JsonPath::from("tollgate.bad_gateway_status");
             problems.push(Problem::error("", "expected 500 or 502").at(path));
@@ -504,6 +506,37 @@ impl Config {
         } else {
             Refusals::tyk().without_challenge().without_retry_after()
         }
+    }
+
+    fn check_observation(&self) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut wrong = |path: &str, expected: &str| {
+            problems.push(Problem::error("", format!("expected {expected}")).at(path.into()));
+        };
+        let tollgate = &self.tollgate;
+        let header = &tollgate.request_id_header;
+        if !header.is_empty() && HeaderName::try_from(header.as_str()).is_err() {
+            wrong("tollgate.request_id_header", "the name of a header");
+        }
+        if !["", "stderr", "stdout"].contains(&&*tollgate.access_log_output) {
+            wrong("tollgate.access_log_output", "`stderr` or `stdout`");
+        }
+        let metrics = &tollgate.metrics;
+        if !metrics.address.is_empty() && metrics.address.parse::<SocketAddr>().is_err() {
+            let expected = "an address and a port, as `127.0.0.1:9100`";
+            wrong("tollgate.metrics.address", expected);
+        }
+        if !metrics.path.is_empty() && !metrics.path.starts_with('/') {
+            wrong("tollgate.metrics.path", "a path, as `/metrics`");
+        }
+        let template = JsonPath::from("access_logs.template");
+        for (index, name) in self.access_logs.template.iter().enumerate() {
+            if Field::from_name(name).is_none() {
+                let message = "no member of a line has this name";
+                problems.push(Problem::warning("", message).at(template.index(index)));
+            }
+        }
+        problems
     }
 
     /// The port to listen on; Tyk's default is 8080.

@@ -20,7 +20,6 @@ use http::{
     header::{CONTENT_TYPE, LOCATION},
     request::Parts,
 };
-use http_body_util::BodyExt;
 use percent_encoding::percent_decode_str;
 use tollgate::{
     KeyScheme, Rejection, SharedStore,
@@ -35,10 +34,12 @@ use tower::ServiceExt;
 use tower_service::Service;
 
 use crate::{
-    api::{AnswerBody, Api, whole},
+    answer::{AnswerBody, whole},
+    api::Api,
     compose::{Composer, Names},
     config::Config,
     load::{self, Loaded, RefusedApi},
+    observe::{ApiWatch, Observer, meters},
     onward::Directory,
     problem::{Problem, Report},
     proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamTls},
@@ -73,6 +74,9 @@ pub struct Gateway {
     environment: Environment,
     store: SharedStore,
     keys: KeyScheme,
+    observer: Observer,
+    /// For requests that meet no API.
+    watch: ApiWatch,
 }
 
 impl Snapshot {
@@ -123,6 +127,7 @@ impl Gateway {
         loaded: &Loaded,
         environment: Environment,
         store: SharedStore,
+        observer: Observer,
     ) -> Result<(Arc<Self>, Report), ClientError> {
         let config = loaded.config.clone();
         let options = ClientOptions {
@@ -138,8 +143,11 @@ impl Gateway {
             config,
             environment,
             store,
+            watch: observer.no_api(),
+            observer,
         };
         let (snapshot, report) = gateway.compose(loaded);
+        snapshot.tell();
         gateway.snapshot.store(Arc::new(snapshot));
         Ok((Arc::new(gateway), report))
     }
@@ -171,6 +179,15 @@ impl Gateway {
     ///
     /// Fails with what is wrong.
     pub fn reload(&self) -> Result<Report, Report> {
+        let reloaded = self.replace();
+        match &reloaded {
+            Ok(_) => self.snapshot().tell(),
+            Err(_) => meters::not_reloaded(),
+        }
+        reloaded
+    }
+
+    fn replace(&self) -> Result<Report, Report> {
         let (loaded, mut report) = load::load_with(self.config.clone(), &self.environment);
         let Some(loaded) = loaded else {
             return Err(report);
@@ -200,6 +217,7 @@ impl Gateway {
             keys: &self.keys,
             environment: &self.environment,
             pools: &pools,
+            observer: &self.observer,
         };
         let mut report = Report::default();
         let mut routes = Routes::new(self.config.http_server_options.enable_strict_routes);
@@ -252,7 +270,7 @@ impl Gateway {
     async fn serve(self: Arc<Self>, mut request: Request<RequestBody>) -> Response<AnswerBody> {
         let is_cleaned = !self.config.http_server_options.skip_url_cleaning;
         if let Some(target) = clean_target(request.uri()).filter(|_| is_cleaned) {
-            return moved(&target);
+            return self.unserved(request, moved(&target), "moved");
         }
         let snapshot = self.snapshot.load_full();
         let host = route::host(request.headers(), request.uri());
@@ -263,18 +281,40 @@ impl Gateway {
                 if api.hands_on {
                     request.extensions_mut().insert(snapshot.directory.clone());
                 }
-                api.serve(request, TokioClock.now().unix()).await
+                let watch = api.watch.begin(&mut request);
+                let response = api.serve(request, TokioClock.now().unix()).await;
+                api.watch.answered(watch, response, None)
             }
-            Some(Served::Refused) => plain(
-                StatusCode::SERVICE_UNAVAILABLE,
-                "Service temporarily unavailable",
-            ),
-            None => plain(StatusCode::NOT_FOUND, "Not Found"),
+            Some(Served::Refused) => {
+                let status = StatusCode::SERVICE_UNAVAILABLE;
+                let response = plain(status, "Service temporarily unavailable");
+                self.unserved(request, response, "api_not_loaded")
+            }
+            None => {
+                let response = plain(StatusCode::NOT_FOUND, "Not Found");
+                self.unserved(request, response, "no_api")
+            }
         }
+    }
+
+    /// Tells of a request that met no API.
+    fn unserved(
+        &self,
+        mut request: Request<RequestBody>,
+        response: Response<AnswerBody>,
+        why: &'static str,
+    ) -> Response<AnswerBody> {
+        let watch = self.watch.begin(&mut request);
+        self.watch.answered(watch, response, Some(why))
     }
 }
 
 impl Snapshot {
+    /// Tells that this is in force.
+    fn tell(&self) {
+        meters::in_force(self.served.len(), self.refused.len());
+    }
+
     fn empty(pools: UpstreamPools<RequestBody>) -> Self {
         Self {
             pools,
@@ -412,7 +452,7 @@ impl Service<Request<RequestBody>> for Front {
         match self.admin.clone().filter(|_| is_admin) {
             Some(admin) => Box::pin(async move {
                 let Ok(response) = admin.oneshot(request.map(axum::body::Body::new)).await;
-                Ok(response.map(|body| body.map_err(Into::into).boxed_unsync()))
+                Ok(response.map(AnswerBody::other))
             }),
             None => {
                 let gateway = self.gateway.clone();

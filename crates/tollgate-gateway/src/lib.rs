@@ -9,9 +9,11 @@
 //! - [`edge`]: what is decided before a key is looked for;
 //! - [`proxy`] and [`serve`]: the way to upstreams, and the listeners;
 //! - [`tls`]: which TLS is spoken on both;
-//! - [`gateway`]: a snapshot in force, and how it is replaced.
+//! - [`gateway`]: a snapshot in force, and how it is replaced;
+//! - [`observe`]: the access log and metrics.
 //! - [`schema`]: JSON schemas of the files.
 
+mod answer;
 pub mod api;
 pub mod compose;
 pub mod config;
@@ -21,6 +23,7 @@ mod document;
 pub mod edge;
 pub mod gateway;
 pub mod load;
+pub mod observe;
 mod onward;
 pub mod overrides;
 pub mod problem;

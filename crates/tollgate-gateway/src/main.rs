@@ -9,6 +9,7 @@ use tollgate_gateway::{
 };
 
 mod check;
+mod observation;
 mod quickstart;
 mod start;
 

@@ -28,7 +28,8 @@ use tollgate_core::future::BoxFuture;
 use tower_service::Service;
 
 use crate::{
-    api::{AnswerBody, Api, whole},
+    answer::{AnswerBody, whole},
+    api::Api,
     edge::versions::Chosen,
     proxy::{Proxy, ProxyBody, ProxyFuture},
     serve::RequestBody,
@@ -207,7 +208,9 @@ impl Future for OnwardFuture {
                 response.map(|body| OnwardBody::Upstream { body })
             }
             FutureProjection::Api { future } => {
-                ready!(future.as_mut().poll(cx)).map(|body| OnwardBody::Api { body })
+                ready!(future.as_mut().poll(cx)).map(|body| OnwardBody::Api {
+                    body: Box::new(body),
+                })
             }
         }))
     }
@@ -216,7 +219,7 @@ impl Future for OnwardFuture {
 /// The body of an upstream's answer, or of another API's.
 pub(crate) enum OnwardBody {
     Upstream { body: ProxyBody },
-    Api { body: AnswerBody },
+    Api { body: Box<AnswerBody> }, // It may hold one of these.
 }
 
 impl Body for OnwardBody {

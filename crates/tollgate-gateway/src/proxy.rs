@@ -81,7 +81,7 @@ pub use self::{
     target::{HealthOptions, Target, TargetError, Targets},
     trust::{ByHost, Identity, KeyPin, Roots, UpstreamTls},
 };
-use crate::serve::Peer;
+use crate::{observe::meters::UpstreamMeters, serve::Peer};
 
 /// How requests are sent to an upstream.
 #[derive(Clone)]
@@ -115,6 +115,8 @@ pub struct ProxyOptions {
     pub retries: usize,
     /// How answers in the upstream's place are written.
     pub refusals: Refusals,
+    /// Who is told how long upstreams take.
+    pub meters: Option<Arc<UpstreamMeters>>,
 }
 
 impl Default for ProxyOptions {
@@ -138,6 +140,7 @@ impl Default for ProxyOptions {
             bad_gateway: StatusCode::INTERNAL_SERVER_ERROR,
             retries: 2,
             refusals: Refusals::tyk(),
+            meters: None,
         }
     }
 }
@@ -256,6 +259,8 @@ where
         };
         match directed {
             Ok(protocol) => {
+                let meters = options.meters.as_ref();
+                let noted = meters.and_then(|meters| meters.note(request.uri()));
                 let call = self.inner.client.request(protocol, request);
                 let flight = Flight {
                     inner: self.inner.clone(),
@@ -265,6 +270,7 @@ where
                     upgrade,
                     deadline: timeout.map(|timeout| now + timeout),
                     again,
+                    noted,
                 };
                 ProxyFuture::sent(call, flight, now)
             }

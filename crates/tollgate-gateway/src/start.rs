@@ -8,6 +8,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
+use axum::Router;
 use tokio::signal::unix::{SignalKind, signal};
 use tollgate::SharedStore;
 use tollgate_admin::{Admin, Settings, WeakSecret};
@@ -17,6 +18,7 @@ use tollgate_gateway::{
     control::Controlled,
     gateway::{Front, Gateway},
     load::{self, DefaultSecret, Loaded},
+    observe::prometheus::Exporter,
     problem::Report,
     reference::Environment,
     serve::{
@@ -26,7 +28,10 @@ use tollgate_gateway::{
     tls::TlsRules,
 };
 
-use crate::Files;
+use crate::{
+    Files,
+    observation::{Observation, own_address},
+};
 
 /// What `serve` takes.
 #[derive(Debug, clap::Args)]
@@ -49,7 +54,6 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
     let Some(loaded) = loaded else {
         bail!("the configuration can not be used");
     };
-    log_by(&loaded.config);
     let data = arguments.data.clone();
     let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
     let within = Duration::from_secs(arguments.stop_within);
@@ -73,6 +77,7 @@ pub(crate) fn with_server<F>(
 where
     F: Future<Output = anyhow::Result<()>>,
 {
+    let observation = Observation::begin(&loaded.config);
     let store = EmbeddedStore::open(data).with_context(|| format!("{}", data.display()))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -83,6 +88,7 @@ where
             environment,
             store.clone().into(),
             secret,
+            &observation,
         )?)
         .await
     });
@@ -96,6 +102,7 @@ pub(crate) struct Server {
     gateway: Arc<Gateway>,
     admin: Admin,
     stop: Stop,
+    exporter: Option<Exporter>,
 }
 
 impl Server {
@@ -104,14 +111,17 @@ impl Server {
         environment: Environment,
         store: SharedStore,
         secret: DefaultSecret,
+        observation: &Observation,
     ) -> anyhow::Result<Self> {
-        let (gateway, report) = Gateway::new(loaded, environment, store)?;
+        let observer = observation.observer();
+        let (gateway, report) = Gateway::new(loaded, environment, store, observer)?;
         tell(&report);
         let stop = Stop::new();
         let admin = admin(&gateway, &stop, secret)?;
         Ok(Self {
             gateway,
             admin,
+            exporter: observation.exporter(&stop),
             stop,
         })
     }
@@ -128,6 +138,16 @@ impl Server {
         let tls = Tls::of(config)?;
         let (public, control) = self.fronts();
         let mut serving = Vec::new();
+        if let Some(exporter) = &self.exporter {
+            tokio::spawn(exporter.clone().keep_up());
+            if let Some((address, path)) = own_address(config)? {
+                let listener = Listener::bind(address).await;
+                let listener = listener.with_context(|| format!("{address}"))?;
+                let (routes, stop) = (exporter.router(path), self.stop.clone());
+                let serve = serve(listener, routes, ServeOptions::default(), stop);
+                serving.push(tokio::spawn(serve));
+            }
+        }
         if let Some(control) = control {
             let listener = listen(config, config.control_api_port, tls.as_ref()).await?;
             let serve = serve(listener, control, options.clone(), self.stop.clone());
@@ -147,6 +167,19 @@ impl Server {
         Ok(())
     }
 
+    /// The control API, with metrics where they have no address of their own.
+    fn control(&self) -> Router {
+        let routes = self.admin.router();
+        let has_own_address = !self.gateway.config().tollgate.metrics.address.is_empty();
+        match self.exporter.as_ref().filter(|_| !has_own_address) {
+            Some(exporter) => {
+                let metrics = exporter.router("/tollgate/metrics");
+                routes.merge(self.admin.guard(metrics))
+            }
+            None => routes,
+        }
+    }
+
     /// What the public listener serves, and what that of the control API does if it has its own.
     fn fronts(&self) -> (Front, Option<Front>) {
         let config = self.gateway.config();
@@ -154,10 +187,11 @@ impl Server {
         let control = ["/tyk/".to_owned(), "/tollgate/".to_owned()];
         let all = health.clone().into_iter().chain(control);
         let front = Front::new(self.gateway.clone());
+        let routes = self.control();
         if config.control_api_port == 0 {
-            return (front.with_admin(self.admin.router(), all), None);
+            return (front.with_admin(routes, all), None);
         }
-        let own = front.clone().with_admin(self.admin.router(), all);
+        let own = front.clone().with_admin(routes, all);
         (
             front.with_admin(self.admin.health_router(), health),
             Some(own),
@@ -181,8 +215,8 @@ async fn until_told(gateway: &Arc<Gateway>, tls: Option<&Tls>) -> anyhow::Result
                 let gateway = gateway.clone();
                 let reloaded = tokio::task::spawn_blocking(move || gateway.reload()).await?;
                 match reloaded {
-                    Ok(report) => { tell(&report); tracing::info!("reloaded"); }
-                    Err(report) => { tell(&report); tracing::error!("not reloaded: the old snapshot stays"); }
+                    Ok(report) => { log(&report); tracing::info!("reloaded"); }
+                    Err(report) => { log(&report); tracing::error!("not reloaded: the old snapshot stays"); }
                 }
             }
         }
@@ -304,18 +338,11 @@ impl Tls {
     }
 }
 
-/// Writes the log as the configuration says.
-pub(crate) fn log_by(config: &Config) {
-    let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_writer(std::io::stderr);
-    // A second call changes nothing: a test of the program may have set one.
-    let _ = if config.log_format == "json" {
-        log.json().try_init()
-    } else {
-        log.try_init()
-    };
+/// Logs what is wrong with the files.
+fn log(report: &Report) {
+    for problem in &report.problems {
+        tracing::warn!(%problem, "reload");
+    }
 }
 
 /// Tells what is wrong with the files.

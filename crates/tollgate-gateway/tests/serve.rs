@@ -6,7 +6,7 @@ use std::{
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     path::PathBuf,
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -17,6 +17,7 @@ mod serve {
     mod apis;
     mod cors;
     mod limits;
+    mod observe;
     mod targets;
     mod tls;
     mod versions;
@@ -248,12 +249,18 @@ fn write_api(folder: &std::path::Path, definition: &Value) {
     fs::write(file, definition.to_string()).unwrap();
 }
 
+/// Starts the program. What it writes goes into the folder's `log`.
 fn launch(folder: &std::path::Path) -> Child {
+    let log = fs::OpenOptions::new()
+        .create(true)
+        .append(true)
+        .open(folder.join("log"))
+        .unwrap();
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .arg("--conf")
         .arg(folder.join("tyk.conf"))
         .args(["--store", "embedded"])
-        .stderr(Stdio::null())
+        .stderr(log)
         .spawn()
         .unwrap()
 }

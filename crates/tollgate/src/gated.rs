@@ -17,7 +17,7 @@ use std::{
 
 use http::{Request, Response, request::Parts};
 use pin_project_lite::pin_project;
-use tollgate_core::{Rejection, future::BoxFuture};
+use tollgate_core::{Rejection, Session, future::BoxFuture};
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -59,6 +59,17 @@ impl<S> Layer<S> for GateLayer {
     fn layer(&self, inner: S) -> Self::Service {
         Gated::new(inner, self.gates.clone())
     }
+}
+
+/// Which gate refused a request, and whose request it was: in the extensions of the refusal, beside the
+/// [`Rejection`], for logs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct RefusedBy {
+    /// The gate's [name](Gate::name).
+    pub gate: &'static str,
+    /// The session, where one had been found.
+    pub session: Option<Arc<Session>>,
 }
 
 /// A service behind gates.
@@ -311,8 +322,11 @@ fn refuse<R>(
     head: &Parts,
     visit: &Visit,
 ) -> Response<GateBody<R>> {
-    report::refused(rejection, gates.asked_last(asked));
+    let gate = gates.asked_last(asked);
+    report::refused(rejection, gate);
     let (mut answer, body) = gates.refusals().render(rejection, head).into_parts();
+    let session = visit.session().cloned();
+    answer.extensions.insert(RefusedBy { gate, session });
     let mut departure = Departure {
         status: answer.status,
         headers: &mut answer.headers,

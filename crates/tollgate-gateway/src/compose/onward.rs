@@ -91,6 +91,7 @@ impl Composer<'_> {
             upgrades: self.config.http_server_options.enable_websockets,
             close_connections: self.config.close_connections,
             refusals: self.config.refusals(),
+            meters: self.observer.upstream(definition),
             bad_gateway: self.config.bad_gateway_status(),
             ..ProxyOptions::default()
         };

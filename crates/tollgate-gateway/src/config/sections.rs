@@ -378,6 +378,32 @@ record! {
         pub trusted_proxies: Option<Vec<String>>,
         /// Whether refusals have `WWW-Authenticate` and `Retry-After`, which Tyk does not send.
         pub refusal_headers: bool,
+        /// The header in which a request's name is taken from the client, handed on to the upstream, and
+        /// told to the client. Empty: `X-Request-ID` is read for the log, and none is handed on.
+        pub request_id_header: String,
+        /// Where the access log goes: `stderr`, or `stdout`. Empty: `stderr`, as Tyk.
+        pub access_log_output: String,
+        /// Metrics in Prometheus's form.
+        pub metrics: MetricsOptions,
+    }
+
+    /// Metrics in Prometheus's form.
+    pub struct MetricsOptions {
+        /// Whether nothing is counted.
+        pub disabled: bool,
+        /// An address and port of its own, where no secret is asked for. Empty: they are on the
+        /// listener of the control API, below `/tollgate/`, for who shows its secret.
+        pub address: String,
+        /// The path there. Empty: `/metrics`.
+        pub path: String,
+    }
+
+    /// A line for each request.
+    pub struct AccessLogs {
+        /// Whether it is written.
+        pub enabled: bool,
+        /// The members of a line. Empty: all.
+        pub template: Vec<String>,
     }
 }
 

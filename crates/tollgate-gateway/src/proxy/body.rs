@@ -53,6 +53,11 @@ impl<B> Watch<B> {
         })
     }
 
+    /// When the request was handed to the client.
+    pub(super) fn started(&self) -> Instant {
+        self.started
+    }
+
     /// When a connection had taken the whole request.
     pub(super) fn sent(&self) -> Option<Instant> {
         match self.sent_millis.load(Ordering::Acquire) {

@@ -184,7 +184,7 @@ fn chain(err: &(dyn StdError + 'static)) -> String {
 }
 
 /// How an answer in the upstream's place is written; taken from the request before it is sent.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct AnswerForm {
     content_type: Option<HeaderValue>,
 }

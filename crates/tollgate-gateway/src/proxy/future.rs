@@ -52,6 +52,7 @@ pub(super) struct Flight<B> {
     pub(super) upgrade: Option<Box<PendingUpgrade>>,
     pub(super) deadline: Option<Instant>, // Of the whole exchange.
     pub(super) again: Option<Box<Again>>,
+    pub(super) noted: Option<Box<Uri>>, // Where it was sent, if somebody wants to know.
 }
 
 /// What is needed to send a request to another target, if none of it has left.
@@ -165,11 +166,21 @@ impl<B> Flight<B> {
         }
     }
 
-    fn answer(self, error: ProxyError) -> Response<ProxyBody> {
+    fn answer(mut self, error: ProxyError) -> Response<ProxyBody> {
         let options = &self.inner.options;
         tracing::debug!(%error, "no answer of an upstream");
-        self.form
-            .answer(error, options.bad_gateway, &options.refusals)
+        let form = std::mem::take(&mut self.form);
+        let mut response = form.answer(error, options.bad_gateway, &options.refusals);
+        self.tell(&mut response);
+        response
+    }
+
+    /// Tells how long the upstream took, and which it was.
+    fn tell<T>(&mut self, response: &mut Response<T>) {
+        if let Some(meters) = &self.inner.options.meters {
+            let took = self.watch.started().elapsed();
+            meters.answered(took, self.noted.take(), response.extensions_mut());
+        }
     }
 
     /// Hands the upstream's response on.
@@ -185,6 +196,7 @@ impl<B> Flight<B> {
         if self.inner.options.close_connections {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
+        self.tell(&mut response);
         let deadline = self.deadline.take();
         response.map(|body| ProxyBody::upstream(body, deadline))
     }
@@ -196,6 +208,7 @@ impl<B> Flight<B> {
         if let Err(kind) = upgrade.agrees(&response) {
             return self.answer(ProxyError::new(kind));
         }
+        self.tell(&mut response);
         take_hop_by_hop(response.headers_mut());
         put_upgrade(response.headers_mut(), upgrade.protocol.clone());
         upgrade.begin(hyper::upgrade::on(&mut response));
@@ -229,6 +242,8 @@ where
         *request.headers_mut() = again.headers.clone();
         let protocol = self.inner.direct(&mut request, &again.uri, next).ok()?;
         self.target = Some(next);
+        let meters = self.inner.options.meters.as_ref();
+        self.noted = meters.and_then(|meters| meters.note(request.uri()));
         Some(self.inner.client.request(protocol, request))
     }
 }

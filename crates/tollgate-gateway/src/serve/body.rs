@@ -5,6 +5,10 @@ use std::{
     fmt,
     future::{Future, poll_fn},
     pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll},
     time::Duration,
 };
@@ -26,6 +30,7 @@ pub struct RequestBody {
     is_waiting: bool,
     /// What was read of it before its turn, and comes first.
     ahead: VecDeque<Frame<Bytes>>,
+    count: Option<Arc<AtomicU64>>,
 }
 
 /// The beginning of a body, read before the body is sent on.
@@ -62,7 +67,13 @@ impl RequestBody {
             timer: None,
             is_waiting: false,
             ahead: VecDeque::new(),
+            count: None,
         }
+    }
+
+    /// Counts the bytes that the client sends from here on.
+    pub(crate) fn counted(&mut self) -> Arc<AtomicU64> {
+        self.count.get_or_insert_default().clone()
     }
 
     /// Reads what the body begins with, until it ends or more than `most` bytes are there. It is kept, and
@@ -97,6 +108,10 @@ impl RequestBody {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.is_waiting = false;
+                if let (Some(count), Some(Ok(frame))) = (&self.count, &frame) {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len);
+                    count.fetch_add(bytes as u64, Ordering::Relaxed);
+                }
                 Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
             }
             Poll::Pending => self

@@ -1,0 +1,134 @@
+//! What the program tells of itself: its log, the access log, metrics.
+
+use std::{
+    io::{self, BufWriter, Write},
+    net::SocketAddr,
+};
+
+use anyhow::Context;
+use tollgate_gateway::{
+    config::Config,
+    observe::{
+        Observer,
+        access_log::{AccessLog, Form},
+        meters,
+        prometheus::Exporter,
+    },
+    serve::Stop,
+};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
+
+/// How many lines may wait to be written; further ones are lost, and counted.
+const WAITING_LINES: usize = 16 * 1024;
+
+/// The outlets of the program. What waits in them is written when this is dropped.
+pub(crate) struct Observation {
+    observer: Observer,
+    exporter: Option<Exporter>,
+    lost: Vec<ErrorCounter>,
+    _writers: Vec<WorkerGuard>,
+}
+
+impl Observation {
+    /// Opens what the configuration asks for. Nobody who writes into a log waits for it.
+    pub(crate) fn begin(config: &Config) -> Self {
+        let (stderr, guard) = writer(io::stderr());
+        let (mut lost, mut writers) = (vec![stderr.error_counter()], vec![guard]);
+        log_by(config, stderr.clone());
+        let mut observer = Observer::new(config);
+        if config.access_logs.enabled {
+            let out = if config.tollgate.access_log_output == "stdout" {
+                let (stdout, guard) = writer(io::stdout());
+                lost.push(stdout.error_counter());
+                writers.push(guard);
+                stdout
+            } else {
+                stderr
+            };
+            let form = if is_json(config) {
+                Form::Json
+            } else {
+                Form::Text
+            };
+            let write = move |line: &[u8]| {
+                let _ = out.clone().write_all(line); // What is lost is counted by the writer.
+            };
+            let log = AccessLog::new(form, &config.access_logs.template, write);
+            observer = observer.with_log(log);
+        }
+        let mut exporter = None;
+        if !config.tollgate.metrics.disabled {
+            match Exporter::install() {
+                Ok(installed) => {
+                    exporter = Some(installed);
+                    observer = observer.with_meters();
+                }
+                Err(err) => tracing::warn!(%err, "no metrics"),
+            }
+        }
+        Self {
+            observer,
+            exporter,
+            lost,
+            _writers: writers,
+        }
+    }
+
+    /// Who looks at requests.
+    pub(crate) fn observer(&self) -> Observer {
+        self.observer.clone()
+    }
+
+    /// Who tells metrics, with what only the server knows.
+    pub(crate) fn exporter(&self, stop: &Stop) -> Option<Exporter> {
+        let (stop, lost) = (stop.clone(), self.lost.clone());
+        let look = move || {
+            let lost: usize = lost.iter().map(ErrorCounter::dropped_lines).sum();
+            meters::looked(&stop.in_flight(), lost);
+        };
+        self.exporter
+            .clone()
+            .map(|exporter| exporter.with_look(look))
+    }
+}
+
+/// Where metrics have an address of their own, and the path there.
+pub(crate) fn own_address(config: &Config) -> anyhow::Result<Option<(SocketAddr, &str)>> {
+    let metrics = &config.tollgate.metrics;
+    if metrics.address.is_empty() {
+        return Ok(None);
+    }
+    let address = metrics.address.parse();
+    let address = address.with_context(|| format!("tollgate.metrics.address: {}", metrics.address));
+    let path = match &*metrics.path {
+        "" => "/metrics",
+        path => path,
+    };
+    Ok(Some((address?, path)))
+}
+
+fn writer(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
+    NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .thread_name("log")
+        .finish(BufWriter::new(out)) // Flushed when no line is left.
+}
+
+/// Writes the log as the configuration says.
+fn log_by(config: &Config, out: NonBlocking) {
+    let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
+    let log = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_ansi(false)
+        .with_writer(out);
+    // A second call changes nothing: a test of the program may have set one.
+    let _ = if is_json(config) {
+        log.json().try_init()
+    } else {
+        log.try_init()
+    };
+}
+
+fn is_json(config: &Config) -> bool {
+    config.log_format == "json"
+}

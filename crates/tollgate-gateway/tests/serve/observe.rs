@@ -1,0 +1,336 @@
+//! What the program tells of requests: its access log and its metrics.
+
+use std::{
+    fs,
+    io::Write,
+    net::{TcpListener, TcpStream},
+    process::Command,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{Gateway, SECRET, api, read_head, upstream};
+
+impl Gateway {
+    /// Tells the program to stop, and reads all that it wrote.
+    fn log_of_all(&mut self) -> String {
+        let id = self.program.id().to_string();
+        let told = Command::new("kill").args(["-TERM", &id]).status();
+        assert!(told.unwrap().success());
+        assert!(self.program.wait().unwrap().success());
+        self.log()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.folder.join("log")).unwrap()
+    }
+
+    /// Waits until the log has a line with this in it.
+    fn wait_for_line(&self, part: &str) -> String {
+        let start = Instant::now();
+        loop {
+            let log = self.log();
+            if let Some(line) = log.lines().find(|line| line.contains(part)) {
+                return line.to_owned();
+            }
+            assert!(start.elapsed() < Duration::from_secs(60), "{part}: {log}");
+            std::thread::sleep(Duration::from_millis(20)); // Between two looks at the condition.
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let told = self.admin("GET", "/tollgate/metrics", "");
+        assert_eq!(told.status, 200);
+        assert!(
+            told.head.contains("text/plain; version=0.0.4"),
+            "{}",
+            told.head
+        );
+        told.body
+    }
+}
+
+/// The lines of an access log, as JSON.
+fn entries(log: &str) -> Vec<Value> {
+    let lines = log
+        .lines()
+        .filter(|line| line.contains(r#""prefix":"access-log""#));
+    lines
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
+}
+
+fn start(name: &str, settings: &Value) -> Gateway {
+    let target = format!("http://127.0.0.1:{}/v2", upstream());
+    let mut refused = api("tokens", "/tokens/", &target);
+    refused["enable_jwt"] = json!(true); // Not built.
+    Gateway::with(
+        name,
+        settings,
+        &[api("orders", "/orders/", &target), refused],
+    )
+}
+
+fn json_log() -> Value {
+    json!({"log_format": "json", "access_logs": {"enabled": true}})
+}
+
+#[test]
+fn a_request_is_a_line_of_the_log() {
+    let mut gateway = start("access-log", &json_log());
+    let key = gateway.make_key();
+    let headers = [
+        ("authorization", &*key),
+        ("x-request-id", "abc-1"),
+        ("user-agent", "a \"test\""),
+        (
+            "traceparent",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        ),
+    ];
+    let answer = gateway.try_ask("POST", "/orders/7?card=4111", &headers, "hello");
+    let answer = answer.unwrap();
+    assert_eq!(answer.status, 200);
+    let log = gateway.log_of_all();
+    let entries = entries(&log);
+    let [entry] = &*entries else { panic!("{log}") };
+    let expected = json!({
+        "level": "info", "prefix": "access-log", "api_id": "orders", "api_name": "orders",
+        "api_version": "Default", "org_id": "org1", "alias": "joe", "method": "POST",
+        "path": "/orders/7", "protocol": "HTTP/1.1", "host": "localhost", "status": 200,
+        "client_ip": "127.0.0.1", "request_id": "abc-1", "user_agent": "a \"test\"",
+        "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
+        "bytes_in": 5, "bytes_out": answer.body.len(),
+    });
+    for (name, value) in expected.as_object().unwrap() {
+        assert_eq!(&entry[name], value, "{name} in {entry}");
+    }
+    let upstream = entry["upstream_addr"].as_str().unwrap();
+    assert!(
+        upstream.starts_with("http://127.0.0.1:") && upstream.ends_with("/v2/7"),
+        "{upstream}"
+    );
+    let time = |name: &str| entry[name].as_f64().unwrap();
+    assert!(time("latency_total") >= time("upstream_latency"));
+    let sum = time("latency_gateway") + time("upstream_latency");
+    assert!((sum - time("latency_total")).abs() < 0.01, "{entry}");
+    assert!(
+        entry["api_key"]
+            .as_str()
+            .is_some_and(|name| !name.is_empty() && !key.contains(name))
+    );
+    assert!(!log.contains(&key) && !log.contains("4111"));
+    assert_eq!(entry.get("cut_off"), None);
+}
+
+#[test]
+fn the_log_says_who_refused_and_why() {
+    let mut gateway = start("refusals-log", &json_log());
+    let key = gateway.make_key_of(&json!({
+        "org_id": "org1", "alias": "ann", "rate": 1, "per": 600, "quota_max": -1,
+        "access_rights": {"orders": {"api_id": "orders", "versions": ["Default"]}}}));
+    let asked = [
+        ("/orders/1", &*key, 200),
+        ("/orders/2", &*key, 429),
+        ("/orders/3", "", 401),
+        ("/orders/4", "nobody-has-this", 403),
+        ("/orders/closed", &*key, 403),
+        ("/tokens/", "", 503),
+        ("/nowhere", "", 404),
+        ("/orders//x", "", 301),
+    ];
+    for (path, token, status) in asked {
+        assert_eq!(gateway.ask(path, token).status, status, "{path}");
+    }
+    let log = gateway.log_of_all();
+    let told = entries(&log);
+    let told = told.iter().map(|entry| {
+        let text = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
+        (
+            entry["status"].as_u64().unwrap(),
+            text("refused_by"),
+            text("reason"),
+            text("alias"),
+        )
+    });
+    let told: Vec<_> = told.collect();
+    let told: Vec<_> = told
+        .iter()
+        .map(|(s, a, b, c)| (*s, &**a, &**b, &**c))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (200, "", "", "ann"),
+            (429, "limits", "key_rate_limited", "ann"),
+            (401, "session", "credential_missing", ""),
+            (403, "session", "key_unknown", ""),
+            (403, "", "endpoint_forbidden", ""),
+            (503, "", "api_not_loaded", ""),
+            (404, "", "no_api", ""),
+            (301, "", "moved", ""),
+        ]
+    );
+    assert!(!log.contains("nobody-has-this") && !log.contains(&key));
+}
+
+#[test]
+fn a_text_line_has_the_members_of_the_template_and_stays_one_line() {
+    let settings = json!({
+        "hash_keys": false,
+        "access_logs": {"enabled": true, "template": ["status", "api_key", "path", "user_agent"]}});
+    let mut gateway = start("text-log", &settings);
+    let key = gateway.make_key();
+    let headers = [("authorization", &*key), ("user-agent", "a\" status=200")];
+    gateway.try_ask("GET", "/orders/%0Astatus=200", &headers, "");
+    let log = gateway.log_of_all();
+    let line = log
+        .lines()
+        .find(|line| line.contains("prefix=access-log"))
+        .unwrap();
+    let (time, rest) = line.split_once(' ').unwrap();
+    assert!(time.starts_with("time=2"), "{line}");
+    let last = &key[key.len() - 4..];
+    let expected = format!(
+        "level=info prefix=access-log status=400 api_key=****{last} path={} user_agent={}",
+        r#""/orders/%0Astatus=200""#, r#""a\" status=200""#,
+    );
+    assert_eq!(rest, expected);
+    assert!(!log.contains(&key));
+}
+
+/// An upstream that sends half of what it promised, and waits until its client is gone.
+fn half_an_answer() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            std::thread::spawn(move || {
+                read_head(&mut connection);
+                let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!";
+                let _ = connection.write_all(half);
+                read_head(&mut connection);
+            });
+        }
+    });
+    port
+}
+
+#[test]
+fn an_answer_that_breaks_off_is_told_when_it_does() {
+    let target = format!("http://127.0.0.1:{}/", half_an_answer());
+    let gateway = Gateway::with(
+        "cut-off",
+        &json_log(),
+        &[api("orders", "/orders/", &target)],
+    );
+    let key = gateway.make_key();
+    let mut client = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    let request = format!("GET /orders/x HTTP/1.1\r\nhost: h\r\nauthorization: {key}\r\n\r\n");
+    client.write_all(request.as_bytes()).unwrap();
+    read_head(&mut client);
+    assert!(!gateway.log().contains("access-log"));
+    drop(client);
+    let entry: Value = serde_json::from_str(&gateway.wait_for_line("access-log")).unwrap();
+    assert_eq!(
+        (&entry["cut_off"], &entry["status"]),
+        (&json!(true), &json!(200)),
+        "{entry}"
+    );
+    assert_eq!(entry["bytes_out"], 5);
+}
+
+#[test]
+fn a_name_is_handed_on_where_a_header_is_named() {
+    let gateway = start(
+        "request-id",
+        &json!({"tollgate": {"request_id_header": "X-Correlation"}}),
+    );
+    let key = gateway.make_key();
+    let answer = gateway.ask("/orders/1", &key);
+    let told = |text: &str| {
+        let line = text.to_lowercase();
+        let mut lines = line
+            .lines()
+            .filter_map(|line| line.strip_prefix("x-correlation: "));
+        lines.next().map(str::to_owned).unwrap()
+    };
+    assert_eq!(told(&answer.head), told(&answer.body));
+    assert_eq!(told(&answer.head).len(), 32);
+    let refused = gateway.try_ask("GET", "/orders/1", &[("x-correlation", "mine")], "");
+    assert_eq!(told(&refused.unwrap().head), "mine");
+}
+
+#[test]
+fn metrics_count_by_api_status_and_decision() {
+    let gateway = start("metrics", &json!({}));
+    let key = gateway.make_key();
+    for (path, token) in [
+        ("/orders/1", &*key),
+        ("/orders/2", "nobody"),
+        ("/nowhere", ""),
+    ] {
+        gateway.ask(path, token);
+    }
+    gateway.reload();
+    let metrics = gateway.metrics();
+    for line in [
+        r#"tollgate_requests_total{api="orders",status="2xx",decision="served"} 1"#,
+        r#"tollgate_requests_total{api="orders",status="4xx",decision="key_unknown"} 1"#,
+        r#"tollgate_requests_total{api="",status="4xx",decision="no_api"} 1"#,
+        r#"tollgate_rejections_total{reason="key_unknown"} 1"#,
+        r#"tollgate_upstream_duration_seconds_count{api="orders"} 1"#,
+        r#"tollgate_upstream_duration_seconds_bucket{api="orders",le="0.00005"} 0"#,
+        r#"tollgate_config_reloads_total{result="success"} 2"#,
+        "tollgate_config_last_reload_success 1",
+        r#"tollgate_apis{state="served"} 1"#,
+        r#"tollgate_apis{state="refused"} 1"#,
+        "# TYPE tollgate_request_duration_seconds histogram",
+        "process_resident_memory_bytes ",
+        "tollgate_connections ",
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    for secret in [&*key, SECRET, "/orders/", "joe", "nobody"] {
+        assert!(!metrics.contains(secret), "{secret} in {metrics}");
+    }
+    fs::write(gateway.folder.join("policies.json"), "{").unwrap();
+    gateway.admin("GET", "/tyk/reload/?block=true", "");
+    let metrics = gateway.metrics();
+    assert!(
+        metrics.contains("tollgate_config_last_reload_success 0"),
+        "{metrics}"
+    );
+    assert!(metrics.contains(r#"tollgate_config_reloads_total{result="failure"} 1"#));
+}
+
+#[test]
+fn metrics_are_for_who_shows_the_secret_or_at_an_address_of_their_own() {
+    let gateway = start("metrics-secret", &json!({}));
+    assert_eq!(gateway.ask("/tollgate/metrics", "").status, 403);
+    let port = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
+    let own =
+        json!({"tollgate": {"metrics": {"address": format!("127.0.0.1:{port}"), "path": "/m"}}});
+    let mut gateway = start("metrics-own", &own);
+    assert_eq!(gateway.admin("GET", "/tollgate/metrics", "").status, 404);
+    let public = std::mem::replace(&mut gateway.port, port);
+    let answer = gateway.ask("/m", "");
+    assert!(
+        answer.status == 200 && answer.body.contains("tollgate_build_info"),
+        "{}",
+        answer.body
+    );
+    assert_eq!(gateway.ask("/orders/1", "").status, 404);
+    gateway.port = public;
+    let off = start(
+        "metrics-off",
+        &json!({"tollgate": {"metrics": {"disabled": true}}}),
+    );
+    assert_eq!(off.admin("GET", "/tollgate/metrics", "").status, 404);
+}
