@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 mod serve {
     mod apis;
     mod cors;
+    mod framing;
     mod limits;
     mod observe;
     mod targets;
