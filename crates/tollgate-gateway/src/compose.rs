@@ -6,6 +6,7 @@ mod expiry;
 mod lists;
 mod names;
 mod onward;
+mod public_urls;
 mod rates;
 mod upstream_tls;
 mod versions;
@@ -108,6 +109,9 @@ impl Composer<'_> {
         };
         let caller = self.observer.caller_gate();
         let open = caller.into_iter().fold(open, Gates::and);
+        // An answer goes by the gates the other way: this one sees it after its headers were changed.
+        let public_urls = public_urls::public_urls(definition, &listen)?;
+        let open = public_urls.clone().into_iter().fold(open, Gates::and);
         let open = open.and(header_gate.clone()).and(upstream_gate.clone());
         let guarded = (!definition.use_keyless)
             .then(|| {
@@ -123,6 +127,7 @@ impl Composer<'_> {
                     builder
                 };
                 let builder = caller.into_iter().fold(builder, Builder::gate);
+                let builder = public_urls.into_iter().fold(builder, Builder::gate);
                 let built = builder.gate(header_gate).gate(upstream_gate).build();
                 let gate = built.map_err(|err| (JsonPath::root(), err.to_string()))?;
                 Ok((gate, self.usage(definition, &listen)?))

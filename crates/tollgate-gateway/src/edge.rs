@@ -3,8 +3,7 @@
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
 //! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which rate of the API counts, [`usage`] where a key's limits stand; [`headers`],
-//! [`limit_headers`], [`version_headers`] and [`upstream`]
-//! are gates of the stack.
+//! [`limit_headers`], [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack.
 
 pub mod addresses;
 pub mod cors;
@@ -12,6 +11,7 @@ pub mod forms;
 pub mod headers;
 pub mod limit_headers;
 pub mod lists;
+pub mod public_urls;
 pub mod rates;
 pub mod sizes;
 pub mod token;

@@ -252,7 +252,12 @@ pub const FIELDS: &[Row] = &[
     works("custom_middleware_bundle_disabled"),
     only(
         "response_processors[].name",
-        &["", "header_injector", "response_body_transform"],
+        &[
+            "",
+            "header_injector",
+            "header_transform",
+            "response_body_transform",
+        ],
         "this response processor is not built",
     ),
     works("response_processors[].options"),
