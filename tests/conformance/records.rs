@@ -30,6 +30,7 @@ impl Records {
     pub(crate) fn put_text(&self, name: &str, text: &str) {
         match Session::from_json(text) {
             Ok(session) => self.put_session(name, session),
+            Err(_) if text == "null" => {} // Says itself that there is nothing.
             Err(_) => drop(self.broken().insert(name.to_owned())),
         }
     }

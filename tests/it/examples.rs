@@ -169,9 +169,9 @@ fn custom_store() {
     std::fs::write(&file, r#"{"rate": 2, "per": 60}"#).unwrap();
     assert_eq!(app.statuses(3, "/", &key), [200, 200, 429]);
     assert_eq!(app.statuses(1, "/", &["authorization: ../joes-key"]), [403]);
-    // What is no session is an unknown key; a folder that is gone is no answer.
+    // What is no session is the store's fault, as is a folder that is gone.
     std::fs::write(&file, r#"{"rate": "2"}"#).unwrap();
-    assert_eq!(app.statuses(1, "/", &key), [403]);
+    assert_eq!(app.statuses(1, "/", &key), [503]);
     std::fs::remove_dir_all(&folder).unwrap();
     assert_eq!(app.statuses(1, "/", &key), [503]);
 }

@@ -51,6 +51,31 @@ async fn no_answer_is_503_and_over_when_the_store_is_back() {
 }
 
 #[tokio::test]
+async fn a_record_that_can_not_be_read_is_no_bad_key() {
+    for then in [
+        OnStoreError::Refuse,
+        OnStoreError::Admit,
+        OnStoreError::Local,
+    ] {
+        let far = far();
+        let builder = stack(far.shared()).on_store_error(then);
+        let service = builder.build().unwrap().layer().layer(ok());
+        far.spoil(true);
+        assert_eq!(
+            status(&service, ask("/", "joes-key")).await,
+            503,
+            "{then:?}"
+        );
+        far.spoil(false);
+        assert_eq!(
+            status(&service, ask("/", "joes-key")).await,
+            200,
+            "{then:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn limits_without_a_store_refuse_admit_or_count_alone() {
     let run = async |then: OnStoreError| {
         let far = far();

@@ -147,11 +147,18 @@ fn a_store_that_fails_is_counted_by_the_gate_that_asked() {
     let far = Far::new(store(&[("joes-key", SESSION)]));
     far.fail(true);
     let limits = SharedStore::new(store(&[("joes-key", SESSION)]), far.clone());
-    for (store, gate, status) in [(far.shared(), "session", 503), (limits, "limits", 200)] {
-        let builder = Tollgate::builder(store).rate_limit();
+    for (store, gate, status) in [
+        (far.shared(), "session", 503),
+        (far.shared(), "organisation", 503),
+        (limits, "limits", 200),
+    ] {
+        let mut builder = Tollgate::builder(store).rate_limit();
+        if gate == "organisation" {
+            builder = builder.organisation("acme").organisation_limits();
+        }
         let then = match gate {
-            "session" => OnStoreError::Refuse,
-            _ => OnStoreError::Local,
+            "limits" => OnStoreError::Local,
+            _ => OnStoreError::Refuse,
         };
         let service = builder.on_store_error(then).build().unwrap();
         let service = service.layer().layer(ok());

@@ -82,6 +82,7 @@ pub(crate) fn store(sessions: &[(&str, &str)]) -> MemoryStore {
 pub(crate) struct Far {
     pub(crate) memory: MemoryStore,
     fails: Arc<AtomicBool>,
+    spoilt: Arc<AtomicBool>,
     calls: Arc<AtomicU64>,
 }
 
@@ -90,6 +91,7 @@ impl Far {
         Self {
             memory,
             fails: Arc::default(),
+            spoilt: Arc::default(),
             calls: Arc::default(),
         }
     }
@@ -105,6 +107,11 @@ impl Far {
 
     pub(crate) fn fail(&self, fails: bool) {
         self.fails.store(fails, SeqCst);
+    }
+
+    /// Makes its records unreadable.
+    pub(crate) fn spoil(&self, spoilt: bool) {
+        self.spoilt.store(spoilt, SeqCst);
     }
 
     async fn answer(&self) -> Result<(), StoreError> {
@@ -123,6 +130,10 @@ impl Far {
 impl SessionStore for Far {
     async fn get(&self, key: &str) -> Result<Option<Arc<Loaded>>, StoreError> {
         self.answer().await?;
+        if self.spoilt.load(SeqCst) {
+            let message = "the record is no session";
+            return Err(StoreError::new(StoreErrorKind::Corrupt, message));
+        }
         self.memory.get(key).await
     }
 

@@ -218,9 +218,13 @@ impl Plan {
     /// [`Rejection::KeyUnknown`] where its numbers are no limits.
     pub fn organisation_pass(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
         loaded.passes().get_or_compile(self.id, || {
+            let stored = &**loaded.session();
+            // As in Tyk: a rate without a window is none, as in records that hold a quota alone.
+            let rate = if 0.0 < stored.per { stored.rate } else { 0.0 };
             let session = Session {
                 access_rights: Rights::default(),
-                ..(**loaded.session()).clone()
+                rate,
+                ..stored.clone()
             };
             Ok(Arc::new(Pass {
                 root: Root::of(&session, LimitOwner::Organisation)?,

@@ -8,20 +8,16 @@ mod names;
 mod onward;
 mod public_urls;
 mod rates;
+mod tokens;
 mod upstream_tls;
 mod versions;
 
 use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderName, header::AUTHORIZATION, request::Parts};
+use http::request::Parts;
 use tollgate::{
-    Algorithm, KeyScheme, LimitHeaders, SharedStore, Tollgate,
-    gate::Gates,
-    gated::GateLayer,
-    pass::Rules,
-    policy::PolicySet,
+    Algorithm, KeyScheme, LimitHeaders, SharedStore, Tollgate, pass::Rules, policy::PolicySet,
     stack::Builder,
-    token_source::{CookieSource, HeaderSource, QuerySource, TokenSource},
 };
 use tower::Layer;
 
@@ -97,46 +93,36 @@ impl Composer<'_> {
         let upstream_gate = UpstreamGate {
             listen: listen.clone(),
         };
-        let open = Gates::none().with_refusals(self.config.refusals());
-        let open = match self.limit_headers_gate(definition) {
-            Some(gate) => open.and(gate),
-            None => open,
-        };
         let version_headers = self.version_headers(definition)?;
-        let open = match &version_headers {
-            Some(gate) => open.and(gate.clone()),
-            None => open,
-        };
         let caller = self.observer.caller_gate();
-        let open = caller.into_iter().fold(open, Gates::and);
         // An answer goes by the gates the other way: this one sees it after its headers were changed.
         let public_urls = public_urls::public_urls(definition, &listen)?;
-        let open = public_urls.clone().into_iter().fold(open, Gates::and);
-        let open = open.and(header_gate.clone()).and(upstream_gate.clone());
+        let build = |builder: Builder| {
+            let mut builder = self.limit_headers(builder, definition);
+            if let Some(gate) = &version_headers {
+                builder = builder.gate(gate.clone());
+            }
+            let builder = caller.into_iter().fold(builder, Builder::gate);
+            let builder = public_urls.clone().into_iter().fold(builder, Builder::gate);
+            let builder = builder.gate(header_gate.clone());
+            let built = builder.gate(upstream_gate.clone()).build();
+            built.map_err(|err| (JsonPath::root(), err.to_string()))
+        };
+        let open = build(self.open_gates(definition, &listen)?)?;
         let guarded = (!definition.use_keyless)
             .then(|| {
-                let builder = self.gates(definition, &listen)?;
-                let builder = self.limit_headers(builder, definition);
-                let builder = match version_headers {
-                    Some(gate) => builder.gate(gate),
-                    None => builder,
-                };
-                let builder = if context.token {
-                    builder.gate(self.token_gate(definition)?)
-                } else {
-                    builder
-                };
-                let builder = caller.into_iter().fold(builder, Builder::gate);
-                let builder = public_urls.into_iter().fold(builder, Builder::gate);
-                let built = builder.gate(header_gate).gate(upstream_gate).build();
-                let gate = built.map_err(|err| (JsonPath::root(), err.to_string()))?;
+                let mut builder = self.gates(definition, &listen)?;
+                if context.token {
+                    builder = builder.gate(self.token_gate(definition)?);
+                }
+                let gate = build(builder)?;
                 Ok((gate, self.usage(definition, &listen)?))
             })
             .transpose()?;
         let sources = if definition.use_keyless {
             Vec::new()
         } else {
-            token_sources(definition)?
+            tokens::sources(definition)?
         };
         Ok(Api {
             id: definition.api_id.clone(),
@@ -154,7 +140,7 @@ impl Composer<'_> {
                 gate,
                 usage,
             }),
-            open: GateLayer::from(open).layer(onward),
+            open: open.layer().layer(onward),
             refusals: self.config.refusals(),
             names_generator: !self.config.hide_generator_header,
             watch: self.observer.api(definition, sources, self.keys),
@@ -163,7 +149,7 @@ impl Composer<'_> {
 
     fn token_gate(&self, definition: &Definition) -> Result<TokenGate, Wrong> {
         Ok(TokenGate {
-            sources: token_sources(definition)?,
+            sources: tokens::sources(definition)?,
             keys: self.keys.clone(),
             organisation: definition.org_id.clone(),
         })
@@ -171,36 +157,61 @@ impl Composer<'_> {
 
     /// Everything about the key.
     fn gates(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
-        let (config, algorithm) = (self.config, self.algorithm());
-        let rules = Rules {
-            organisation: definition.org_id.clone(),
-            paths: config.path_options(),
-            master_keys: config.master_keys(),
-            algorithm,
-            ..Rules::default()
-        };
         let rule = definition.version_data.rule(&definition.definition);
-        let mut builder = Tollgate::builder(self.store.clone())
+        let mut builder = self
+            .common_gates(definition, listen)?
             .keys(self.keys.clone())
-            .token_sources(token_sources(definition)?)
+            .token_sources(tokens::sources(definition)?)
             .policies(self.policies.clone())
-            .rules(rules)
             .api(definition.api_id.clone())
-            .listen_path(listen)
-            .versions(rule, named)
-            .refusals(self.config.refusals());
+            .versions(rule, named);
+        if self.has_organisation(definition) {
+            builder = builder.organisation_limits();
+        }
         if !definition.disable_rate_limit {
             builder = builder.rate_limit();
         }
         if !definition.disable_quota {
             builder = builder.quota();
         }
-        if config.enforce_org_quotas {
-            builder = builder.organisation_limits();
-        }
         if definition.strip_auth_data {
-            builder = builder.remove_credential();
+            builder = builder
+                .remove_credential()
+                .also_remove(tokens::removed(definition)?);
         }
+        Ok(builder)
+    }
+
+    /// What requests without a key go through. Where others need one, these use up no limit of the
+    /// organisation.
+    fn open_gates(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
+        let builder = self.common_gates(definition, listen)?;
+        Ok(match self.has_organisation(definition) {
+            true if definition.use_keyless => builder.organisation_limits(),
+            true => builder.organisation_activity(),
+            false => builder,
+        })
+    }
+
+    /// Whether the organisation's own record is read.
+    fn has_organisation(&self, definition: &Definition) -> bool {
+        self.config.enforce_org_quotas && !definition.org_id.is_empty()
+    }
+
+    /// What holds with a key and without: the API's own limits.
+    fn common_gates(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
+        let rules = Rules {
+            organisation: definition.org_id.clone(),
+            paths: self.config.path_options(),
+            master_keys: self.config.master_keys(),
+            algorithm: self.algorithm(),
+            ..Rules::default()
+        };
+        let builder = Tollgate::builder(self.store.clone())
+            .token_sources([])
+            .rules(rules)
+            .listen_path(listen)
+            .refusals(self.config.refusals());
         self.api_limits(builder, definition, listen)
     }
 
@@ -289,36 +300,4 @@ fn addresses(definition: &Definition) -> Result<Addresses, Wrong> {
         )
     };
     Addresses::new(allowed, blocked).map_err(wrong)
-}
-
-fn token_sources(definition: &Definition) -> Result<Vec<Arc<dyn TokenSource>>, Wrong> {
-    let source = definition.token_source();
-    let header = match source.auth_header_name.as_str() {
-        "" => AUTHORIZATION,
-        name => HeaderName::try_from(name).map_err(|_| {
-            let message = format!("`{name}` can not be a header's name");
-            (JsonPath::from("auth").key("auth_header_name"), message)
-        })?,
-    };
-    let or_header = |name: &str| {
-        if name.is_empty() {
-            header.as_str().to_owned()
-        } else {
-            name.to_owned()
-        }
-    };
-    let mut sources = Vec::new();
-    if !source.disable_header {
-        sources.push(HeaderSource::new(header.clone()).shared());
-    }
-    if source.use_param {
-        sources.push(QuerySource::new(or_header(&source.param_name)).shared());
-    }
-    if source.use_cookie {
-        sources.push(CookieSource::new(or_header(&source.cookie_name)).shared());
-    }
-    if sources.is_empty() {
-        return Err(("auth".into(), "a token is looked for nowhere".into()));
-    }
-    Ok(sources)
 }

@@ -347,6 +347,11 @@ fn key_scheme(config: &Config) -> KeyScheme {
     } else {
         KeyScheme::plain()
     };
+    let scheme = if config.disable_key_actions_by_username {
+        scheme.without_ids()
+    } else {
+        scheme
+    };
     scheme
         .with_form(form(&config.hash_key_function))
         .with_fallbacks(

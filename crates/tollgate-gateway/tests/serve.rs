@@ -19,8 +19,10 @@ mod serve {
     mod framing;
     mod limits;
     mod observe;
+    mod open_limits;
     mod targets;
     mod tls;
+    mod tokens;
     mod versions;
 }
 

@@ -27,16 +27,19 @@ pub(crate) struct OrganisationGate {
     store: SharedStore,
     plan: Arc<CurrentPlan>,
     on_store_error: OnStoreError,
+    /// Whether its limits are charged.
+    is_charged: bool,
 }
 
 impl OrganisationGate {
     /// Asks the store of the session gate, and reads records by its rules.
-    pub(crate) fn new(session: &SessionGate) -> Self {
+    pub(crate) fn new(session: &SessionGate, is_charged: bool) -> Self {
         let (store, plan) = (session.store.clone(), session.plan.clone());
         Self {
             store,
             plan,
             on_store_error: session.on_store_error,
+            is_charged,
         }
     }
 
@@ -63,26 +66,35 @@ impl Gate for OrganisationGate {
         let key = StorageKey::organisation(&org);
         if let Some(found) = self.store.try_get(key.as_str()) {
             return found
-                .map_or(Ok(()), |loaded| accept(&self.plan, &loaded, visit))
+                .map_or(Ok(()), |loaded| {
+                    accept(&self.plan, &loaded, self.is_charged, visit)
+                })
                 .into();
         }
-        let (plan, then) = (self.plan.clone(), self.on_store_error);
+        let (plan, then, is_charged) = (self.plan.clone(), self.on_store_error, self.is_charged);
         Step::wait(
             self.store.get_first(smallvec![key]),
             move |found, _head, visit| match found {
-                Ok(Some(loaded)) => accept(&plan, &loaded, visit).into(),
+                Ok(Some(loaded)) => accept(&plan, &loaded, is_charged, visit).into(),
                 Ok(None) => Step::Pass,
-                Err(error) => store_failed(&error, then, visit),
+                Err(error) => store_failed(&error, "organisation", then, visit),
             },
         )
     }
 }
 
-fn accept(plan: &CurrentPlan, loaded: &Loaded, visit: &mut Visit) -> Result<(), Rejection> {
+fn accept(
+    plan: &CurrentPlan,
+    loaded: &Loaded,
+    is_charged: bool,
+    visit: &mut Visit,
+) -> Result<(), Rejection> {
     let pass = plan.load().organisation_pass(loaded)?;
     if pass.session().is_inactive {
         return Err(Rejection::OrganisationInactive);
     }
-    visit.set_organisation(pass);
+    if is_charged {
+        visit.set_organisation(pass);
+    }
     Ok(())
 }

@@ -160,6 +160,8 @@ pub struct SessionGate {
     pub(crate) keys: KeyScheme,
     pub(crate) plan: Arc<CurrentPlan>,
     pub(crate) removes_credential: bool,
+    /// What leaves with the credential besides.
+    pub(crate) also_removed: Vec<Arc<dyn TokenSource>>,
     pub(crate) on_store_error: OnStoreError,
 }
 
@@ -179,6 +181,7 @@ impl SessionGate {
             keys: KeyScheme::plain(),
             plan: CurrentPlan::new(Plan::default()),
             removes_credential: false,
+            also_removed: Vec::new(),
             on_store_error: OnStoreError::Refuse,
         }
     }
@@ -229,7 +232,7 @@ impl SessionGate {
             move |found, _head, visit| match found {
                 Ok(Some(loaded)) => accept(&plan, loaded, visit).into(),
                 Ok(None) => Step::Refuse(Rejection::KeyUnknown),
-                Err(error) => store_failed(&error, then, visit),
+                Err(error) => store_failed(&error, "session", then, visit),
             },
         )
     }
@@ -256,7 +259,8 @@ impl Gate for SessionGate {
 
     fn forward(&self, head: &mut Parts, _visit: &Visit) {
         if self.removes_credential {
-            self.sources.iter().for_each(|source| source.remove(head));
+            let sources = self.sources.iter().chain(&self.also_removed);
+            sources.for_each(|source| source.remove(head));
         }
     }
 }
@@ -284,19 +288,21 @@ fn policies_of(pass: &Pass) -> String {
 }
 
 /// A store that fails is not a client that fails.
-pub(crate) fn store_failed(error: &StoreError, then: OnStoreError, visit: &mut Visit) -> Step {
-    if error.kind() == StoreErrorKind::Corrupt {
-        report::store_failed(error, "session", "refused as unknown");
-        return Step::Refuse(Rejection::KeyUnknown);
-    }
+pub(crate) fn store_failed(
+    error: &StoreError,
+    gate: &'static str,
+    then: OnStoreError,
+    visit: &mut Visit,
+) -> Step {
     match then {
-        OnStoreError::Admit => {
-            report::store_failed(error, "session", "admitted");
+        // A record that can not be read may be one that is switched off.
+        OnStoreError::Admit if error.kind() != StoreErrorKind::Corrupt => {
+            report::store_failed(error, gate, "admitted");
             visit.waive();
             Step::Pass
         }
-        OnStoreError::Refuse | OnStoreError::Local => {
-            report::store_failed(error, "session", "refused");
+        _ => {
+            report::store_failed(error, gate, "refused");
             Step::Refuse(Rejection::StoreUnavailable {
                 retry_after: RETRY_AFTER,
             })

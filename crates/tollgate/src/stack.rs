@@ -129,11 +129,19 @@ pub struct Builder {
     inject: MetaInjectGate,
     own_gates: Vec<Arc<dyn Gate>>,
     limits: LimitGate,
-    organisation_limits: bool,
     any_path: bool,
+    organisation: Organisation,
     observe_session: bool,
     observe_rights: bool,
     gates: Gates,
+}
+
+/// What is asked of the organisation's own record.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Organisation {
+    Nothing,
+    Activity,
+    Limits,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -157,8 +165,8 @@ impl Builder {
             inject: MetaInjectGate::default(),
             own_gates: Vec::new(),
             limits: LimitGate::new(store),
-            organisation_limits: false,
             any_path: false,
+            organisation: Organisation::Nothing,
             observe_session: false,
             observe_rights: false,
             gates: Gates::none(),
@@ -198,6 +206,13 @@ impl Builder {
         self
     }
 
+    /// Takes these out with the [credential](Self::remove_credential): what is sent for other ways to
+    /// authenticate, and nobody here looks at.
+    pub fn also_remove(mut self, sources: impl IntoIterator<Item = Arc<dyn TokenSource>>) -> Self {
+        self.session.also_removed.extend(sources);
+        self
+    }
+
     /// Applies these policies to sessions that name them.
     pub fn policies(mut self, policies: PolicySet) -> Self {
         self.policies = policies;
@@ -220,7 +235,14 @@ impl Builder {
     /// quota are charged with the key's. It is the record stored under
     /// [`StorageKey::organisation`](tollgate_core::store::StorageKey::organisation).
     pub fn organisation_limits(mut self) -> Self {
-        self.organisation_limits = true;
+        self.organisation = Organisation::Limits;
+        self
+    }
+
+    /// Reads the organisation's own record, and charges none of its limits: for requests without a key,
+    /// where others need one. Who has none then uses up nothing.
+    pub fn organisation_activity(mut self) -> Self {
+        self.organisation = Organisation::Activity;
         self
     }
 
@@ -456,9 +478,9 @@ impl Builder {
         let has_session = self.sources != Sources::None && self.session_gates.is_empty();
         let session = has_session.then_some(self.session.clone());
 
-        let organisation = self
-            .organisation_limits
-            .then(|| OrganisationGate::new(&self.session));
+        let is_charged = self.organisation == Organisation::Limits;
+        let organisation = (self.organisation != Organisation::Nothing)
+            .then(|| OrganisationGate::new(&self.session, is_charged));
         let (before, behind) = if fixed_organisation {
             (organisation, None)
         } else {
@@ -490,7 +512,7 @@ impl Builder {
             .own_gates
             .into_iter()
             .fold(gates, |gates, gate| gates.seat(gate, false));
-        if self.limits.has_limits() || self.organisation_limits {
+        if self.limits.has_limits() || is_charged {
             gates = gates.and(
                 self.limits
                     .with(|rules| rules.listen_path = self.listen_path),
@@ -500,6 +522,11 @@ impl Builder {
             return Err(BuildError::Empty);
         }
         Ok(Tollgate { gates, session })
+    }
+
+    /// Whether an organisation is asked about that only a session can name.
+    fn needs_organisation(&self) -> bool {
+        self.organisation != Organisation::Nothing && self.rules.organisation.is_empty()
     }
 
     fn check(&self) -> Result<(), BuildError> {
@@ -513,7 +540,7 @@ impl Builder {
                 (rate, "rate_limit"),
                 (quota, "quota"),
                 (self.api.is_some(), "api"),
-                (self.organisation_limits, "organisation_limits"),
+                (self.needs_organisation(), "organisation_limits"),
             ];
             if let Some((_, what)) = needs.into_iter().find(|(needs, _)| *needs) {
                 return Err(BuildError::NoSessionSource(what));

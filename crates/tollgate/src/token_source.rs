@@ -2,7 +2,8 @@
 //!
 //! [`SessionLayer`](crate::session::SessionLayer) asks its sources in the order in which they were
 //! written; the first that has a token decides, and the others are not looked at. A token that comes
-//! twice in one source, with two values, is refused: which one is meant can not be told.
+//! twice in one source, with two values, is refused: which one is meant can not be told. `Bearer` is cut
+//! off wherever the token came from.
 //!
 //! # Example
 //!
@@ -296,7 +297,19 @@ fn only<'a>(values: impl Iterator<Item = Cow<'a, str>>) -> Result<Option<Cow<'a,
     if values.any(|other| other != first) {
         return Err(Rejection::CredentialMalformed);
     }
-    Ok(Some(first))
+    Ok(Some(first)
+        .map(without_scheme)
+        .filter(|token| !token.is_empty()))
+}
+
+fn without_scheme(token: Cow<'_, str>) -> Cow<'_, str> {
+    match token {
+        Cow::Borrowed(text) => after_bearer(text).unwrap_or(text).into(),
+        Cow::Owned(text) => after_bearer(&text)
+            .map(str::to_owned)
+            .unwrap_or(text)
+            .into(),
+    }
 }
 
 #[cfg(test)]
@@ -400,6 +413,9 @@ mod tests {
         check(&source, &head("/?api+key=a;b", &[]), Ok(None));
         check(&source, &head("/?API+key=a", &[]), Ok(None));
         check(&source, &head("/?api+key=", &[]), Ok(None));
+        check(&source, &head("/?api+key=Bearer%20k", &[]), Ok(Some("k")));
+        check(&source, &head("/?api+key=bearer+k", &[]), Ok(Some("k")));
+        check(&source, &head("/?api+key=bearer+", &[]), Ok(None));
     }
 
     /// Attack 6.

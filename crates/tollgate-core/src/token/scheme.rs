@@ -24,6 +24,7 @@ pub struct KeyScheme {
     form: TokenForm,
     fallbacks: Vec<TokenForm>,
     min_length: usize,
+    takes_ids: bool,
 }
 
 /// How the name in the store is made of a token.
@@ -65,6 +66,7 @@ impl KeyScheme {
             form: TokenForm::default(),
             fallbacks: Vec::new(),
             min_length: 3,
+            takes_ids: true,
         }
     }
 
@@ -84,6 +86,13 @@ impl KeyScheme {
     /// Looks up no text shorter than this many bytes: Tyk's `min_token_length`, 3 if not set.
     pub fn with_min_length(mut self, min_length: usize) -> Self {
         self.min_length = min_length;
+        self
+    }
+
+    /// Looks for no id presented alone: a token is presented whole. Tyk's
+    /// `disable_key_actions_by_username`.
+    pub fn without_ids(mut self) -> Self {
+        self.takes_ids = false;
         self
     }
 
@@ -186,12 +195,13 @@ impl KeyScheme {
             return SmallVec::new();
         }
         let is_own = token.org().unwrap_or_default() == org.as_str();
+        let may_be_id = self.takes_ids && !is_own;
         let mut readings = SmallVec::new();
-        if !is_own {
+        if may_be_id {
             readings.push(Reading::AsIdOf(self.form));
         }
         readings.push(Reading::AsPresented);
-        if !is_own {
+        if may_be_id {
             readings.extend(self.fallbacks.iter().copied().map(Reading::AsIdOf));
         }
         readings.retain(|reading| self.can_be_stored(org, token, *reading));

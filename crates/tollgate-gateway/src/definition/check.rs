@@ -177,6 +177,15 @@ impl Checks {
             "oauth",
             "oidc",
         ];
+        let source = definition.token_source();
+        if source.disable_header && !source.use_param && !source.use_cookie {
+            let path = match definition.auth_configs.get("authToken") {
+                Some(_) => JsonPath::from("auth_configs.authToken"),
+                None => JsonPath::from("auth"),
+            };
+            let message = "a token is looked for nowhere, so every request is refused";
+            self.warning(path.key("disable_header"), message);
+        }
         for kind in definition.auth_configs.keys() {
             if !KINDS.contains(&kind.as_str()) {
                 let path = JsonPath::from("auth_configs").key(kind);
