@@ -32,6 +32,7 @@ use tollgate::{
 use tollgate_admin::ApiSet;
 use tower::ServiceExt;
 use tower_service::Service;
+use tracing::Instrument;
 
 use crate::{
     answer::{AnswerBody, whole},
@@ -39,7 +40,7 @@ use crate::{
     compose::{Composer, Names},
     config::Config,
     load::{self, Loaded, RefusedApi},
-    observe::{ApiWatch, Observer, meters},
+    observe::{self, ApiWatch, Observer, meters},
     onward::Directory,
     problem::{Problem, Report},
     proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamTls},
@@ -282,7 +283,9 @@ impl Gateway {
                     request.extensions_mut().insert(snapshot.directory.clone());
                 }
                 let watch = api.watch.begin(&mut request);
-                let response = api.serve(request, TokioClock.now().unix()).await;
+                let span = observe::span(watch.as_ref(), api.id());
+                let served = api.serve(request, TokioClock.now().unix());
+                let response = served.instrument(span).await;
                 api.watch.answered(watch, response, None)
             }
             Some(Served::Refused) => {

@@ -16,6 +16,13 @@ use tollgate_gateway::{
     },
     serve::Stop,
 };
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt,
+    layer::SubscriberExt,
+    util::SubscriberInitExt,
+};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// How many lines may wait to be written; further ones are lost, and counted.
@@ -116,17 +123,25 @@ fn writer(out: impl Write + Send + 'static) -> (NonBlocking, WorkerGuard) {
 
 /// Writes the log as the configuration says.
 fn log_by(config: &Config, out: NonBlocking) {
-    let level = config.log_level.parse().unwrap_or(tracing::Level::INFO);
-    let log = tracing_subscriber::fmt()
-        .with_max_level(level)
-        .with_ansi(false)
-        .with_writer(out);
-    // A second call changes nothing: a test of the program may have set one.
-    let _ = if is_json(config) {
-        log.json().try_init()
+    let lines = fmt::layer().with_ansi(false).with_writer(out);
+    let lines = if is_json(config) {
+        lines.json().boxed()
     } else {
-        log.try_init()
+        lines.boxed()
     };
+    let level = config.log_level.parse().unwrap_or(LevelFilter::INFO);
+    // A second call changes nothing: a test of the program may have set one.
+    let log = tracing_subscriber::registry().with(lines.with_filter(filter(level)));
+    let _ = log.try_init();
+}
+
+/// Ours by the level that was asked for. Libraries write whole requests where they tell much, so they
+/// tell less.
+fn filter(level: LevelFilter) -> Targets {
+    let of_libraries = level.min(LevelFilter::INFO);
+    Targets::new()
+        .with_default(of_libraries)
+        .with_target("tollgate", level) // And all that begins so.
 }
 
 fn is_json(config: &Config) -> bool {

@@ -26,7 +26,7 @@ use self::{
 };
 pub(crate) use self::{
     caller::CallerGate,
-    watch::{ApiWatch, Watch},
+    watch::{ApiWatch, Watch, span},
 };
 use crate::{config::Config, definition::Definition};
 

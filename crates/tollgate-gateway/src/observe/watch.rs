@@ -7,7 +7,8 @@ use std::{
 };
 
 use http::{Extensions, HeaderValue, Method, Request, Response, StatusCode};
-use tollgate::Rejection;
+use tollgate::{ApiId, Rejection};
+use tracing::{Level, Span};
 
 use super::{
     access_log::{AccessLog, Entry, Subject},
@@ -39,7 +40,8 @@ impl ApiWatch {
     /// Begins to watch a request, if anybody looks. What is told of the request itself is read now, as
     /// its head is about to be changed.
     pub(crate) fn begin(&self, request: &mut Request<RequestBody>) -> Option<Watch> {
-        let is_named = self.log.is_some() || self.request_ids.are_told();
+        let is_logged = tracing::enabled!(target: TARGET, Level::DEBUG);
+        let is_named = self.log.is_some() || self.request_ids.are_told() || is_logged;
         if !is_named && self.meters.is_none() {
             return None;
         }
@@ -91,6 +93,19 @@ impl ApiWatch {
         response.body_mut().watched(watch);
         response
     }
+}
+
+/// What spans of requests are for, in filters of the log.
+const TARGET: &str = "tollgate::request";
+
+/// The span in which a request is served: what is logged then tells which request it was.
+pub(crate) fn span(watch: Option<&Watch>, api: &ApiId) -> Span {
+    let Some(id) = watch.and_then(|watch| watch.id.as_ref()) else {
+        return Span::none();
+    };
+    // Only letters, digits and a few marks are taken from a client.
+    let request_id = id.to_str().unwrap_or_default();
+    tracing::debug_span!(target: TARGET, "request", request_id, api = api.as_str())
 }
 
 impl Watch {
