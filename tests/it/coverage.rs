@@ -73,6 +73,14 @@ const ATTACKS: &[(u8, &str, Option<&str>)] = &[
     (68, "an early answer before a large body", None),
     (69, "bytes behind an upgrade", None),
     (70, "expectations, resets, continuations, slow ends", None),
+    (71, "the control API without its secret", None),
+    (72, "a key that is given what is another's", None),
+    (74, "secrets in logs, metrics and answers", None),
+    (
+        76,
+        "a reload of files that are broken, half written, or elsewhere",
+        None,
+    ),
 ];
 
 fn root() -> PathBuf {

@@ -219,7 +219,7 @@ fn apis(config: &Config, environment: &Environment, report: &mut Report) -> Vec<
 }
 
 fn api(file: &Path, config: &Config, environment: &Environment, report: &mut Report) -> Api {
-    let document = match Document::read(file) {
+    let document = match check_place(file).and_then(|()| Document::read(file)) {
         Ok(document) => document,
         Err(problem) => {
             report.push(problem.clone());
@@ -259,6 +259,22 @@ fn refused(file: &Path, outline: Outline, config: &Config, problems: Vec<Problem
     })
 }
 
+/// A link may not lead out of its folder: who can put one there shall not choose what is read.
+fn check_place(file: &Path) -> Result<(), Problem> {
+    if !file.is_symlink() {
+        return Ok(());
+    }
+    let folder = file.parent().map(Path::canonicalize);
+    let (Some(Ok(folder)), Ok(target)) = (folder, file.canonicalize()) else {
+        return Err(Problem::error(file, "a link that leads nowhere"));
+    };
+    if target.starts_with(folder) {
+        return Ok(());
+    }
+    let help = "put the file itself there, or name its folder in the configuration";
+    Err(Problem::error(file, "a link that leads out of its folder").help(help))
+}
+
 /// The files of a folder that end in `.json`, by name.
 fn json_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let unreadable =
@@ -266,7 +282,7 @@ fn json_files(folder: &Path) -> Result<Vec<PathBuf>, Problem> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).map_err(unreadable)? {
         let path = entry.map_err(unreadable)?.path();
-        if path.extension().is_some_and(|ending| ending == "json") && path.is_file() {
+        if path.extension().is_some_and(|ending| ending == "json") && !path.is_dir() {
             files.push(path);
         }
     }

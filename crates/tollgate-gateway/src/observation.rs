@@ -16,6 +16,7 @@ use tollgate_gateway::{
     },
     serve::Stop,
 };
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
     Layer,
     filter::{LevelFilter, Targets},
@@ -23,7 +24,6 @@ use tracing_subscriber::{
     layer::SubscriberExt,
     util::SubscriberInitExt,
 };
-use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 
 /// How many lines may wait to be written; further ones are lost, and counted.
 const WAITING_LINES: usize = 16 * 1024;

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 mod serve {
     mod apis;
+    mod attacks;
     mod cors;
     mod framing;
     mod limits;
@@ -190,6 +191,20 @@ impl Gateway {
             head: head.to_lowercase(),
             body,
         })
+    }
+
+    /// The status of a request to another host.
+    fn ask_as(&self, host: &str, path: &str, headers: &[(&str, &str)]) -> u16 {
+        let mut connection = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
+        let mut request = format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n");
+        for (name, value) in headers {
+            request.push_str(&format!("{name}: {value}\r\n"));
+        }
+        connection
+            .write_all(format!("{request}\r\n").as_bytes())
+            .unwrap();
+        let head = read_head(&mut connection);
+        head.split(' ').nth(1).unwrap().parse().unwrap()
     }
 
     fn ask(&self, path: &str, token: &str) -> Answer {

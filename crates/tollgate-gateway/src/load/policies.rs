@@ -11,7 +11,7 @@ use tollgate_core::{
     policy::{Duplicate, Policy, PolicySet, Unusable},
 };
 
-use super::json_files;
+use super::{check_place, json_files};
 use crate::{
     config::Config,
     document::{self, Document, Tree},
@@ -84,7 +84,7 @@ fn folder(folder: &Path, report: &mut Report) -> Option<Read> {
         .ok()?;
     let mut read = Read::default();
     for file in files {
-        let document = match Document::read(&file) {
+        let document = match check_place(&file).and_then(|()| Document::read(&file)) {
             Ok(document) => Arc::new(document),
             Err(problem) => {
                 read.unusable.without_id += 1;

@@ -347,17 +347,25 @@ fn secrets(keys: &[String]) -> Vec<String> {
         "injected-secret-e56",
         "body-secret-f47",
     ];
-    sent.iter().map(|text| (*text).to_owned()).chain(keys.iter().cloned()).collect()
+    sent.iter()
+        .map(|text| (*text).to_owned())
+        .chain(keys.iter().cloned())
+        .collect()
 }
 
 #[test]
 fn attack_74_no_secret_is_in_logs_metrics_or_answers() {
-    let closed = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let closed = TcpListener::bind("127.0.0.1:0")
+        .unwrap()
+        .local_addr()
+        .unwrap()
+        .port();
     let target = format!("http://127.0.0.1:{}/v2", upstream());
     let mut orders = api("orders", "/orders/", &target);
     orders["version_data"]["versions"]["Default"]["global_headers"] =
         json!({"X-Upstream-Key": "injected-secret-e56"});
-    orders["auth"] = json!({"use_param": true, "param_name": "key", "use_cookie": true, "cookie_name": "key"});
+    orders["auth"] =
+        json!({"use_param": true, "param_name": "key", "use_cookie": true, "cookie_name": "key"});
     let down = api("down", "/down/", &format!("http://127.0.0.1:{closed}/"));
     let mut broken = api("broken", "/broken/", &target);
     broken["hmac_string"] = json!("header-secret-c74");
@@ -382,16 +390,34 @@ fn attack_74_no_secret_is_in_logs_metrics_or_answers() {
     ];
     let mut told = String::new();
     let mut statuses = std::collections::BTreeSet::new();
-    for key in keys.iter().map(String::as_str).chain(["", "guessed-token-4f1"]) {
-        for path in ["/orders/a?key=query-secret-d65", "/orders/b", "/orders/c", "/down/d", "/orders/closed", "/broken/", "/no"] {
+    for key in keys
+        .iter()
+        .map(String::as_str)
+        .chain(["", "guessed-token-4f1"])
+    {
+        for path in [
+            "/orders/a?key=query-secret-d65",
+            "/orders/b",
+            "/orders/c",
+            "/down/d",
+            "/orders/closed",
+            "/broken/",
+            "/no",
+        ] {
             let headers = [
                 ("authorization", key),
                 ("cookie", "key=cookie-secret-b83"),
                 ("x-api-key", "header-secret-c74"),
                 ("x-secret", "header-secret-c74"),
             ];
-            let given = if key.is_empty() { &headers[2..] } else { &headers[..] };
-            let answer = gateway.try_ask("POST", path, given, "body-secret-f47").unwrap();
+            let given = if key.is_empty() {
+                &headers[2..]
+            } else {
+                &headers[..]
+            };
+            let answer = gateway
+                .try_ask("POST", path, given, "body-secret-f47")
+                .unwrap();
             statuses.insert(answer.status);
             if answer.status != 200 {
                 told.push_str(&answer.head);
@@ -399,15 +425,24 @@ fn attack_74_no_secret_is_in_logs_metrics_or_answers() {
             } // The upstream answers with what it got.
         }
     }
-    for (secret, path) in [("guessed-secret-9a2", "/tyk/keys"), (SECRET, "/tyk/keys/none"), (SECRET, "/tyk/reload/?block=true")] {
-        let answer = gateway.try_ask("GET", path, &[("x-tyk-authorization", secret)], "").unwrap();
+    for (secret, path) in [
+        ("guessed-secret-9a2", "/tyk/keys"),
+        (SECRET, "/tyk/keys/none"),
+        (SECRET, "/tyk/reload/?block=true"),
+    ] {
+        let answer = gateway
+            .try_ask("GET", path, &[("x-tyk-authorization", secret)], "")
+            .unwrap();
         told.push_str(&answer.body);
     }
     let garbled = gateway.admin("POST", "/tyk/keys", r#"{"alias": body-secret-f47}"#);
     told.push_str(&garbled.body);
     told.push_str(&gateway.metrics());
     let log = gateway.log_of_all();
-    assert!(log.contains("request refused") && log.contains("no answer of an upstream"), "{log}");
+    assert!(
+        log.contains("request refused") && log.contains("no answer of an upstream"),
+        "{log}"
+    );
     for status in [200, 401, 403, 404, 429, 500] {
         assert!(statuses.contains(&status), "{status} in {statuses:?}");
     }
@@ -427,7 +462,10 @@ fn lines_of_a_request_tell_which_one_it_was() {
     let headers = [("x-request-id", "find-me"), ("authorization", "nobody")];
     gateway.try_ask("GET", "/orders/1", &headers, "");
     let log = gateway.log_of_all();
-    let line = log.lines().find(|line| line.contains("request refused")).unwrap();
+    let line = log
+        .lines()
+        .find(|line| line.contains("request refused"))
+        .unwrap();
     let line: Value = serde_json::from_str(line).unwrap();
     assert_eq!(line["span"]["request_id"], "find-me", "{line}");
     assert_eq!(line["span"]["api"], "orders");
