@@ -610,6 +610,16 @@ impl Config {
         }
     }
 
+    /// How long between two looks at whether the store answers; at least a tenth of a second.
+    pub fn liveness_interval(&self) -> Duration {
+        const DEFAULT: Duration = Duration::from_secs(10);
+        const SHORTEST: Duration = Duration::from_millis(100);
+        match u64::try_from(self.liveness_check.check_duration) {
+            Ok(nanos) if nanos > 0 => Duration::from_nanos(nanos).max(SHORTEST),
+            _ => DEFAULT,
+        }
+    }
+
     /// The path of the health check, as `/hello`.
     pub fn health_check_path(&self) -> String {
         endpoint(&self.health_check_endpoint_name, "hello")

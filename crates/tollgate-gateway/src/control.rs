@@ -17,7 +17,7 @@ use tollgate_admin::{
 };
 use tollgate_core::future::BoxFuture;
 
-use crate::gateway::Gateway;
+use crate::{gateway::Gateway, health::StoreHealth};
 
 type Done = BoxFuture<Result<(), ControlError>>;
 
@@ -25,18 +25,21 @@ type Done = BoxFuture<Result<(), ControlError>>;
 pub struct Controlled {
     gateway: Arc<Gateway>,
     is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
+    store: StoreHealth,
 }
 
 impl Controlled {
-    /// This gateway; the other says whether it is on its way out.
+    /// This gateway; the others say whether it is on its way out, and whether its store answers.
     pub fn new(
         gateway: Arc<Gateway>,
         is_stopping: impl Fn() -> bool + Send + Sync + 'static,
+        store: StoreHealth,
     ) -> Self {
         let is_stopping = Box::new(is_stopping);
         Self {
             gateway,
             is_stopping,
+            store,
         }
     }
 
@@ -104,11 +107,12 @@ impl Control for Controlled {
     }
 
     fn health(&self) -> Health {
-        let now = TokioClock.now().unix_nanos;
-        let time = jiff::Timestamp::from_nanosecond(i128::from(now)).unwrap_or_default();
+        let seen = self.store.seen();
+        let at = i128::from(seen.unix_nanos);
+        let time = jiff::Timestamp::from_nanosecond(at).unwrap_or_default();
         let store = Component {
             kind: "datastore".into(),
-            failure: None,
+            failure: seen.failure.map(Into::into),
             time: time.to_string(),
         };
         Health([("store".to_owned(), store)].into())
@@ -117,6 +121,8 @@ impl Control for Controlled {
     fn readiness(&self) -> Readiness {
         if (self.is_stopping)() {
             Readiness::ShuttingDown
+        } else if self.store.seen().failure.is_some() {
+            Readiness::StoreUnavailable
         } else {
             Readiness::Ready
         }

@@ -10,7 +10,7 @@
 //! - [`proxy`] and [`serve`]: the way to upstreams, and the listeners;
 //! - [`tls`]: which TLS is spoken on both;
 //! - [`gateway`]: a snapshot in force, and how it is replaced;
-//! - [`observe`]: the access log and metrics.
+//! - [`observe`]: the access log and metrics; [`health`]: whether the store answers.
 //! - [`schema`]: JSON schemas of the files.
 
 mod answer;
@@ -22,6 +22,7 @@ pub mod definition;
 mod document;
 pub mod edge;
 pub mod gateway;
+pub mod health;
 pub mod load;
 pub mod observe;
 mod onward;

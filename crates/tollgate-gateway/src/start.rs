@@ -17,6 +17,7 @@ use tollgate_gateway::{
     config::Config,
     control::Controlled,
     gateway::{Front, Gateway},
+    health::StoreHealth,
     load::{self, DefaultSecret, Loaded},
     observe::prometheus::Exporter,
     problem::Report,
@@ -103,6 +104,7 @@ pub(crate) struct Server {
     admin: Admin,
     stop: Stop,
     exporter: Option<Exporter>,
+    health: StoreHealth,
 }
 
 impl Server {
@@ -117,11 +119,13 @@ impl Server {
         let (gateway, report) = Gateway::new(loaded, environment, store, observer)?;
         tell(&report);
         let stop = Stop::new();
-        let admin = admin(&gateway, &stop, secret)?;
+        let health = StoreHealth::new(gateway.store().clone());
+        let admin = admin(&gateway, &stop, &health, secret)?;
         Ok(Self {
             gateway,
             admin,
             exporter: observation.exporter(&stop),
+            health,
             stop,
         })
     }
@@ -138,6 +142,8 @@ impl Server {
         let tls = Tls::of(config)?;
         let (public, control) = self.fronts();
         let mut serving = Vec::new();
+        let asking = self.health.clone();
+        tokio::spawn(asking.keep_asking(config.liveness_interval()));
         if let Some(exporter) = &self.exporter {
             tokio::spawn(exporter.clone().keep_up());
             if let Some((address, path)) = own_address(config)? {
@@ -223,10 +229,20 @@ async fn until_told(gateway: &Arc<Gateway>, tls: Option<&Tls>) -> anyhow::Result
     }
 }
 
-fn admin(gateway: &Arc<Gateway>, stop: &Stop, weak: DefaultSecret) -> anyhow::Result<Admin> {
+fn admin(
+    gateway: &Arc<Gateway>,
+    stop: &Stop,
+    health: &StoreHealth,
+    weak: DefaultSecret,
+) -> anyhow::Result<Admin> {
     let config = gateway.config();
     let stop = stop.clone();
-    let control = Arc::new(Controlled::new(gateway.clone(), move || stop.has_begun()));
+    let is_stopping = move || stop.has_begun();
+    let control = Arc::new(Controlled::new(
+        gateway.clone(),
+        is_stopping,
+        health.clone(),
+    ));
     let settings = Settings {
         weak_secret: match weak {
             DefaultSecret::Allowed => WeakSecret::Allow,

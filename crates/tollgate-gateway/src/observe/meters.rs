@@ -31,6 +31,7 @@ const REQUESTS_NOW: &str = "tollgate_requests_in_flight";
 const CONNECTIONS_NOW: &str = "tollgate_connections";
 const TUNNELS_NOW: &str = "tollgate_tunnels";
 const LINES_LOST: &str = "tollgate_log_lines_lost_total";
+const STORE_UP: &str = "tollgate_store_up";
 const BUILD: &str = "tollgate_build_info";
 
 /// The bounds of histograms of seconds, from 50 µs to a minute.
@@ -78,6 +79,11 @@ pub fn describe() {
         "Connections that went over to another protocol"
     );
     metrics::describe_counter!(LINES_LOST, count, "Lines that no log had room for");
+    metrics::describe_gauge!(
+        STORE_UP,
+        count,
+        "Whether the store answered when it was asked last"
+    );
     metrics::describe_gauge!(BUILD, count, "Always 1; the label names the version");
     metrics::gauge!(BUILD, "version" => env!("CARGO_PKG_VERSION")).set(1.0);
     let of_layers = [
@@ -189,6 +195,11 @@ impl UpstreamMeters {
             extensions.insert(UpstreamNote { uri: *uri, latency });
         }
     }
+}
+
+/// Tells whether the store answers.
+pub(crate) fn store_is_up(is_up: bool) {
+    metrics::gauge!(STORE_UP).set(f64::from(u8::from(is_up)));
 }
 
 /// Tells what is under way, and how many lines were lost so far.

@@ -289,6 +289,7 @@ fn metrics_count_by_api_status_and_decision() {
         r#"tollgate_apis{state="refused"} 1"#,
         "# TYPE tollgate_request_duration_seconds histogram",
         "process_resident_memory_bytes ",
+        "tollgate_store_up 1",
         "tollgate_connections ",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
@@ -364,8 +365,6 @@ fn attack_74_no_secret_is_in_logs_metrics_or_answers() {
     let mut orders = api("orders", "/orders/", &target);
     orders["version_data"]["versions"]["Default"]["global_headers"] =
         json!({"X-Upstream-Key": "injected-secret-e56"});
-    orders["auth"] =
-        json!({"use_param": true, "param_name": "key", "use_cookie": true, "cookie_name": "key"});
     let down = api("down", "/down/", &format!("http://127.0.0.1:{closed}/"));
     let mut broken = api("broken", "/broken/", &target);
     broken["hmac_string"] = json!("header-secret-c74");
