@@ -127,7 +127,14 @@ const ROUTES: &[Route] = &[
         path: "/tollgate/keys/{key}",
         handler: |admin, asked| Box::pin(keys::replace(admin, asked)),
         summary: "Replace a key's session; counters stay unless they are reset",
-        query: &[("reset_counters", "true starts the counters afresh")],
+        query: &[
+            ("reset_counters", "true starts the counters afresh"),
+            (
+                "create",
+                "true makes the key where there is none of this name: 201",
+            ),
+            ("dry_run", "true writes nothing, and answers as if it had"),
+        ],
         body: Some("Session"),
         answer: (200, Some("Key")),
         conditional: true,
@@ -308,8 +315,7 @@ impl Asked {
     /// The key that the path names.
     async fn find(&self, admin: &Inner) -> Result<Arc<Loaded>, Problem> {
         let found = admin.find(&Named::Stored(&self.key)).await?;
-        let found = found.ok_or(Problem::new(StatusCode::NOT_FOUND, "there is no such key"))?;
-        Ok(found.loaded)
+        Ok(found.ok_or_else(unknown_key)?.loaded)
     }
 
     /// Whether the caller has seen the record as it is.
@@ -332,6 +338,19 @@ impl Asked {
 
     fn is_conditional(&self) -> bool {
         self.headers.contains_key(header::IF_MATCH)
+    }
+}
+
+fn unknown_key() -> Problem {
+    Problem::new(StatusCode::NOT_FOUND, "there is no such key")
+}
+
+/// A parameter that is true or false; false where it is not given.
+fn flag(asked: &Asked, name: &str) -> Result<bool, Problem> {
+    match asked.query.get(name) {
+        "true" => Ok(true),
+        "" | "false" => Ok(false),
+        _ => Err(Problem::bad_request(format!("{name} is true or false"))),
     }
 }
 

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use tollgate_core::{Loaded, OrgId, Secret, Session, store::Version};
 
-use super::{Answer, Asked, Problem, json, with_etag};
+use super::{Answer, Asked, Problem, flag, json, unknown_key, with_etag};
 use crate::{
     Inner,
     keys::{Policies, delete::remove, read, to_json, write, write::Counters},
@@ -31,7 +31,7 @@ pub(super) async fn find(admin: &Inner, asked: &Asked) -> Answer {
     let Find { token, org_id } = asked.read()?;
     let named = Named::Presented(org_id, token.expose().to_owned());
     let found = admin.find(&named).await?;
-    let found = found.ok_or(Problem::new(StatusCode::NOT_FOUND, "there is no such key"))?;
+    let found = found.ok_or_else(unknown_key)?;
     let key = found.loaded.key().as_str();
     Ok(json(StatusCode::OK, &Name { key }))
 }
@@ -49,30 +49,46 @@ pub(super) async fn show(admin: &Inner, asked: &Asked) -> Answer {
 }
 
 fn told(loaded: &Loaded, version: Version) -> Answer {
-    let session = to_json(loaded.session(), Policies::Ignored);
-    let session = RawValue::from_string(session);
-    let session = session.map_err(|_| {
+    let body = Key {
+        key: loaded.key().as_str(),
+        session: shown(loaded.session())?,
+    };
+    Ok(with_etag(json(StatusCode::OK, &body), version))
+}
+
+/// A session as it is stored, without its password.
+pub(super) fn shown(session: &Session) -> Result<Box<RawValue>, Problem> {
+    let session = to_json(session, Policies::Ignored);
+    RawValue::from_string(session).map_err(|_| {
         let detail = "the key can not be shown";
         Problem::new(StatusCode::INTERNAL_SERVER_ERROR, detail)
-    })?;
-    let key = loaded.key().as_str();
-    Ok(with_etag(
-        json(StatusCode::OK, &Key { key, session }),
-        version,
-    ))
+    })
 }
 
 /// `PUT /tollgate/keys/{key}`. Without `If-Match` the last writer stands.
 pub(super) async fn replace(admin: &Inner, asked: &Asked) -> Answer {
     let session = sent(admin, asked)?;
-    let counters = match asked.query.get("reset_counters") {
-        "true" => Counters::Reset,
-        "" | "false" => Counters::Keep,
-        _ => return Err(Problem::bad_request("reset_counters is true or false")),
+    let counters = if flag(asked, "reset_counters")? {
+        Counters::Reset
+    } else {
+        Counters::Keep
     };
+    let (creates, is_dry) = (flag(asked, "create")?, flag(asked, "dry_run")?);
     for _ in 0..write::TRIES {
-        let loaded = asked.find(admin).await?;
+        let loaded = match admin.find(&Named::Stored(&asked.key)).await? {
+            Some(found) => found.loaded,
+            None if creates && !asked.is_conditional() => {
+                match make(admin, asked, session.clone(), is_dry).await? {
+                    Some(made) => return Ok(made),
+                    None => continue, // Another made it meanwhile.
+                }
+            }
+            None => return Err(unknown_key()),
+        };
         asked.check_match(&loaded)?;
+        if is_dry {
+            return told(&loaded, loaded.version());
+        }
         match write::replace(admin, &loaded, session.clone(), counters).await {
             Err(write::PutError::Faster) if !asked.is_conditional() => {}
             Err(error) => return Err(error.into()),
@@ -86,6 +102,27 @@ pub(super) async fn replace(admin: &Inner, asked: &Asked) -> Answer {
         StatusCode::CONFLICT,
         "other writers were faster",
     ))
+}
+
+/// Makes the key that the path names, which is not there.
+async fn make(
+    admin: &Inner,
+    asked: &Asked,
+    session: Session,
+    is_dry: bool,
+) -> Result<Option<Response>, Problem> {
+    let restored = write::Restored::new(admin, &asked.key, session).await?;
+    let session = shown(restored.session())?;
+    let key = &asked.key;
+    let response = json(StatusCode::CREATED, &Key { key, session });
+    if is_dry {
+        return Ok(Some(response));
+    }
+    match restored.put(admin).await {
+        Ok(version) => Ok(Some(with_etag(response, version))),
+        Err(write::PutError::Faster) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 fn sent(admin: &Inner, asked: &Asked) -> Result<Session, Problem> {
@@ -121,7 +158,7 @@ pub(super) async fn delete(admin: &Inner, asked: &Asked) -> Answer {
         put.map_err(|error| Problem::from(write::PutError::from(error)))?;
     }
     if !remove(admin, loaded.key()).await? {
-        return Err(Problem::new(StatusCode::NOT_FOUND, "there is no such key"));
+        return Err(unknown_key());
     }
     let mut response = Response::new(Body::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;

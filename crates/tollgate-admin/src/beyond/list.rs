@@ -2,12 +2,13 @@
 
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::value::RawValue;
 use tollgate_core::{
     PolicyId, Session,
     store::{ListQuery, StoreErrorKind},
 };
 
-use super::{Answer, Asked, Problem, json};
+use super::{Answer, Asked, Problem, flag, json, keys::shown};
 use crate::{Inner, lookup::is_organisation};
 
 pub(super) const PARAMETERS: &[(&str, &str)] = &[
@@ -35,6 +36,10 @@ pub(super) const PARAMETERS: &[(&str, &str)] = &[
         "how many at most, up to 500; a page may hold fewer",
     ),
     ("cursor", "where the last page ended"),
+    (
+        "sessions",
+        "true tells each key's whole session as well, as it is stored",
+    ),
 ];
 
 const MOST: usize = 500;
@@ -57,6 +62,8 @@ struct Item {
     policies: Vec<PolicyId>,
     expires: Option<u64>,
     is_inactive: bool,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<Box<RawValue>>,
 }
 
 /// `GET /tollgate/keys`.
@@ -69,6 +76,7 @@ pub(super) async fn list(admin: &Inner, asked: &Asked) -> Answer {
             _ => return Err(Problem::bad_request("limit is from 1 to 500")),
         },
     };
+    let with_sessions = flag(asked, "sessions")?;
     let mut query = ListQuery {
         prefix: asked.query.get("prefix").into(),
         cursor: asked.query.given("cursor").map(Into::into),
@@ -81,7 +89,7 @@ pub(super) async fn list(admin: &Inner, asked: &Asked) -> Answer {
         let page = admin.store.list(query.clone()).await?;
         looked_at += page.keys.len();
         for key in page.keys {
-            keys.extend(item(admin, &filter, key).await?);
+            keys.extend(item(admin, &filter, key, with_sessions).await?);
         }
         query.cursor = page.next;
         if query.cursor.is_none() || !keys.is_empty() || LOOKED_AT <= looked_at {
@@ -91,7 +99,12 @@ pub(super) async fn list(admin: &Inner, asked: &Asked) -> Answer {
     }
 }
 
-async fn item(admin: &Inner, filter: &Filter<'_>, key: String) -> Result<Option<Item>, Problem> {
+async fn item(
+    admin: &Inner,
+    filter: &Filter<'_>,
+    key: String,
+    with_session: bool,
+) -> Result<Option<Item>, Problem> {
     if is_organisation(&key) {
         return Ok(None);
     }
@@ -99,17 +112,18 @@ async fn item(admin: &Inner, filter: &Filter<'_>, key: String) -> Result<Option<
         Err(error) if error.kind() == StoreErrorKind::Corrupt => None,
         loaded => loaded?,
     };
-    let loaded = loaded.filter(|loaded| filter.admits(loaded.session()));
-    Ok(loaded.map(|loaded| {
-        let session = loaded.session();
-        Item {
-            key,
-            alias: session.alias.clone(),
-            org_id: session.org_id.to_string(),
-            policies: session.policies().to_vec(),
-            expires: session.expiry().map(|at| at.0),
-            is_inactive: session.is_inactive,
-        }
+    let Some(loaded) = loaded.filter(|loaded| filter.admits(loaded.session())) else {
+        return Ok(None);
+    };
+    let session = loaded.session();
+    Ok(Some(Item {
+        key,
+        alias: session.alias.clone(),
+        org_id: session.org_id.to_string(),
+        policies: session.policies().to_vec(),
+        expires: session.expiry().map(|at| at.0),
+        is_inactive: session.is_inactive,
+        session: with_session.then(|| shown(session)).transpose()?,
     }))
 }
 

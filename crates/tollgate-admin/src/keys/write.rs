@@ -379,6 +379,72 @@ impl Written<'_> {
     }
 }
 
+/// A key that is made under a name in the store, as it was elsewhere: who has its token has it again.
+///
+/// What a gateway keeps with a key for itself is taken as it is: when it was made, and by whose
+/// counters it counts.
+pub(crate) struct Restored {
+    key: StorageKey,
+    session: Session,
+    merged: Session,
+}
+
+impl Restored {
+    /// Looks at the session.
+    pub(crate) async fn new(
+        admin: &Inner,
+        name: &str,
+        mut session: Session,
+    ) -> Result<Self, Refusal> {
+        if is_organisation(name) {
+            return Err(Refusal::new(
+                400,
+                "the name is that of an organisation's record",
+            ));
+        }
+        let login = &session.basic_auth_data;
+        match (login.password.is_empty(), login.hash_type.is_empty()) {
+            (true, true) => {}
+            (true, false) => return Err(Refusal::new(422, "the key's password is left out")),
+            (false, _) => {
+                let password = &session.basic_auth_data.password;
+                session.basic_auth_data = admin.settings.password_hash.hash(password).await?;
+            }
+        }
+        let merged = admin
+            .merged(&session)
+            .map_err(|_| Refusal::new(500, UNFIT))?;
+        Ok(Self {
+            key: name.into(),
+            session,
+            merged,
+        })
+    }
+
+    pub(crate) fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// Writes it, where none of its name was written meanwhile.
+    pub(crate) async fn put(self, admin: &Inner) -> Result<Version, PutError> {
+        let lifetime = lifetime_of(admin, &self.session, &self.merged, admin.now().unix().0);
+        let expect = if admin.store.compares_and_sets() {
+            Expect::Absent
+        } else {
+            Expect::Anything
+        };
+        let org = self.session.org_id.clone();
+        let name = self.key.as_str();
+        let version = admin
+            .store
+            .put(name, self.session, expect, lifetime)
+            .await?;
+        let org = &org;
+        admin.control.key_changed(KeyEvent::Created { org, name });
+        Ok(version)
+    }
+}
+
 fn keep_state(session: &mut Session, stored: &Session) {
     session.quota_renews = stored.quota_renews;
     session.last_updated.clone_from(&stored.last_updated);

@@ -378,3 +378,57 @@ async fn explanations_are_the_gateways() {
         );
     }
 }
+
+#[tokio::test]
+async fn a_key_is_made_again_under_its_name() {
+    let (old, new) = (world(), world());
+    let key = create(&old, "ann", &session("ann")).await;
+    let page = old.ask("GET", "/tollgate/keys?sessions=true", "").await;
+    let exported = page.json()["keys"][0]["session"].clone();
+    assert_eq!(exported["alias"], "ann");
+    assert_eq!(
+        page.json()["keys"][0]["session"],
+        old.ask("GET", &format!("/tollgate/keys/{key}"), "")
+            .await
+            .json()["session"]
+    );
+
+    let put = async |query: &str| {
+        let path = format!("/tollgate/keys/{key}{query}");
+        write(&new, "PUT", &path, None, &exported).await
+    };
+    assert_eq!(put("").await.status, 404);
+    assert_eq!(put("?create=yes").await.status, 400);
+    assert_eq!(put("?create=true&dry_run=true").await.status, 201);
+    assert_eq!(put("").await.status, 404, "a dry run writes nothing");
+    let made = put("?create=true").await;
+    assert_eq!(
+        (made.status, &made.json()["session"]),
+        (201, &exported)
+    );
+    assert_eq!(put("?create=true").await.status, 200);
+    let find = json!({"token": "ann", "org_id": "default"});
+    let found = new.ask_json("POST", "/tollgate/find", &find).await;
+    assert_eq!(found.json(), json!({ "key": key }));
+}
+
+#[tokio::test]
+async fn a_key_is_not_made_where_it_would_be_another() {
+    let world = world();
+    let made = async |name: &str, session: &Value| {
+        let path = format!("/tollgate/keys/{name}?create=true");
+        write(&world, "PUT", &path, None, session).await.status
+    };
+    let mut unknown_policy = session("ann");
+    unknown_policy["apply_policies"] = json!(["none"]);
+    assert_eq!(made("some-hash", &unknown_policy).await, 422);
+    let mut without_password = session("ann");
+    without_password["basic_auth_data"] = json!({"password": "", "hash_type": "bcrypt"});
+    assert_eq!(made("some-hash", &without_password).await, 422);
+    let mut ended = session("ann");
+    ended["expires"] = json!(START - 1);
+    assert_eq!(made("some-hash", &ended).await, 400);
+    assert_eq!(made("orgkey.default", &session("ann")).await, 400);
+    let page = world.ask("GET", "/tollgate/keys", "").await;
+    assert_eq!(page.json()["keys"], json!([]));
+}
