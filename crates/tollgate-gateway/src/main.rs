@@ -2,7 +2,7 @@
 
 use std::{ffi::OsString, path::PathBuf, process};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate_gateway::{
     load::{DefaultSecret, LoadOptions, Store},
     reference::Environment,
@@ -10,6 +10,7 @@ use tollgate_gateway::{
 
 mod check;
 mod observation;
+mod key;
 mod quickstart;
 mod start;
 
@@ -33,6 +34,13 @@ enum Command {
     Quickstart(quickstart::Arguments),
     /// Looks at configuration, API definitions and policies, and tells what is wrong with them.
     Check(check::Arguments),
+    /// Makes, shows, lists, rotates, revokes, exports and imports keys.
+    Key(Box<key::Arguments>),
+    /// Prints what a shell needs to complete commands; `source <(tollgate completions bash)`.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
 }
 
 /// What every command that reads the files takes.
@@ -77,6 +85,12 @@ fn main() -> anyhow::Result<()> {
         Command::Check(arguments) => check::run(&arguments, &environment)?,
         Command::Serve(arguments) => start::run(&arguments, environment)?,
         Command::Quickstart(arguments) => quickstart::run(&arguments)?,
+        Command::Key(arguments) => key::run(*arguments, environment)?,
+        Command::Completions { shell } => {
+            let command = &mut CommandLine::command();
+            clap_complete::generate(shell, command, "tollgate", &mut std::io::stdout());
+            0
+        }
     };
     process::exit(code)
 }

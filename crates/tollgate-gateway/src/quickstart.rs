@@ -74,7 +74,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<i32> {
             tell(port, &folder, secret, &key);
             server.serve(Duration::from_secs(5)).await
         },
-    )
+    )?;
+    Ok(0)
 }
 
 /// The upstream: tells what it got.

@@ -64,19 +64,20 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
         &data,
         options.default_secret,
         |server| server.serve(within),
-    )
+    )?;
+    Ok(0)
 }
 
 /// Opens the store, does the work with a server over it, and closes the store whatever came of it.
-pub(crate) fn with_server<F>(
+pub(crate) fn with_server<F, T>(
     loaded: &Loaded,
     environment: Environment,
     data: &Path,
     secret: DefaultSecret,
     work: impl FnOnce(Server) -> F,
-) -> anyhow::Result<i32>
+) -> anyhow::Result<T>
 where
-    F: Future<Output = anyhow::Result<()>>,
+    F: Future<Output = anyhow::Result<T>>,
 {
     let observation = Observation::begin(&loaded.config);
     let store = EmbeddedStore::open(data).with_context(|| format!("{}", data.display()))?;
@@ -95,7 +96,7 @@ where
     });
     drop(runtime);
     store.close()?;
-    served.map(|()| 0)
+    served
 }
 
 /// A gateway with its control API, about to listen.

@@ -402,10 +402,7 @@ async fn a_key_is_made_again_under_its_name() {
     assert_eq!(put("?create=true&dry_run=true").await.status, 201);
     assert_eq!(put("").await.status, 404, "a dry run writes nothing");
     let made = put("?create=true").await;
-    assert_eq!(
-        (made.status, &made.json()["session"]),
-        (201, &exported)
-    );
+    assert_eq!((made.status, &made.json()["session"]), (201, &exported));
     assert_eq!(put("?create=true").await.status, 200);
     let find = json!({"token": "ann", "org_id": "default"});
     let found = new.ask_json("POST", "/tollgate/find", &find).await;

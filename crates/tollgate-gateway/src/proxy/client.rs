@@ -3,17 +3,19 @@
 use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
 
 use super::{
-    body::Outgoing,
+    body::{Outgoing, Watch},
     connect::Connector,
     trust::{Sessions, UpstreamTls, Verifier},
 };
 use bytes::Bytes;
-use http::Request;
+use http::{Request, Response};
 use http_body::Body;
+use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Builder, Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
+use tokio::time::Instant;
 
 /// How connections to upstreams are made and kept.
 #[derive(Clone, Debug)]
@@ -117,6 +119,20 @@ where
                 .http2_only(true)
                 .build(connector(&[b"h2"])?),
         })
+    }
+
+    /// Sends a request of our own, as it is: its target is whole, and its `Host` is set.
+    ///
+    /// # Errors
+    ///
+    /// Where no answer comes.
+    pub async fn send(
+        &self,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+        let watch = Watch::new(Instant::now());
+        let request = request.map(|body| Outgoing::new(body, watch));
+        Ok(self.request(Protocol::Automatic, request).await?)
     }
 
     pub(super) fn request(
