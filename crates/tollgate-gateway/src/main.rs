@@ -79,9 +79,23 @@ impl Files {
     }
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() {
+    let code = run().unwrap_or_else(|err| {
+        failed(&err);
+        1
+    });
+    process::exit(code)
+}
+
+/// Tells why nothing was done, on one line.
+#[expect(clippy::print_stderr, reason = "there may be no log")]
+fn failed(err: &anyhow::Error) {
+    eprintln!("error: {err:#}");
+}
+
+fn run() -> anyhow::Result<i32> {
     let environment = Environment::of_process();
-    let code = match CommandLine::parse_from(arguments()).command {
+    Ok(match CommandLine::parse_from(arguments()).command {
         Command::Check(arguments) => check::run(&arguments, &environment)?,
         Command::Serve(arguments) => start::run(&arguments, environment)?,
         Command::Quickstart(arguments) => quickstart::run(&arguments)?,
@@ -91,8 +105,7 @@ fn main() -> anyhow::Result<()> {
             clap_complete::generate(shell, command, "tollgate", &mut std::io::stdout());
             0
         }
-    };
-    process::exit(code)
+    })
 }
 
 /// What the program was called with. `--conf` without a command serves, as Tyk's program does.

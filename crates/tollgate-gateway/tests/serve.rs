@@ -18,6 +18,7 @@ mod serve {
     mod attacks;
     mod cors;
     mod framing;
+    mod keys;
     mod limits;
     mod observe;
     mod open_limits;

@@ -19,7 +19,7 @@ use tollgate_gateway::{
     config::Config,
     load::{self, DefaultSecret, LoadOptions, Store},
     problem::Severity,
-    proxy::{ClientOptions, Roots, UpstreamClient},
+    proxy::{ClientOptions, Roots, UpstreamClient, UpstreamTls},
     reference::Environment,
 };
 use tower::ServiceExt;
@@ -149,7 +149,10 @@ impl Reach {
         let roots = self.ca_file.clone().map_or(Roots::System, Roots::SystemAnd);
         let options = ClientOptions {
             connect_timeout: Duration::from_secs(10),
-            roots,
+            tls: UpstreamTls {
+                roots,
+                ..UpstreamTls::default()
+            },
             ..ClientOptions::default()
         };
         let host = if host.is_empty() {

@@ -44,7 +44,7 @@ pub(super) async fn run(connection: &Connection, arguments: &Arguments) -> anyho
         Ok(count)
     });
     let count = moved.inspect_err(|_| drop(fs::remove_file(&part)))?;
-    output::complain(&format!("{count} keys in {}", file.display()))?;
+    output::complain(&format!("keys in {}: {count}", file.display()))?;
     Ok(0)
 }
 

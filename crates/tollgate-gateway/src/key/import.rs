@@ -24,7 +24,7 @@ use super::{
 };
 
 /// How many requests are under way at a time.
-const AT_ONCE: usize = 16;
+const AT_ONCE: usize = 64;
 /// The longest line, in bytes: what the control API reads of a body.
 const LONGEST: usize = 4 << 20;
 
