@@ -376,6 +376,7 @@ fn the_page_runs_as_it_stands() {
             .unwrap(),
         folder,
         port,
+        tls: None,
     };
     gateway.wait_until_ready();
 
