@@ -9,8 +9,8 @@ use tollgate_gateway::{
 };
 
 mod check;
-mod observation;
 mod key;
+mod observation;
 mod quickstart;
 mod start;
 
