@@ -60,9 +60,7 @@ impl ApiWatch {
             has_ended: request.method() == Method::HEAD, // Whatever the length says, nothing follows.
         })
     }
-}
 
-impl ApiWatch {
     /// The request has an answer. `decision` is what the answer means, where it is the gateway's own and
     /// does not say so itself.
     pub(crate) fn answered(
