@@ -52,6 +52,7 @@ pub struct Api {
 }
 
 /// Whether an API's callers need a key.
+#[expect(clippy::large_enum_variant, reason = "there is one for each API")]
 pub(crate) enum Access {
     Open,
     Guarded {
@@ -141,6 +142,10 @@ impl Api {
 
     /// What is decided before the key is looked for.
     fn enter(&self, head: &mut Parts, now: UnixSeconds) -> Result<Entered, Rejection> {
+        let chosen = match self.versions.choose(head, &self.listen, now.0)? {
+            Choice::Here(chosen) => chosen,
+            Choice::Api(api) => return Ok(Entered::Elsewhere(api)),
+        };
         if self.ends.is_some_and(|end| end <= now.0) {
             return Err(Rejection::custom(
                 "api_expired",
@@ -148,10 +153,6 @@ impl Api {
                 "API has expired, please check documentation or contact administrator",
             ));
         }
-        let chosen = match self.versions.choose(head, &self.listen, now.0)? {
-            Choice::Here(chosen) => chosen,
-            Choice::Api(api) => return Ok(Entered::Elsewhere(api)),
-        };
         let listed = {
             let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
             let method = head.method.as_str();
@@ -194,7 +195,7 @@ impl Api {
             (Entered::Elsewhere(api), _) => {
                 let request = Request::from_parts(head, ());
                 let onto = onto(Some(&api), self.listen_path.as_deref(), request);
-                let (api, request) = onto.map_err(|(rejection, _)| rejection)?;
+                let (api, request) = onto.map_err(|refused| refused.0)?;
                 Box::pin(api.explain(request.into_parts().0, now)).await
             }
             (Entered::Guarded, Access::Guarded { gate, .. }) => Ok(Some(gate.explain(&head).await)),

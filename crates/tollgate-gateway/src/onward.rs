@@ -15,7 +15,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, StatusCode, Uri, uri::PathAndQuery};
+use http::{Request, Response, StatusCode, Uri, request::Parts, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tollgate::{
@@ -53,6 +53,10 @@ impl FromIterator<Arc<Api>> for Directory {
 /// How often a request has gone from one API to another.
 #[derive(Clone, Copy, Debug, Default)]
 struct Hops(u8);
+
+/// In the extensions of an answer: another API gave it, and told of limits what there is to tell.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OfAnotherApi;
 
 /// The service behind the gates of an API.
 #[derive(Clone, Debug)]
@@ -105,7 +109,8 @@ impl Handover {
             Ok((api, request)) => {
                 Box::pin(async move { api.serve(request, TokioClock.now().unix()).await })
             }
-            Err((rejection, head)) => {
+            Err(refused) => {
+                let (rejection, head) = *refused;
                 let mut response = self.refusals.render(&rejection, &head).map(whole);
                 response.extensions_mut().insert(rejection);
                 Box::pin(std::future::ready(response))
@@ -114,25 +119,29 @@ impl Handover {
     }
 }
 
+/// Why a request can not go on, and its head.
+pub(crate) type NoWay = Box<(Rejection, Parts)>;
+
 /// Makes a request one to the other API, as if it came in there.
 pub(crate) fn onto<B>(
     id: Option<&ApiId>,
     listen_path: Option<&str>,
     request: Request<B>,
-) -> Result<(Arc<Api>, Request<B>), (Rejection, http::request::Parts)> {
+) -> Result<(Arc<Api>, Request<B>), NoWay> {
     let (mut head, body) = request.into_parts();
     let directory = head.extensions.get::<Directory>();
     let api = id.and_then(|id| directory?.0.get(id)).cloned();
     let Some(api) = api else {
-        return Err((failed("target_missing", "Couldn't detect target"), head));
+        let missing = failed("target_missing", "Couldn't detect target");
+        return Err(Box::new((missing, head)));
     };
     let Hops(hops) = head.extensions.get().copied().unwrap_or_default();
     if hops > MOST_HOPS {
         let message = "Loop level too deep. Found more than 5 loops in single request";
-        return Err((failed("too_many_hops", message), head));
+        return Err(Box::new((failed("too_many_hops", message), head)));
     }
     if let Err(rejection) = cut(&mut head.uri, listen_path) {
-        return Err((rejection, head));
+        return Err(Box::new((rejection, head)));
     }
     head.extensions.insert(Hops(hops + 1));
     head.extensions.remove::<Chosen>();
@@ -208,7 +217,9 @@ impl Future for OnwardFuture {
                 response.map(|body| OnwardBody::Upstream { body })
             }
             FutureProjection::Api { future } => {
-                ready!(future.as_mut().poll(cx)).map(|body| OnwardBody::Api {
+                let mut response = ready!(future.as_mut().poll(cx));
+                response.extensions_mut().insert(OfAnotherApi);
+                response.map(|body| OnwardBody::Api {
                     body: Box::new(body),
                 })
             }

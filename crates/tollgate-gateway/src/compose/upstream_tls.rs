@@ -59,16 +59,28 @@ impl Composer<'_> {
                 by_host(certificates, "upstream_certificates", identity)?,
                 by_host(
                     &security.certificates.upstream,
-                    "upstream_certificates",
+                    "security.certificates.upstream",
                     identity,
-                )?,
+                )
+                .map_err(of_config)?,
             ]),
             pins: ByHost::layers([
                 by_host(keys, "pinned_public_keys", pins)?,
-                by_host(&security.pinned_public_keys, "pinned_public_keys", pins)?,
+                by_host(
+                    &security.pinned_public_keys,
+                    "security.pinned_public_keys",
+                    pins,
+                )
+                .map_err(of_config)?,
             ]),
         })
     }
+}
+
+/// A problem of the configuration, told of a definition that it stops.
+fn of_config((path, message): Wrong) -> Wrong {
+    let message = format!("`{path}` of the configuration: {message}");
+    (JsonPath::root(), message)
 }
 
 /// What a map by hosts says; empty texts say nothing.

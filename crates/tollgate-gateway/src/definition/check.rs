@@ -462,7 +462,7 @@ impl Checks {
 /// Whether a `tyk://` target has a path or a query.
 fn has_more_than_a_name(target: &str) -> bool {
     let uri: Uri = target.parse().unwrap_or_default();
-    uri.path().trim_matches('/') != "" || uri.query().is_some()
+    !uri.path().trim_matches('/').is_empty() || uri.query().is_some()
 }
 
 fn enabled<T>(

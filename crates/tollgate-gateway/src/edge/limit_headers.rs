@@ -10,6 +10,7 @@ use tollgate::{
 };
 
 use super::is_own_answer;
+use crate::onward::OfAnotherApi;
 
 const LIMIT: HeaderName = HeaderName::from_static("x-ratelimit-limit");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
@@ -39,7 +40,8 @@ impl Gate for LimitHeadersGate {
     }
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
-        if is_own_answer(response.extensions) {
+        let is_of_another = response.extensions.get::<OfAnotherApi>().is_some();
+        if is_own_answer(response.extensions) || is_of_another {
             return;
         }
         let Some(session) = visit.session() else {

@@ -164,6 +164,20 @@ fn versions_that_lead_to_each_other_come_to_an_end() {
 }
 
 #[test]
+fn a_base_that_has_ended_still_leads_to_its_versions() {
+    let gateway = start("ended-base", source("header"), |apis| {
+        apis[0]["expiration"] = json!("2006-01-02 15:04");
+    });
+    let key = gateway.make_key_for(&["base", "child"]);
+    check(&ask(&gateway, "/base/x", &key, "two"), 200, "GET /x");
+    check(
+        &ask(&gateway, "/base/x", &key, "one"),
+        403,
+        "API has expired",
+    );
+}
+
+#[test]
 fn what_a_child_would_say_is_explained() {
     let gateway = start("explain-child", source("header"), |_| {});
     let key = gateway.make_key_for(&["base"]);
@@ -258,7 +272,14 @@ fn a_request_counts_in_every_api_that_it_passes() {
     let rights = json!({"first": {"versions": ["Default"]}, "second": {"versions": ["Default"]}});
     let key = gateway.make_key_of(&json!({
         "org_id": "org1", "quota_max": 3, "quota_renewal_rate": 3600, "access_rights": rights}));
-    check(&ask(&gateway, "/first/x", &key, ""), 200, "GET /x");
+    let passed = ask(&gateway, "/first/x", &key, "");
+    check(&passed, 200, "GET /x");
+    let told: Vec<_> = passed
+        .head
+        .lines()
+        .filter(|line| line.contains("remaining"))
+        .collect();
+    assert_eq!(told, ["x-ratelimit-remaining: 1"]);
     check(&ask(&gateway, "/first/x", &key, ""), 403, "Quota exceeded");
 }
 
