@@ -46,6 +46,7 @@ use crate::{
     record::{Unread, record},
     reference::{Environment, References, Secrets},
     shape::{self, Shape},
+    storage,
     tls::{TlsMembers, UNVERIFIED},
 };
 
@@ -57,7 +58,8 @@ pub use sections::{
     AccessLogs, AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
     ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, HealthCheck, HttpServerOptions,
     LivenessCheck, LocalSessionCache, MetricsOptions, Monitor, NormalisedUrls, PoliciesOptions,
-    ServiceDiscoveryDefaults, StorageOptions, TollgateOptions, UptimeTestOptions, WebHook,
+    ServiceDiscoveryDefaults, StorageOptions, StoreRules, TollgateOptions, UptimeTestOptions,
+    WebHook,
 };
 pub use settings::SETTINGS;
 
@@ -454,6 +456,7 @@ impl Config {
             problems.push(Problem::error("", message).at("version_header".into()));
         }
         problems.extend(self.check_addresses());
+        problems.extend(storage::check(self));
         let server = &self.http_server_options;
         if server.use_ssl && server.certificates.is_empty() && server.ssl_certificates.is_empty() {
             let path = JsonPath::from("http_server_options.use_ssl");
@@ -801,7 +804,7 @@ mod tests {
 
     #[test]
     fn redis_is_not_replaced_in_silence() {
-        let text = r#"{"storage": {"type": "redis"}, "secret": "s"}"#;
+        let text = r#"{"storage": {"type": "redis", "ca_file": "x"}, "secret": "s"}"#;
         let load = |store| {
             let options = LoadOptions {
                 store,
@@ -819,6 +822,10 @@ mod tests {
         assert!(report.problems[0].message.contains("Redis"), "{report}");
         let (config, report) = load(Store::Embedded);
         assert!(config.is_some(), "{report}");
+        assert_eq!(
+            report.problems[0].severity,
+            crate::problem::Severity::Warning
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use tollgate::{
     policy::PolicySet,
 };
 use tollgate_admin::{
-    ApiSet, Component, Control, ControlError, ControlErrorKind, Health, Question, Readiness, Reload,
+    ApiSet, Component, Control, ControlError, ControlErrorKind, Health, Question, Reach, Readiness,
+    Reload,
 };
 use tollgate_core::future::BoxFuture;
 
@@ -26,6 +27,7 @@ pub struct Controlled {
     gateway: Arc<Gateway>,
     is_stopping: Box<dyn Fn() -> bool + Send + Sync>,
     store: StoreHealth,
+    tell_others: Option<Box<dyn Fn() + Send + Sync>>,
 }
 
 impl Controlled {
@@ -40,7 +42,15 @@ impl Controlled {
             gateway,
             is_stopping,
             store,
+            tell_others: None,
         }
+    }
+
+    /// The same; `tell` has those reload who share the store.
+    #[must_use]
+    pub fn with_others(mut self, tell: impl Fn() + Send + Sync + 'static) -> Self {
+        self.tell_others = Some(Box::new(tell));
+        self
     }
 
     fn definitions(&self) -> Result<PathBuf, ControlError> {
@@ -79,6 +89,9 @@ impl Control for Controlled {
                 .map(drop)
                 .map_err(|report| failed(format!("the old snapshot stays: {report}")))
         });
+        if let (Reach::Group, Some(tell)) = (reload.reach, &self.tell_others) {
+            tell();
+        }
         if reload.wait {
             return work;
         }

@@ -35,6 +35,7 @@ pub mod route;
 pub mod schema;
 pub mod serve;
 mod shape;
+pub mod storage;
 mod suggest;
 pub mod support;
 pub mod tls;

@@ -18,7 +18,7 @@ use tollgate_gateway::{
     control::Controlled,
     gateway::{Front, Gateway},
     health::StoreHealth,
-    load::{self, DefaultSecret, Loaded},
+    load::{self, DefaultSecret, Loaded, Store},
     observe::prometheus::Exporter,
     problem::Report,
     reference::Environment,
@@ -26,8 +26,10 @@ use tollgate_gateway::{
         CertificateFiles, ForwardedDepth, Listener, ServeOptions, ServerTls, Stop, TrustedProxies,
         serve,
     },
+    storage,
     tls::TlsRules,
 };
+use tollgate_redis::{RedisOptions, RedisStore};
 
 use crate::{
     Files,
@@ -58,14 +60,48 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
     let data = arguments.data.clone();
     let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
     let within = Duration::from_secs(arguments.stop_within);
-    with_server(
-        &loaded,
-        environment,
-        &data,
-        options.default_secret,
-        |server| server.serve(within),
-    )?;
+    let secret = options.default_secret;
+    let serve = |server: Server| server.serve(within);
+    match storage::redis(&loaded.config).filter(|_| options.store == Store::FromConfig) {
+        Some(redis) => with_redis(&loaded, environment, redis?, secret, serve)?,
+        None => with_server(&loaded, environment, &data, secret, serve)?,
+    }
     Ok(0)
+}
+
+/// Does the work with a server over Redis.
+fn with_redis<F>(
+    loaded: &Loaded,
+    environment: Environment,
+    redis: RedisOptions,
+    secret: DefaultSecret,
+    work: impl FnOnce(Server) -> F,
+) -> anyhow::Result<()>
+where
+    F: Future<Output = anyhow::Result<()>>,
+{
+    let observation = Observation::begin(&loaded.config);
+    let runtime = runtime()?;
+    runtime.block_on(async {
+        let redis = redis.connect()?;
+        if let Err(error) = redis.ping().await {
+            tracing::warn!(%error, "Redis does not answer yet");
+        }
+        let store = SharedStore::from(redis.clone());
+        let store = match storage::cache(&loaded.config) {
+            Some(options) => store.cached(options),
+            None => store,
+        };
+        let others = (!loaded.config.suppress_redis_signal_reload).then(|| redis.clone());
+        let server = Server::new(loaded, environment, store, secret, &observation, others)?;
+        work(server).await
+    })
+}
+
+fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
 }
 
 /// Opens the store, does the work with a server over it, and closes the store whatever came of it.
@@ -81,18 +117,11 @@ where
 {
     let observation = Observation::begin(&loaded.config);
     let store = EmbeddedStore::open(data).with_context(|| format!("{}", data.display()))?;
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?;
+    let runtime = runtime()?;
     let served = runtime.block_on(async {
-        work(Server::new(
-            loaded,
-            environment,
-            store.clone().into(),
-            secret,
-            &observation,
-        )?)
-        .await
+        let shared = store.clone().into();
+        let server = Server::new(loaded, environment, shared, secret, &observation, None)?;
+        work(server).await
     });
     drop(runtime);
     store.close()?;
@@ -115,13 +144,17 @@ impl Server {
         store: SharedStore,
         secret: DefaultSecret,
         observation: &Observation,
+        shared: Option<RedisStore>,
     ) -> anyhow::Result<Self> {
         let observer = observation.observer();
         let (gateway, report) = Gateway::new(loaded, environment, store, observer)?;
         tell(&report);
+        if let Some(redis) = &shared {
+            reload_with_others(&gateway, redis);
+        }
         let stop = Stop::new();
         let health = StoreHealth::new(gateway.store().clone());
-        let admin = admin(&gateway, &stop, &health, secret)?;
+        let admin = admin(&gateway, &stop, &health, secret, shared)?;
         Ok(Self {
             gateway,
             admin,
@@ -220,12 +253,31 @@ async fn until_told(gateway: &Arc<Gateway>, tls: Option<&Tls>) -> anyhow::Result
                     tls.reload();
                 }
                 let gateway = gateway.clone();
-                let reloaded = tokio::task::spawn_blocking(move || gateway.reload()).await?;
-                match reloaded {
-                    Ok(report) => { log(&report); tracing::info!("reloaded"); }
-                    Err(report) => { log(&report); tracing::error!("not reloaded: the old snapshot stays"); }
-                }
+                tokio::task::spawn_blocking(move || reload(&gateway)).await?;
             }
+        }
+    }
+}
+
+/// Reloads when another gateway on the same Redis says so.
+fn reload_with_others(gateway: &Arc<Gateway>, redis: &RedisStore) {
+    let (gateway, runtime) = (gateway.clone(), tokio::runtime::Handle::current());
+    redis.on_reload(Arc::new(move || {
+        let gateway = gateway.clone();
+        runtime.spawn_blocking(move || reload(&gateway));
+    }));
+}
+
+/// Reads definitions and policies anew, and tells what came of it.
+fn reload(gateway: &Gateway) {
+    match gateway.reload() {
+        Ok(report) => {
+            log(&report);
+            tracing::info!("reloaded");
+        }
+        Err(report) => {
+            log(&report);
+            tracing::error!("not reloaded: the old snapshot stays");
         }
     }
 }
@@ -235,15 +287,16 @@ fn admin(
     stop: &Stop,
     health: &StoreHealth,
     weak: DefaultSecret,
+    shared: Option<RedisStore>,
 ) -> anyhow::Result<Admin> {
     let config = gateway.config();
     let stop = stop.clone();
     let is_stopping = move || stop.has_begun();
-    let control = Arc::new(Controlled::new(
-        gateway.clone(),
-        is_stopping,
-        health.clone(),
-    ));
+    let control = Controlled::new(gateway.clone(), is_stopping, health.clone());
+    let control = Arc::new(match shared {
+        Some(redis) => control.with_others(move || tell_others(&redis)),
+        None => control,
+    });
     let settings = Settings {
         weak_secret: match weak {
             DefaultSecret::Allowed => WeakSecret::Allow,
@@ -265,6 +318,16 @@ fn admin(
     };
     let (store, keys) = (gateway.store().clone(), gateway.keys().clone());
     Ok(Admin::new(store, keys, control, settings)?)
+}
+
+/// Has all gateways on this Redis reload, without waiting for it.
+fn tell_others(redis: &RedisStore) {
+    let redis = redis.clone();
+    tokio::spawn(async move {
+        if let Err(error) = redis.tell_to_reload().await {
+            tracing::warn!(%error, "others were not told to reload");
+        }
+    });
 }
 
 fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {

@@ -62,5 +62,5 @@ mod store;
 
 pub use keys::Naming;
 pub use notices::ReloadSink;
-pub use options::{OnStoreError, RedisOptions};
+pub use options::{OnStoreError, RedisOptions, Servers, Tls};
 pub use store::RedisStore;

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU32, sync::Arc, time::Duration};
 
-use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsMode};
+use redis::{ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, TlsMode};
 use tollgate_core::{
     clock::Clock,
     store::{StoreError, StoreErrorKind},
@@ -36,7 +36,7 @@ pub(crate) enum Topology {
         master: String,
         login: Login,
         database: i64,
-        tls: bool,
+        tls: Tls,
     },
 }
 
@@ -45,6 +45,75 @@ pub(crate) enum Topology {
 pub(crate) struct Login {
     pub(crate) user: Option<String>,
     pub(crate) password: Option<String>,
+}
+
+/// Where the servers are and how to log in, for [`RedisOptions::servers`]. One server is the first address.
+#[derive(Clone, Default)]
+pub struct Servers {
+    /// Hosts and ports: of the server, of nodes of the cluster, or of Sentinels.
+    pub addresses: Vec<(String, u16)>,
+    /// The user, where the server has users.
+    pub user: Option<String>,
+    /// The password.
+    pub password: Option<String>,
+    /// The number of the database; a cluster has only 0.
+    pub database: i64,
+    /// How the connection is encrypted.
+    pub tls: Tls,
+    /// Whether the addresses are of a cluster.
+    pub is_cluster: bool,
+    /// The master's name, where the addresses are of Sentinels.
+    pub master: Option<String>,
+    /// The password of the Sentinels.
+    pub sentinel_password: Option<String>,
+}
+
+/// How a connection is encrypted.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Tls {
+    /// Not at all.
+    #[default]
+    Off,
+    /// By TLS.
+    On,
+    /// By TLS, with whatever certificate the server has.
+    Unverified,
+}
+
+impl Servers {
+    fn nodes(&self) -> impl Iterator<Item = Result<ConnectionInfo, StoreError>> {
+        self.addresses.iter().map(|(host, port)| {
+            let (host, port) = (host.clone(), *port);
+            let addr = match self.tls {
+                Tls::Off => ConnectionAddr::Tcp(host, port),
+                tls => ConnectionAddr::TcpTls {
+                    host,
+                    port,
+                    insecure: tls == Tls::Unverified,
+                    tls_params: None,
+                },
+            };
+            let mut login = RedisConnectionInfo::default().set_db(self.database);
+            if let Some(user) = &self.user {
+                login = login.set_username(user);
+            }
+            if let Some(password) = &self.password {
+                login = login.set_password(password);
+            }
+            let info = addr.into_connection_info();
+            let info = info.map_err(|_| unreadable("the address can not be used"))?;
+            Ok(info.set_redis_settings(login))
+        })
+    }
+}
+
+impl fmt::Debug for Servers {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Servers")
+            .field("addresses", &self.addresses)
+            .field("tls", &self.tls)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Settings of a [`RedisStore`]; see [`connect`](Self::connect).
@@ -105,8 +174,11 @@ impl RedisOptions {
         };
         let info = info(master)?;
         let (name, tls) = match info.addr() {
-            ConnectionAddr::Tcp(name, _) => (name.clone(), false),
-            ConnectionAddr::TcpTls { host, .. } => (host.clone(), true),
+            ConnectionAddr::Tcp(name, _) => (name.clone(), Tls::Off),
+            ConnectionAddr::TcpTls { host, insecure, .. } => {
+                let tls = if *insecure { Tls::Unverified } else { Tls::On };
+                (host.clone(), tls)
+            }
             _ => return Err(unreadable("the master's name stands where a host does")),
         };
         Ok(Self::of(Topology::Sentinel {
@@ -116,6 +188,37 @@ impl RedisOptions {
             login: login(&info),
             database: info.redis_settings().db(),
             tls,
+        }))
+    }
+
+    /// Servers told part by part, as a file of settings does.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is no address, or the parts contradict each other.
+    pub fn servers(servers: &Servers) -> Result<Self, StoreError> {
+        let nodes: Vec<_> = servers.nodes().collect::<Result<_, _>>()?;
+        let Some(first) = nodes.first() else {
+            return Err(unreadable("a store needs the address of a server"));
+        };
+        let login = |password: &Option<String>, user: &Option<String>| Login {
+            user: user.clone(),
+            password: password.clone(),
+        };
+        Ok(Self::of(match (&servers.master, servers.is_cluster) {
+            (Some(_), true) => {
+                return Err(unreadable("Sentinels watch no cluster: one of both"));
+            }
+            (Some(master), false) => Topology::Sentinel {
+                sentinels: nodes.iter().map(|info| info.addr().clone()).collect(),
+                sentinel_login: login(&servers.sentinel_password, &None),
+                master: master.clone(),
+                login: login(&servers.password, &servers.user),
+                database: servers.database,
+                tls: servers.tls,
+            },
+            (None, true) => Topology::Cluster(nodes),
+            (None, false) => Topology::Single(first.clone()),
         }))
     }
 
@@ -237,6 +340,10 @@ fn unreadable(message: &str) -> StoreError {
 }
 
 /// How TLS is asked of a master that Sentinels name.
-pub(crate) fn tls_mode(tls: bool) -> Option<TlsMode> {
-    tls.then_some(TlsMode::Secure)
+pub(crate) fn tls_mode(tls: Tls) -> Option<TlsMode> {
+    match tls {
+        Tls::Off => None,
+        Tls::On => Some(TlsMode::Secure),
+        Tls::Unverified => Some(TlsMode::Insecure),
+    }
 }

@@ -6,7 +6,7 @@ use tollgate_core::Secret;
 
 use crate::{
     problem::JsonPath,
-    record::{Unread, record},
+    record::{GoDuration, Unread, record},
     tls::TlsMembers,
 };
 
@@ -385,6 +385,21 @@ record! {
         pub access_log_output: String,
         /// Metrics in Prometheus's form.
         pub metrics: MetricsOptions,
+        /// How Redis is asked.
+        pub store: StoreRules,
+    }
+
+    /// How Redis is asked, and what happens where it does not answer.
+    pub struct StoreRules {
+        /// How long a call may take. Zero: 20 ms.
+        pub timeout: GoDuration,
+        /// What happens to a request whose rate can not be asked for: `refuse` with 503, `admit`, or
+        /// `local`: this node's part is counted here. Empty: `refuse`.
+        pub rates_on_error: String,
+        /// The same for quotas.
+        pub quotas_on_error: String,
+        /// How many nodes share the limits, for `local`.
+        pub nodes: u32,
     }
 
     /// Metrics in Prometheus's form.

@@ -4,7 +4,7 @@ use serde_json::Value;
 
 use crate::{
     load::Store,
-    problem::Problem,
+    problem::{Problem, Step},
     support::{Row, Table, only, part_of, refused, warns, works},
 };
 
@@ -17,8 +17,9 @@ const PLUGINS: &str = "plugins are not built; an API that asks for one is not lo
 const CACHE: &str = "answers are not cached";
 const NO_EFFECT: &str = "has no effect";
 const DASHBOARD: &str = "a dashboard is not asked; definitions and policies come from files";
-const REDIS: &str =
-    "Redis is not built; start with `--store embedded` to use the embedded store in its place";
+const REDIS_TLS: &str =
+    "certificates for Redis are not built; the system's authorities are believed";
+const ONE_CONNECTION: &str = "one connection carries all calls";
 const OWN_PORTS: &str = "no API has a port of its own";
 const UPTIME: &str = "upstreams are not tested";
 const OAUTH: &str = "use_oauth2";
@@ -105,7 +106,16 @@ pub const SETTINGS: &[Row] = &[
         "db_app_conf_options.node_is_segmented",
         "APIs are not chosen by tags; this gateway would serve those of others",
     ),
-    refused("storage", REDIS),
+    works("storage"),
+    only("storage.type", &["", "redis"], "there is no other store"),
+    warns("storage.optimisation_max_idle", ONE_CONNECTION),
+    warns("storage.optimisation_max_active", ONE_CONNECTION),
+    warns("storage.timeout", "see `tollgate.store.timeout`"),
+    refused("storage.ca_file", REDIS_TLS),
+    refused("storage.cert_file", REDIS_TLS),
+    refused("storage.key_file", REDIS_TLS),
+    refused("storage.tls_min_version", REDIS_TLS),
+    refused("storage.tls_max_version", REDIS_TLS),
     works("disable_dashboard_zeroconf"),
     part_of("slave_options", "slave_options.use_rpc"),
     refused("slave_options.use_rpc", "hybrid gateways are not built"),
@@ -276,15 +286,21 @@ pub(super) const TABLE: Table = Table {
 
 /// What of the configuration is not done.
 pub(super) fn evaluate(value: &Value, store: Store) -> impl Iterator<Item = Problem> {
+    let has_storage = value
+        .get("storage")
+        .is_some_and(|storage| !storage.is_null());
+    let unused = (has_storage && store == Store::Embedded).then(|| {
+        let message = "not used: the embedded store was asked for";
+        Problem::warning("", message).at("storage".into())
+    });
+    let is_of_storage = move |problem: &Problem| {
+        let steps = problem.path.steps();
+        matches!(steps.first(), Some(Step::Key(key)) if key == "storage")
+    };
     let problems = TABLE.evaluate(value).problems.into_iter();
-    problems.map(move |problem| {
-        let is_redis = &*problem.message == REDIS;
-        if is_redis && store == Store::Embedded {
-            let message = "not used: the embedded store was asked for";
-            return Problem::warning("", message).at(problem.path);
-        }
-        problem
-    })
+    problems
+        .filter(move |problem| store != Store::Embedded || !is_of_storage(problem))
+        .chain(unused)
 }
 
 #[cfg(test)]
