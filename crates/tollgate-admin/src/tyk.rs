@@ -98,6 +98,15 @@ pub(crate) const ROUTES: &[(&[&str], &str, &str)] = &[
     (&["GET"], "/health", "Tyk's old counts of an API"),
 ];
 
+/// Parts of Tyk's control API that are not there: what their paths begin with, and what they are about.
+const NOT_BUILT: &[(&[&str], &str)] = &[
+    (&["certs"], "certificates"),
+    (&["oauth"], "OAuth"),
+    (&["apis", "oas"], "OpenAPI definitions"),
+    (&["debug"], "tracing of definitions"),
+    (&["schema"], "the schema of OpenAPI definitions"),
+];
+
 /// Every request below `/tyk/`.
 pub(crate) async fn serve(State(admin): State<Arc<Inner>>, request: Request) -> Response {
     if !is_our_host(
@@ -193,6 +202,9 @@ async fn read_call(admin: &Inner, request: Request) -> Result<Option<Call>, Refu
 
 async fn answer(admin: &Inner, call: &Call) -> Answer {
     let path: Vec<&str> = call.segments.iter().map(|segment| &**segment).collect();
+    if let Some(refusal) = not_built(&path) {
+        return Err(refusal);
+    }
     match (call.method.as_str(), &*path) {
         ("GET", ["reload"]) => reload::reload(admin, call, Reach::Single).await,
         ("GET", ["reload", "group"]) => reload::reload(admin, call, Reach::Group).await,
@@ -204,6 +216,12 @@ async fn answer(admin: &Inner, call: &Call) -> Answer {
         (_, ["apis", ..]) => answer_apis(admin, call, &path[1..]).await,
         _ => unknown(&path),
     }
+}
+
+/// What is refused by name.
+fn not_built(path: &[&str]) -> Option<Refusal> {
+    let found = NOT_BUILT.iter().find(|(begin, _)| path.starts_with(begin));
+    found.map(|(_, what)| Refusal::new(501, format!("Not built: {what}")))
 }
 
 async fn answer_keys(admin: &Inner, call: &Call, path: &[&str]) -> Answer {
@@ -289,6 +307,14 @@ mod tests {
     fn check(path: &str, location: Option<&str>) {
         let uri: Uri = path.parse().unwrap();
         assert_eq!(moved(&uri).as_deref(), location, "{path}");
+    }
+
+    #[test]
+    fn what_is_not_built_is_said_by_name() {
+        let built = |path: &[&str]| not_built(path).is_none();
+        assert!(!built(&["certs"]) && !built(&["certs", "abc"]));
+        assert!(!built(&["oauth", "clients", "create"]) && !built(&["apis", "oas"]));
+        assert!(built(&["apis", "oasis"]) && built(&["apis"]) && built(&["nothing"]));
     }
 
     #[test]

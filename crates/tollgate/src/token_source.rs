@@ -269,6 +269,9 @@ impl TokenSource for CookieSource {
                 head.headers.append(COOKIE, rest);
             }
         }
+        // Where nothing is left the header stays, empty, as in Tyk.
+        let none = HeaderValue::from_static("");
+        head.headers.entry(COOKIE).or_insert(none);
     }
 }
 
@@ -454,6 +457,6 @@ mod tests {
         assert_eq!(cookie.headers[COOKIE], "a=1; token2=x");
         let mut lone = head("/", &[("cookie", "tok=k")]);
         CookieSource::new("tok").remove(&mut lone);
-        assert!(!lone.headers.contains_key(COOKIE));
+        assert_eq!(lone.headers[COOKIE], "");
     }
 }

@@ -9,6 +9,7 @@ use std::{
 use tollgate_core::{
     ApiId, PolicyId, RecordError,
     policy::{Duplicate, Policy, PolicySet, Unusable},
+    session::Smoothing,
 };
 
 use super::{check_place, json_files};
@@ -227,6 +228,11 @@ fn check(found: &Found, config: &Config, apis: &HashSet<&ApiId>) -> Vec<Problem>
         let path = place.key("access_rights").key(api.as_str());
         problems.push(Problem::warning("", "grants an API that does not exist").at(path));
     }
+    problems.extend(smoothings(policy, place).map(|path| {
+        let message =
+            "has no effect: a rate does not grow and shrink with use, the whole rate holds";
+        Problem::warning("", message).at(path)
+    }));
     let known = known_members();
     for name in policy.unknown.keys() {
         if let Some(meant) = nearest(name, known.iter().map(String::as_str)) {
@@ -235,6 +241,22 @@ fn check(found: &Found, config: &Config, apis: &HashSet<&ApiId>) -> Vec<Problem>
         }
     }
     problems
+}
+
+/// Where a policy asks for rates that grow and shrink with use.
+fn smoothings<'a>(policy: &'a Policy, place: &'a JsonPath) -> impl Iterator<Item = JsonPath> + 'a {
+    let is_on = |smoothing: &Option<Smoothing>| {
+        smoothing
+            .as_ref()
+            .is_some_and(|smoothing| smoothing.enabled)
+    };
+    let own = is_on(&policy.smoothing).then(|| place.key("smoothing"));
+    let rights = policy.access_rights.iter();
+    let of_apis = rights.filter(move |(_, right)| is_on(&right.limit.smoothing));
+    own.into_iter().chain(of_apis.map(|(api, _)| {
+        let right = place.key("access_rights").key(api.as_str());
+        right.key("limit").key("smoothing")
+    }))
 }
 
 fn known_members() -> Vec<String> {
@@ -248,6 +270,20 @@ fn known_members() -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn smoothing_is_said_to_have_no_effect() {
+        let found = |json: &str| {
+            let policy = Policy::from_json(json).unwrap();
+            let root = JsonPath::root();
+            let paths = smoothings(&policy, &root);
+            paths.map(|path| path.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(found(r#"{"smoothing": {"enabled": true}}"#), ["smoothing"]);
+        assert!(found(r#"{"smoothing": {"enabled": false}}"#).is_empty());
+        let right = r#"{"access_rights": {"a": {"limit": {"smoothing": {"enabled": true}}}}}"#;
+        assert_eq!(found(right), ["access_rights.a.limit.smoothing"]);
+    }
 
     #[test]
     fn a_wrong_type_is_told_in_words() {
