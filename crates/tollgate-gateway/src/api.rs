@@ -7,7 +7,7 @@ use tollgate::{
     ApiId, Refusals, Rejection, Tollgate, access::RequestPath, clock::UnixSeconds,
     context::ClientAddr, explain::Explanation, gated::Gated,
 };
-use tower::ServiceExt;
+use tower_service::Service;
 
 use crate::{
     edge::{
@@ -93,7 +93,7 @@ impl Api {
         let mut response = match cors.as_ref().map_or(Way::On, |asked| asked.way) {
             Way::On => self.answer(request, now).await,
             Way::Answered => empty(StatusCode::NO_CONTENT),
-            Way::Past => forward(self.open.clone(), request).await,
+            Way::Past => forward(&self.open, request).await,
         };
         *response.version_mut() = Version::HTTP_11; // The upstream's own concerns its own hop.
         if is_own_answer(response.extensions()) && self.names_generator {
@@ -129,8 +129,8 @@ impl Api {
             {
                 return usage.answer(head).await;
             }
-            (Access::Guarded { service, .. }, Entered::Guarded) => service.clone(),
-            _ => self.open.clone(),
+            (Access::Guarded { service, .. }, Entered::Guarded) => service,
+            _ => &self.open,
         };
         if self.reads_forms
             && let Err(rejection) = forms::read(&mut head, &mut body).await
@@ -213,10 +213,17 @@ impl std::fmt::Debug for Api {
     }
 }
 
-/// Sends a request on.
-async fn forward(service: Gated<Onward>, request: Request<RequestBody>) -> Response<AnswerBody> {
-    let Ok(response) = service.oneshot(request).await;
-    response.map(AnswerBody::from)
+/// Sends a request on. It is called at once, and not when it is first waited for: so the request is moved
+/// once less, and is no part of what waits.
+fn forward(
+    service: &Gated<Onward>,
+    request: Request<RequestBody>,
+) -> impl Future<Output = Response<AnswerBody>> + use<> {
+    let answer = service.clone().call(request); // It is always ready.
+    async move {
+        let Ok(response) = answer.await;
+        response.map(AnswerBody::from)
+    }
 }
 
 fn client(head: &Parts) -> Option<IpAddr> {

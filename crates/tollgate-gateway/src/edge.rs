@@ -96,10 +96,14 @@ pub fn first_of<'a, T>(
     method: &str,
     path: &RequestPath<'_>,
 ) -> Option<&'a T> {
+    place_of(entries, method, path).map(|at| &entries[at].1)
+}
+
+/// Where the first entry is that is for this request.
+pub fn place_of<T>(entries: &[(Where, T)], method: &str, path: &RequestPath<'_>) -> Option<usize> {
     entries
         .iter()
-        .find(|(place, _)| place.is_of(method, path))
-        .map(|(_, entry)| entry)
+        .position(|(place, _)| place.is_of(method, path))
 }
 
 /// Whether an answer is the gateway's own, and not an upstream's.

@@ -5,6 +5,7 @@
 //! new one and puts it in its place, or leaves the old one where something is wrong.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     future::Future,
     path::PathBuf,
@@ -275,7 +276,7 @@ impl Gateway {
         }
         let snapshot = self.snapshot.load_full();
         let host = route::host(request.headers(), request.uri());
-        let path = percent_decode_str(request.uri().path()).decode_utf8_lossy();
+        let path = decoded(request.uri().path());
         let found = snapshot.routes.find(host, &path);
         match found.map(|(served, _)| served) {
             Some(Served::Api(api)) => {
@@ -394,6 +395,15 @@ fn record(file: &PathBuf, report: &mut Report) -> Option<tollgate_admin::ApiReco
     }
 }
 
+/// A path without its escapes.
+fn decoded(path: &str) -> Cow<'_, str> {
+    if path.contains('%') {
+        percent_decode_str(path).decode_utf8_lossy()
+    } else {
+        Cow::Borrowed(path)
+    }
+}
+
 /// A short answer of the gateway itself.
 fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
     let mut response = Response::new(whole(text));
@@ -457,7 +467,7 @@ impl Service<Request<RequestBody>> for Front {
                 Some(_) => path.starts_with(prefix.as_str()),
                 None => path == prefix,
             });
-        match self.admin.clone().filter(|_| is_admin) {
+        match self.admin.as_ref().filter(|_| is_admin).cloned() {
             Some(admin) => Box::pin(async move {
                 let Ok(response) = admin.oneshot(request.map(axum::body::Body::new)).await;
                 Ok(response.map(AnswerBody::other))

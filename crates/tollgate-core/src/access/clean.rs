@@ -53,7 +53,7 @@ pub fn clean_path(path: &str) -> String {
 /// ```
 pub fn clean_target(target: &Uri) -> Option<String> {
     let path = target.path();
-    if !path.contains("//") && !path.contains("/.") && !path.contains('%') {
+    if is_plainly_clean(path.as_bytes()) {
         return None;
     }
     let decoded = percent_decode_str(path).decode_utf8_lossy();
@@ -70,6 +70,18 @@ pub fn clean_target(target: &Uri) -> Option<String> {
         location.push_str(query);
     }
     Some(location)
+}
+
+/// Whether there is nothing to clean, at one look.
+fn is_plainly_clean(path: &[u8]) -> bool {
+    let mut before = 0;
+    for byte in path {
+        if *byte == b'%' || (before == b'/' && matches!(byte, b'/' | b'.')) {
+            return false;
+        }
+        before = *byte;
+    }
+    true
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName, HeaderValue, request::Parts};
+use smallvec::SmallVec;
 use tollgate::{
     Rejection,
     access::RequestPath,
@@ -17,7 +18,10 @@ use tollgate::{
     visit::Visit,
 };
 
-use super::{Where, first_of, is_own_answer, versions::Chosen};
+use super::{
+    Where, first_of, is_own_answer, place_of,
+    versions::{Chosen, VersionRules},
+};
 use crate::proxy::ProxyHints;
 
 /// Headers to take out, then headers to set.
@@ -54,6 +58,12 @@ impl HeaderRules {
         texts.flat_map(|(_, text)| text.context_names())
     }
 
+    /// Whether nothing is done.
+    fn is_empty(&self) -> bool {
+        let is_empty = self.request.is_empty() && self.request_by_path.is_empty();
+        is_empty && !self.changes_responses()
+    }
+
     fn changes_responses(&self) -> bool {
         let is_empty = self.response.is_empty() && self.response_last.is_empty();
         !is_empty || !self.response_by_path.is_empty()
@@ -66,42 +76,39 @@ impl HeaderSet {
     }
 
     /// The values as they are for this request.
-    fn fill(&self, head: &Parts, visit: &Visit, has_context: bool) -> Result<Filled, Rejection> {
+    fn fill(&self, head: &Parts, visit: &Visit, has_context: bool) -> Result<Values, Rejection> {
         let meta = visit.session().map(|session| &session.meta_data);
         let of_request = RequestContext { head, visit };
         let context: &dyn Context = if has_context { &of_request } else { &NoContext };
-        let fill = |(name, text): &(HeaderName, Text)| {
+        let mut values = Values::new();
+        for (_, text) in &self.set {
             let text = text.fill(meta, context, ValueStyle::Tyk);
-            Ok((name.clone(), header_value(text, UnsafeValues::Refuse)?))
-        };
-        Ok(Filled {
-            remove: self.remove.clone(),
-            set: self
-                .set
-                .iter()
-                .map(fill)
-                .collect::<Result<_, Rejection>>()?,
-        })
+            values.push(header_value(text, UnsafeValues::Refuse)?);
+        }
+        Ok(values)
     }
-}
 
-/// What is done to one message.
-#[derive(Clone)]
-struct Filled {
-    remove: Vec<HeaderName>,
-    set: Vec<(HeaderName, HeaderValue)>,
-}
-
-impl Filled {
-    fn apply(self, headers: &mut HeaderMap) {
+    fn apply_to_request(&self, values: Values, headers: &mut HeaderMap) {
         for name in &self.remove {
             remove_header(headers, name);
         }
-        for (name, value) in self.set {
-            set_header(headers, &name, value);
+        for ((name, _), value) in self.set.iter().zip(values) {
+            set_header(headers, name, value);
+        }
+    }
+
+    fn apply_to_answer(&self, values: &[HeaderValue], headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for ((name, _), value) in self.set.iter().zip(values) {
+            headers.insert(name.clone(), value.clone());
         }
     }
 }
+
+/// What a [`HeaderSet`] sets for one request, in its order.
+type Values = SmallVec<[HeaderValue; 2]>;
 
 /// Changes headers as the version says that was [`Chosen`].
 #[derive(Clone, Debug)]
@@ -114,35 +121,37 @@ pub struct HeaderGate {
 
 impl HeaderGate {
     fn admit_request(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
-        let Some(chosen) = head.extensions.get::<Chosen>().cloned() else {
-            return Ok(());
+        let chosen = head.extensions.get::<Chosen>();
+        let Some(chosen) = chosen.filter(|chosen| !chosen.rules.headers.is_empty()) else {
+            return Ok(()); // The usual API: nothing is read or counted for it.
         };
+        let chosen = chosen.clone();
         let rules = &chosen.rules.headers;
         let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
         let method = head.method.as_str();
         let of_path = first_of(&rules.request_by_path, method, &path);
-        let of_answer = first_of(&rules.response_by_path, method, &path);
 
         let names_forwarded =
             |set: &HeaderSet| set.remove.iter().any(|name| name == "x-forwarded-for");
         let leave_forwarded_for =
             names_forwarded(&rules.request) || of_path.is_some_and(names_forwarded);
-        let all = rules.request.fill(head, visit, self.has_context)?;
-        let own = of_path
-            .map(|set| set.fill(head, visit, self.has_context))
-            .transpose()?;
+        let fill = |set: &HeaderSet| set.fill(head, visit, self.has_context);
+        let all = fill(&rules.request)?;
+        let own = of_path.map(|set| Ok((set, fill(set)?))).transpose()?;
         if rules.changes_responses() {
-            let own = of_answer
-                .map(|set| set.fill(head, visit, self.has_context))
-                .transpose()?;
-            let all = rules.response.fill(head, visit, self.has_context)?;
-            let last = rules.response_last.fill(head, visit, self.has_context)?;
-            let changes = own.into_iter().chain([all, last]).collect();
-            visit.notes_mut().insert(Changes(changes));
+            let own = place_of(&rules.response_by_path, method, &path);
+            let fill_own = |at: usize| Ok((at, fill(&rules.response_by_path[at].1)?));
+            let changes = Changes {
+                own: own.map(fill_own).transpose()?,
+                all: fill(&rules.response)?,
+                last: fill(&rules.response_last)?,
+                rules: chosen.rules.clone(),
+            };
+            visit.notes_mut().insert(changes);
         }
-        all.apply(&mut head.headers);
-        if let Some(own) = own {
-            own.apply(&mut head.headers);
+        rules.request.apply_to_request(all, &mut head.headers);
+        if let Some((set, values)) = own {
+            set.apply_to_request(values, &mut head.headers);
         }
         if leave_forwarded_for {
             head.extensions
@@ -155,7 +164,12 @@ impl HeaderGate {
 
 /// What is done to the headers of an answer.
 #[derive(Clone)]
-struct Changes(Vec<Filled>);
+struct Changes {
+    rules: Arc<VersionRules>,
+    own: Option<(usize, Values)>, // Of the entry for the path, and which that is.
+    all: Values,
+    last: Values,
+}
 
 impl Gate for HeaderGate {
     fn name(&self) -> &'static str {
@@ -168,16 +182,20 @@ impl Gate for HeaderGate {
 
     fn depart(&self, visit: &Visit, response: &mut Departure<'_>) {
         let is_ours = is_own_answer(response.extensions);
-        let Some(Changes(changes)) = visit.notes().get::<Changes>().filter(|_| !is_ours) else {
+        let Some(changes) = visit.notes().get::<Changes>().filter(|_| !is_ours) else {
             return;
         };
-        for Filled { remove, set } in changes {
-            for name in remove {
-                response.headers.remove(name);
-            }
-            for (name, value) in set {
-                response.headers.insert(name.clone(), value.clone());
-            }
+        let rules = &changes.rules.headers;
+        if let Some((at, values)) = &changes.own {
+            rules.response_by_path[*at]
+                .1
+                .apply_to_answer(values, response.headers);
         }
+        rules
+            .response
+            .apply_to_answer(&changes.all, response.headers);
+        rules
+            .response_last
+            .apply_to_answer(&changes.last, response.headers);
     }
 }

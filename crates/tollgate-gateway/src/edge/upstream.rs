@@ -23,6 +23,13 @@ pub struct UpstreamRules {
     pub method_by_path: Vec<(Where, Method)>,
 }
 
+impl UpstreamRules {
+    fn is_empty(&self) -> bool {
+        let by_path = self.timeout_by_path.is_empty() && self.method_by_path.is_empty();
+        by_path && self.timeout.is_none()
+    }
+}
+
 /// Tells the proxy what the version says that was [`Chosen`], once the request may pass.
 #[derive(Clone, Debug)]
 pub struct UpstreamGate {
@@ -47,9 +54,11 @@ impl Gate for UpstreamGate {
     }
 
     fn forward(&self, head: &mut Parts, _visit: &Visit) {
-        let Some(chosen) = head.extensions.get::<Chosen>().cloned() else {
+        let chosen = head.extensions.get::<Chosen>();
+        let Some(chosen) = chosen.filter(|chosen| !chosen.rules.upstream.is_empty()) else {
             return;
         };
+        let chosen = chosen.clone();
         let rules = &chosen.rules.upstream;
         let (timeout, method) = {
             let Ok(path) = RequestPath::of(head.uri.path(), Some(&self.listen)) else {

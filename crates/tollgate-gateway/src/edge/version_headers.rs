@@ -49,7 +49,9 @@ impl Gate for VersionHeadersGate {
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
         if let Some(chosen) = head.extensions.get::<Chosen>() {
             let told = self.told(chosen, visit.now().unix().0);
-            visit.notes_mut().insert(Told(told));
+            if !told.is_empty() {
+                visit.notes_mut().insert(Told(told));
+            }
         }
         Step::Pass
     }

@@ -109,11 +109,11 @@ impl Target {
             Some(same) if unchanged && rest == request.path() => same.clone(),
             _ => self.joined(request.query(), rest, slash)?,
         };
-        Uri::builder()
-            .scheme(self.scheme.clone())
-            .authority(self.authority.clone())
-            .path_and_query(path_and_query)
-            .build()
+        let mut parts = http::uri::Parts::default();
+        parts.scheme = Some(self.scheme.clone());
+        parts.authority = Some(self.authority.clone());
+        parts.path_and_query = Some(path_and_query);
+        Ok(Uri::from_parts(parts)?)
     }
 
     fn joined(

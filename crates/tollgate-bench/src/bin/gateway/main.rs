@@ -167,26 +167,35 @@ async fn latencies(
     time: Duration,
     (per_second, connections): (f64, usize),
 ) -> Result<(), Failure> {
-    let mut samples: Vec<Vec<[f64; 2]>> = vec![Vec::new(); variants.len()];
+    let mut samples: Vec<Vec<[f64; 3]>> = vec![Vec::new(); variants.len()];
     for _ in 0..rounds {
         for (variant, samples) in variants.iter().zip(&mut samples) {
+            let before = variant.process.processor_time()?;
             let mut micros = load::open(&variant.calls, connections, per_second, time).await?;
+            let used = variant.process.processor_time()? - before;
             micros.sort_unstable_by(f64::total_cmp);
             let at = |share: f64| micros[((micros.len() - 1) as f64 * share) as usize];
-            samples.push([at(0.5), at(0.99)]);
+            let cost = used.as_secs_f64() * 1e6 / micros.len() as f64;
+            samples.push([at(0.5), at(0.99), cost]);
         }
     }
     println!("\n## Latency, {per_second:.0} requests a second\n");
-    println!("| variant | median µs | p99 µs | p99 × bare |");
-    println!("|---|---:|---:|---:|");
+    println!("| variant | median µs | p99 µs | p99 × bare | processor µs | × bare |");
+    println!("|---|---:|---:|---:|---:|---:|");
     for (variant, own) in variants.iter().zip(&samples) {
-        let ratios = own.iter().zip(&samples[0]);
+        let of = |column: usize| median(own.iter().map(|sample| sample[column]));
+        let ratio = |column: usize| {
+            let ratios = own.iter().zip(&samples[0]);
+            median(ratios.map(|(own, bare)| own[column] / bare[column]))
+        };
         println!(
-            "| {} | {:.0} | {:.0} | {:.2} |",
+            "| {} | {:.0} | {:.0} | {:.2} | {:.1} | {:.2} |",
             variant.name,
-            median(own.iter().map(|[median, _]| *median)),
-            median(own.iter().map(|[_, p99]| *p99)),
-            median(ratios.map(|([_, own], [_, bare])| own / bare)),
+            of(0),
+            of(1),
+            ratio(1),
+            of(2),
+            ratio(2),
         );
     }
     Ok(())
