@@ -2,6 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
+use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
 use tollgate::{
     ApiId, Refusals, Rejection, Tollgate, access::RequestPath, clock::UnixSeconds,
@@ -220,10 +221,10 @@ fn forward(
     request: Request<RequestBody>,
 ) -> impl Future<Output = Response<AnswerBody>> + use<> {
     let answer = service.clone().call(request); // It is always ready.
-    async move {
-        let Ok(response) = answer.await;
+    answer.map(|answered| {
+        let Ok(response) = answered;
         response.map(AnswerBody::from)
-    }
+    })
 }
 
 fn client(head: &Parts) -> Option<IpAddr> {

@@ -275,9 +275,11 @@ impl Gateway {
             return self.unserved(request, moved(&target), "moved");
         }
         let snapshot = self.snapshot.load_full();
-        let host = route::host(request.headers(), request.uri());
+        let routes = &snapshot.routes;
+        let host = || route::host(request.headers(), request.uri());
+        let host = routes.have_hosts().then(host).flatten();
         let path = decoded(request.uri().path());
-        let found = snapshot.routes.find(host, &path);
+        let found = routes.find(host, &path);
         match found.map(|(served, _)| served) {
             Some(Served::Api(api)) => {
                 if api.hands_on {

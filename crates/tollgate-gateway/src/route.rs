@@ -15,6 +15,7 @@ pub struct Routes<T> {
 struct Route<T> {
     host: Option<String>,
     path: ListenPath,
+    has_names: bool, // In its path, as `{id}`.
     serves: T,
 }
 
@@ -29,7 +30,13 @@ impl<T> Routes<T> {
 
     /// Adds a route. `host` is in small letters; none is any.
     pub fn add(&mut self, host: Option<String>, path: ListenPath, serves: T) {
-        self.routes.push(Route { host, path, serves });
+        let has_names = path.as_str().contains('{');
+        self.routes.push(Route {
+            host,
+            path,
+            has_names,
+            serves,
+        });
         // Those of a host first, then the longest; what was added first comes first.
         self.routes.sort_by_key(|route| {
             (
@@ -37,6 +44,13 @@ impl<T> Routes<T> {
                 usize::MAX - length(route.path.as_str()),
             )
         });
+    }
+
+    /// Whether it matters which host is asked for.
+    pub fn have_hosts(&self) -> bool {
+        self.routes
+            .first()
+            .is_some_and(|route| route.host.is_some())
     }
 
     /// What serves this path of this host.
@@ -49,13 +63,29 @@ impl<T> Routes<T> {
         let found = self
             .routes
             .iter()
-            .find(|route| is_host(route) && matches(route.path.as_str(), path, self.strict))?;
+            .find(|route| is_host(route) && route.matches(path, self.strict))?;
         Some((&found.serves, &found.path))
     }
 
     /// All that is served.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.routes.iter().map(|route| &route.serves)
+    }
+}
+
+impl<T> Route<T> {
+    /// Whether its listen path serves a path. `{name}` in it stands for one segment.
+    fn matches(&self, path: &str, strict: bool) -> bool {
+        let listen = self.path.as_str();
+        let rest = if self.has_names {
+            behind(listen, path)
+        } else {
+            path.strip_prefix(listen)
+        };
+        let is_edge = |rest: &str| {
+            !strict || listen.ends_with('/') || rest.is_empty() || rest.starts_with('/')
+        };
+        rest.is_some_and(is_edge)
     }
 }
 
@@ -77,14 +107,6 @@ fn length(path: &str) -> usize {
         .filter(is_literal)
         .map(|segment| segment.len() + 1)
         .sum()
-}
-
-/// Whether a listen path serves a path. `{name}` in it stands for one segment.
-fn matches(listen: &str, path: &str, strict: bool) -> bool {
-    let Some(rest) = behind(listen, path) else {
-        return false;
-    };
-    !strict || listen.ends_with('/') || rest.is_empty() || rest.starts_with('/')
 }
 
 /// What is left of a path behind a listen path that it begins with.

@@ -19,7 +19,7 @@ use tollgate::{
 };
 
 use super::{
-    Where, first_of, is_own_answer, place_of,
+    Where, is_own_answer, place_of,
     versions::{Chosen, VersionRules},
 };
 use crate::proxy::ProxyHints;
@@ -120,6 +120,19 @@ pub struct HeaderGate {
 }
 
 impl HeaderGate {
+    /// Where the first entry is for this request.
+    fn entry(
+        &self,
+        entries: &[(Where, HeaderSet)],
+        head: &Parts,
+    ) -> Result<Option<usize>, Rejection> {
+        if entries.is_empty() {
+            return Ok(None);
+        }
+        let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
+        Ok(place_of(entries, head.method.as_str(), &path))
+    }
+
     fn admit_request(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
         let chosen = head.extensions.get::<Chosen>();
         let Some(chosen) = chosen.filter(|chosen| !chosen.rules.headers.is_empty()) else {
@@ -127,9 +140,8 @@ impl HeaderGate {
         };
         let chosen = chosen.clone();
         let rules = &chosen.rules.headers;
-        let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
-        let method = head.method.as_str();
-        let of_path = first_of(&rules.request_by_path, method, &path);
+        let of_path = self.entry(&rules.request_by_path, head)?;
+        let of_path = of_path.map(|at| &rules.request_by_path[at].1);
 
         let names_forwarded =
             |set: &HeaderSet| set.remove.iter().any(|name| name == "x-forwarded-for");
@@ -139,7 +151,7 @@ impl HeaderGate {
         let all = fill(&rules.request)?;
         let own = of_path.map(|set| Ok((set, fill(set)?))).transpose()?;
         if rules.changes_responses() {
-            let own = place_of(&rules.response_by_path, method, &path);
+            let own = self.entry(&rules.response_by_path, head)?;
             let fill_own = |at: usize| Ok((at, fill(&rules.response_by_path[at].1)?));
             let changes = Changes {
                 own: own.map(fill_own).transpose()?,

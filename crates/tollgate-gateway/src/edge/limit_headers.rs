@@ -61,16 +61,21 @@ impl Gate for LimitHeadersGate {
             let resets = visit
                 .now()
                 .after(quota.standing.resets_in.unwrap_or_default());
-            set(LIMIT, quota.standing.max.into());
-            set(REMAINING, quota.standing.remaining.into());
-            set(RESET, resets.unix().0.into());
+            set(LIMIT, digits(quota.standing.max));
+            set(REMAINING, digits(quota.standing.remaining));
+            set(RESET, digits(resets.unix().0));
         } else {
             let (max, remaining, renews) = recorded(session, &self.api);
-            set(LIMIT, max.into());
-            set(REMAINING, remaining.into());
-            set(RESET, renews.into());
+            set(LIMIT, digits(max));
+            set(REMAINING, digits(remaining));
+            set(RESET, digits(renews));
         }
     }
+}
+
+/// A number, in one allocation; `HeaderValue::from` takes two.
+fn digits(number: impl itoa::Integer) -> HeaderValue {
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).expect("digits are ASCII")
 }
 
 /// What the record says where no quota is counted: the API's entry, or else the session's own.

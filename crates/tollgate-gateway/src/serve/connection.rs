@@ -145,8 +145,7 @@ impl Acceptor {
         match version {
             Version::Http1 => {
                 let serving = self.http1.serve_connection(io, edge).with_upgrades();
-                // hyper's own time limit sees to idle connections.
-                let idle = std::future::pending();
+                let idle = stands_idle(&connection, at_rest, options.idle_timeout);
                 run(pin!(serving), idle, phases).await;
             }
             Version::Http2 => {
@@ -221,15 +220,21 @@ fn log(ended: hyper::Result<()>) {
     }
 }
 
-/// Waits until no request was under way, and none came, for a whole `idle`.
+/// Waits until no request was under way, and none came, for a whole `idle` or a little longer.
+///
+/// It looks now and then: a timer that each request sets and clears costs more than all else that is done
+/// for the connection.
 async fn stands_idle(connection: &Arc<Connection>, at_rest: usize, idle: Duration) {
-    loop {
-        let before = connection.begun.load(Ordering::Relaxed);
-        tokio::time::sleep(idle).await;
+    const LOOKS: u32 = 4;
+    let mut quiet = 0;
+    let mut before = connection.begun.load(Ordering::Relaxed);
+    // One look more: a request may have ended since the one before the first quiet one.
+    while quiet <= LOOKS {
+        tokio::time::sleep(idle / LOOKS).await;
         let begun = connection.begun.load(Ordering::Relaxed);
-        if begun == before && Arc::strong_count(connection) <= at_rest {
-            return;
-        }
+        let is_quiet = begun == before && Arc::strong_count(connection) <= at_rest;
+        quiet = if is_quiet { quiet + 1 } else { 0 };
+        before = begun;
     }
 }
 
@@ -257,8 +262,7 @@ async fn first_bytes(tcp: &TcpStream) -> io::Result<Version> {
 fn builder_of_http1(options: &ServeOptions) -> http1::Builder {
     let mut builder = http1::Builder::new();
     builder
-        .timer(TokioTimer::new())
-        .header_read_timeout(options.idle_timeout)
+        .header_read_timeout(None) // `Watched` sees to slow heads, and `stands_idle` to the rest.
         .max_buf_size(options.max_head_bytes.max(8192))
         .title_case_headers(options.title_case_headers);
     if options.max_headers != 100 {
