@@ -23,6 +23,7 @@ mod serve {
     mod limits;
     mod observe;
     mod open_limits;
+    mod reloads;
     mod targets;
     mod tls;
     mod tokens;

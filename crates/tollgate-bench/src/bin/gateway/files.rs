@@ -1,6 +1,10 @@
 //! The gateway's files, with one API for each variant; and keys.
 
-use std::{fs, net::SocketAddr, path::Path};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
 
 use serde_json::{Value, json};
 
@@ -12,7 +16,9 @@ const KEYS: usize = 100;
 /// Where the files are, and who serves them.
 pub(crate) struct Files {
     pub(crate) conf: String,
+    full: PathBuf,
     address: SocketAddr,
+    upstream: SocketAddr,
 }
 
 impl Files {
@@ -38,14 +44,48 @@ impl Files {
         )?;
         let keyless = json!({"use_keyless": true});
         let token = json!({"disable_rate_limit": true, "disable_quota": true});
-        let full = json!({"version_data": {"not_versioned": true, "versions": {"Default": {
-            "name": "Default", "global_headers": {"X-User": "$tyk_meta.user"}}}}});
-        for (name, own) in [("keyless", keyless), ("token", token), ("full", full)] {
+        for (name, own) in [("keyless", keyless), ("token", token)] {
             write(&apps.join(format!("{name}.json")), api(name, own, upstream))?;
         }
         write(&folder.join("policies.json"), policy())?;
-        let conf = conf.display().to_string();
-        Ok(Self { conf, address })
+        let files = Self {
+            conf: conf.display().to_string(),
+            full: apps.join("full.json"),
+            address,
+            upstream,
+        };
+        files.change(0)?;
+        Ok(files)
+    }
+
+    /// Writes the definition of the full set; answers tell which one it was.
+    pub(crate) fn change(&self, number: usize) -> Result<(), Failure> {
+        let mut version = json!({
+            "name": "Default", "global_headers": {"X-User": "$tyk_meta.user"}});
+        if number > 0 {
+            version["global_response_headers"] = json!({"X-Number": number.to_string()});
+        }
+        let own = json!({"version_data": {
+            "not_versioned": true, "versions": {"Default": version}}});
+        Ok(fs::write(
+            &self.full,
+            api("full", own, self.upstream).to_string(),
+        )?)
+    }
+
+    /// Has the files read anew.
+    pub(crate) async fn reload(&self) -> Result<(), Failure> {
+        let told = self.control("GET /tyk/reload/?block=true", "").await?;
+        match told.get("status").and_then(Value::as_str) {
+            Some("ok") => Ok(()),
+            _ => Err(format!("not reloaded: {told}").into()),
+        }
+    }
+
+    async fn control(&self, target: &str, body: &str) -> Result<Value, Failure> {
+        let fields = format!("x-tyk-authorization: {SECRET}\r\n");
+        let told = load::once(self.address, target, &fields, body).await?;
+        Ok(serde_json::from_slice(&told)?)
     }
 
     /// Makes keys by the control API.
@@ -55,10 +95,7 @@ impl Files {
             let session = json!({
                 "org_id": "default", "alias": format!("user {number}"), "apply_policies": ["gold"],
                 "meta_data": {"user": format!("user-{number}")}});
-            let fields = format!("x-tyk-authorization: {SECRET}\r\n");
-            let session = session.to_string();
-            let made = load::post(self.address, "/tyk/keys", &fields, &session).await?;
-            let made: Value = serde_json::from_slice(&made)?;
+            let made = self.control("POST /tyk/keys", &session.to_string()).await?;
             let key = made.get("key").and_then(Value::as_str);
             keys.push(key.ok_or_else(|| format!("no key: {made}"))?.to_owned());
         }

@@ -90,14 +90,26 @@ pub(crate) async fn closed(
     time: Duration,
 ) -> Result<(u64, Duration), Failure> {
     let start = Instant::now();
+    let spinning = tokio::spawn(spin());
+    let requests = repeated(calls, connections, move || start.elapsed() < time).await?;
+    spinning.abort();
+    Ok((requests, start.elapsed()))
+}
+
+/// Sends one request after another on each connection, for as long as it is told to. Returns how many.
+pub(crate) async fn repeated(
+    calls: &[Call],
+    connections: usize,
+    goes_on: impl Fn() -> bool + Clone + Send + 'static,
+) -> Result<u64, Failure> {
     let mut clients = JoinSet::new();
     for number in 0..connections {
-        let calls = calls.to_vec();
+        let (calls, goes_on) = (calls.to_vec(), goes_on.clone());
         clients.spawn(async move {
             let mut connection = Connection::open(calls[0].address).await?;
             let mut requests = 0;
             let mut at = number;
-            while start.elapsed() < time {
+            while goes_on() {
                 connection.ask(&calls[at % calls.len()].bytes).await?;
                 requests += 1;
                 at += connections;
@@ -105,13 +117,11 @@ pub(crate) async fn closed(
             Ok::<u64, io::Error>(requests)
         });
     }
-    let spinning = tokio::spawn(spin());
     let mut requests = 0;
     while let Some(client) = clients.join_next().await {
         requests += client??;
     }
-    spinning.abort();
-    Ok((requests, start.elapsed()))
+    Ok(requests)
 }
 
 /// Keeps this core awake: to wake one that sleeps costs a proxy more than to write to it, and the fewer
@@ -173,17 +183,18 @@ pub(crate) async fn until_open(address: SocketAddr) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Sends a body, and returns the body of the answer.
-pub(crate) async fn post(
+/// Sends a request on a connection of its own, and returns the body of the answer. `target` is method and
+/// path.
+pub(crate) async fn once(
     address: SocketAddr,
-    path: &str,
+    target: &str,
     fields: &str,
     body: &str,
 ) -> Result<Vec<u8>, Failure> {
     let mut stream = TcpStream::connect(address).await?;
     let length = body.len();
     let head = format!(
-        "POST {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\
+        "{target} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{fields}\
          Content-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await?;

@@ -11,16 +11,21 @@
 //! Then the same with requests at fixed times, whether answers came or not (an open loop), at half of
 //! what the last variant can do: a latency counts from when the request was due.
 //!
+//! `gateway reloads [times]` has the gateway read its files anew so often, changed each time, while clients
+//! ask: no request may fail, and memory may not grow. `scripts/soak` runs it.
+//!
 //! With a text as `variant`, only the bare proxy and those with it in their names are run.
 
 mod files;
 mod load;
 mod process;
+mod reloads;
 mod upstream;
 
 use std::{
     error::Error,
     net::{Ipv4Addr, SocketAddr, TcpListener},
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -47,70 +52,108 @@ struct Sample {
     per_second: f64,
 }
 
+const USAGE: &str =
+    "gateway [rounds] [seconds] [connections] [variant], or gateway reloads [times]";
+
 fn argument(at: usize, otherwise: usize) -> Result<usize, Failure> {
     let given = std::env::args().nth(at);
     given.map_or(Ok(otherwise), |number| {
         let parsed = number.parse().ok().filter(|number| *number > 0);
-        parsed.ok_or_else(|| "gateway [rounds] [seconds] [connections] [variant]".into())
+        parsed.ok_or_else(|| USAGE.into())
     })
 }
 
 fn main() -> Result<(), Failure> {
-    let (rounds, seconds) = (argument(1, 9)?, argument(2, 2)?);
-    let connections = argument(3, 32)?;
+    let reloads = std::env::args()
+        .nth(1)
+        .is_some_and(|name| name == "reloads");
     let cores = Cores::of_machine()?;
-    let (tollgate, bare) = process::programs()?;
+    let programs = process::programs()?;
     cores.pin_own()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .event_interval(16) // Sockets are looked at often, also while the open loop spins.
         .enable_all()
         .build()?;
     runtime.block_on(async {
+        let folder = tempfile::tempdir()?;
+        let stage = Stage::set(cores, &programs, folder.path()).await?;
+        if reloads {
+            return reloads::run(&stage, argument(2, 10_000)?).await;
+        }
+        compare(&stage).await
+    })
+}
+
+/// All that runs: the upstream in this process, the proxies, and keys for the gateway.
+struct Stage {
+    bare: Process,
+    bare_address: SocketAddr,
+    tollgate: Process,
+    address: SocketAddr,
+    files: Files,
+    tokens: Vec<String>,
+}
+
+impl Stage {
+    async fn set(
+        cores: Cores,
+        (tollgate, bare): &(PathBuf, PathBuf),
+        folder: &Path,
+    ) -> Result<Self, Failure> {
         let upstream = upstream::start().await?;
         let (bare_address, address) = (free()?, free()?);
-        let folder = tempfile::tempdir()?;
-        let files = Files::write(folder.path(), address, upstream)?;
-        let bare = cores.start(&bare, &[&bare_address.to_string(), &upstream.to_string()])?;
-        let tollgate = cores.start(&tollgate, &["serve", "--conf", &files.conf])?;
+        let files = Files::write(folder, address, upstream)?;
+        let bare = cores.start(bare, &[&bare_address.to_string(), &upstream.to_string()])?;
+        let tollgate = cores.start(tollgate, &["serve", "--conf", &files.conf])?;
         for address in [bare_address, address] {
             load::until_open(address).await?;
         }
-        let tokens = files.make_keys().await?;
-        let open = |path| vec![Call::get(address, path, "none")];
-        let with_tokens = |path: &str| -> Vec<_> {
-            let call = |token: &String| Call::get(address, path, token);
-            tokens.iter().map(call).collect()
-        };
-        let mut variants = vec![
-            Variant {
-                name: "bare proxy",
-                process: &bare,
-                calls: vec![Call::get(bare_address, "/orders/7?page=2", "none")],
-            },
-            Variant {
-                name: "tollgate, keyless",
-                process: &tollgate,
-                calls: open("/keyless/orders/7?page=2"),
-            },
-            Variant {
-                name: "tollgate, token and rights",
-                process: &tollgate,
-                calls: with_tokens("/token/orders/7?page=2"),
-            },
-            Variant {
-                name: "tollgate, full set",
-                process: &tollgate,
-                calls: with_tokens("/full/orders/7?page=2"),
-            },
-        ];
-        if let Some(named) = std::env::args().nth(4) {
-            let mut first = true;
-            variants.retain(|variant| std::mem::take(&mut first) || variant.name.contains(&*named));
-        }
-        let seconds = Duration::from_secs(seconds as u64);
-        let capacity = costs(&variants, rounds, seconds, connections).await?;
-        latencies(&variants, rounds, seconds, (capacity / 2.0, connections)).await
-    })
+        Ok(Self {
+            tokens: files.make_keys().await?,
+            bare,
+            bare_address,
+            tollgate,
+            address,
+            files,
+        })
+    }
+
+    /// Requests to an API of the gateway, with each of the keys.
+    fn calls(&self, path: &str) -> Vec<Call> {
+        let call = |token: &String| Call::get(self.address, path, token);
+        self.tokens.iter().map(call).collect()
+    }
+}
+
+/// Prints the tables.
+async fn compare(stage: &Stage) -> Result<(), Failure> {
+    let (rounds, seconds, connections) = (argument(1, 9)?, argument(2, 2)?, argument(3, 32)?);
+    let tollgate = |name, calls| Variant {
+        name,
+        process: &stage.tollgate,
+        calls,
+    };
+    let open = vec![Call::get(stage.address, "/keyless/orders/7?page=2", "none")];
+    let bare = Variant {
+        name: "bare proxy",
+        process: &stage.bare,
+        calls: vec![Call::get(stage.bare_address, "/orders/7?page=2", "none")],
+    };
+    let mut variants = vec![
+        tollgate("tollgate, keyless", open),
+        tollgate(
+            "tollgate, token and rights",
+            stage.calls("/token/orders/7?page=2"),
+        ),
+        tollgate("tollgate, full set", stage.calls("/full/orders/7?page=2")),
+    ];
+    if let Some(named) = std::env::args().nth(4) {
+        variants.retain(|variant| variant.name.contains(&*named));
+    }
+    variants.insert(0, bare);
+    let seconds = Duration::from_secs(seconds as u64);
+    let capacity = costs(&variants, rounds, seconds, connections).await?;
+    latencies(&variants, rounds, seconds, (capacity / 2.0, connections)).await
 }
 
 /// A port that nobody has.
