@@ -14,6 +14,11 @@ use crate::wire::{Json, Member};
 /// Tyk's documents say text values; its source keeps any JSON, and so do we, with every digit of a
 /// number. `Debug` prints the names alone, as values may be about people.
 #[derive(Clone, Default, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(inline, transparent)
+)]
 pub struct MetaData(BTreeMap<String, Json>);
 
 impl MetaData {

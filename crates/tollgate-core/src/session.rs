@@ -369,6 +369,11 @@ record! {
 ///
 /// It reads as the map it is. Who changes it gets a map of its own first.
 #[derive(Clone, Default)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(inline, transparent)
+)]
 pub struct Rights(Arc<BTreeMap<ApiId, AccessDefinition>>);
 
 impl Rights {
@@ -433,6 +438,11 @@ impl Member for Rights {
 
 /// A time in RFC 3339 form, kept as it was written.
 #[derive(Clone, Debug, Eq, PartialEq)]
+#[cfg_attr(
+    feature = "schema",
+    derive(schemars::JsonSchema),
+    schemars(inline, transparent)
+)]
 pub struct DateTime(Box<str>);
 
 impl DateTime {

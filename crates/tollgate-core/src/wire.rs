@@ -177,6 +177,19 @@ impl fmt::Debug for Json {
     }
 }
 
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for Json {
+    fn inline_schema() -> bool {
+        true
+    }
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "Json".into()
+    }
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        true.into()
+    }
+}
+
 /// Compares what is said, not how it is spaced. A value that is too deep or too large a number to be
 /// looked into equals itself alone.
 impl PartialEq for Json {
@@ -413,9 +426,15 @@ macro_rules! record {
     ) => {
         $(#[$meta])*
         #[derive(Clone, Debug, Default, PartialEq)]
+        #[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
         pub struct $name {
-            $( $(#[$field_meta])* pub $field: $ty, )*
+            $(
+                $(#[$field_meta])*
+                #[cfg_attr(feature = "schema", schemars(rename = $wire))]
+                pub $field: $ty,
+            )*
             /// Members that Tyk's record does not have. They survive a load and a save.
+            #[cfg_attr(feature = "schema", schemars(skip))]
             pub unknown: $crate::wire::Unknown,
         }
 

@@ -8,7 +8,7 @@ use std::{
     borrow::Cow,
     convert::Infallible,
     future::Future,
-    path::PathBuf,
+    path::{Path, PathBuf},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -43,7 +43,7 @@ use crate::{
     load::{self, Loaded, RefusedApi},
     observe::{self, ApiWatch, Observer, meters},
     onward::Directory,
-    problem::{Problem, Report},
+    problem::{Problem, Report, Severity},
     proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamTls},
     reference::Environment,
     route::{self, Routes},
@@ -201,7 +201,12 @@ impl Gateway {
             .served
             .iter()
             .any(|file| snapshot.refused.contains(file));
-        if lost_api || lost_policy(&old.policies, &snapshot.policies) {
+        // A folder that is taken away for a moment takes nothing along.
+        let folder = Path::new(&self.config.app_path);
+        let lost_folder = report
+            .of(Severity::Error)
+            .any(|problem| problem.file == folder);
+        if lost_folder || lost_api || lost_policy(&old.policies, &snapshot.policies) {
             return Err(report);
         }
         self.snapshot.store(Arc::new(snapshot));

@@ -1,11 +1,12 @@
 //! The `tollgate` program.
 
-use std::{ffi::OsString, path::PathBuf, process};
+use std::{ffi::OsString, io::Write, path::PathBuf, process};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate_gateway::{
     load::{DefaultSecret, LoadOptions, Store},
     reference::Environment,
+    schema,
 };
 
 mod check;
@@ -13,6 +14,7 @@ mod key;
 mod observation;
 mod quickstart;
 mod start;
+mod watch;
 
 /// An API gateway that takes Tyk's own files.
 #[derive(Debug, Parser)]
@@ -36,6 +38,12 @@ enum Command {
     Check(check::Arguments),
     /// Makes, shows, lists, rotates, revokes, exports and imports keys.
     Key(Box<key::Arguments>),
+    /// Prints the JSON schema of a kind of file, for editors.
+    Schema {
+        /// Which kind.
+        #[arg(value_parser = schema::ALL.map(|(name, _)| name))]
+        kind: String,
+    },
     /// Prints what a shell needs to complete commands; `source <(tollgate completions bash)`.
     Completions {
         /// Which shell.
@@ -100,12 +108,23 @@ fn run() -> anyhow::Result<i32> {
         Command::Serve(arguments) => start::run(&arguments, environment)?,
         Command::Quickstart(arguments) => quickstart::run(&arguments)?,
         Command::Key(arguments) => key::run(*arguments, environment)?,
+        Command::Schema { kind } => print_schema(&kind)?,
         Command::Completions { shell } => {
             let command = &mut CommandLine::command();
             clap_complete::generate(shell, command, "tollgate", &mut std::io::stdout());
             0
         }
     })
+}
+
+fn print_schema(kind: &str) -> anyhow::Result<i32> {
+    let found = schema::ALL.iter().find(|(name, _)| *name == kind);
+    if let Some((_, schema)) = found {
+        let mut out = std::io::stdout().lock();
+        serde_json::to_writer_pretty(&mut out, &schema())?;
+        writeln!(out)?;
+    }
+    Ok(0)
 }
 
 /// What the program was called with. `--conf` without a command serves, as Tyk's program does.

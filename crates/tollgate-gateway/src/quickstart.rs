@@ -72,7 +72,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<i32> {
             tokio::spawn(answers);
             let key = make_key(&server, secret).await?;
             tell(port, &folder, secret, &key);
-            server.serve(Duration::from_secs(5)).await
+            server.serve(Duration::from_secs(5), true).await
         },
     )?;
     Ok(0)

@@ -9,7 +9,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use axum::Router;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc::Receiver,
+};
 use tollgate::SharedStore;
 use tollgate_admin::{Admin, Settings, WeakSecret};
 use tollgate_embedded::EmbeddedStore;
@@ -34,6 +37,7 @@ use tollgate_redis::{RedisOptions, RedisStore};
 use crate::{
     Files,
     observation::{Observation, own_address},
+    watch,
 };
 
 /// What `serve` takes.
@@ -44,6 +48,9 @@ pub(crate) struct ServeArguments {
     /// The file of the embedded store; beside the configuration where not given.
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    /// Reads API definitions and policies anew when their files change, as on SIGHUP.
+    #[arg(long)]
+    watch: bool,
     /// How long requests that are under way may take when it is told to stop.
     #[arg(long, value_name = "SECONDS", default_value_t = 30)]
     stop_within: u64,
@@ -60,8 +67,9 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
     let data = arguments.data.clone();
     let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
     let within = Duration::from_secs(arguments.stop_within);
+    let watches = arguments.watch || loaded.config.tollgate.watch_files;
     let secret = options.default_secret;
-    let serve = |server: Server| server.serve(within);
+    let serve = |server: Server| server.serve(within, watches);
     match storage::redis(&loaded.config).filter(|_| options.store == Store::FromConfig) {
         Some(redis) => with_redis(&loaded, environment, redis?, secret, serve)?,
         None => with_server(&loaded, environment, &data, secret, serve)?,
@@ -169,8 +177,9 @@ impl Server {
         &self.admin
     }
 
-    /// Serves until a signal comes; what is under way then may take so long.
-    pub(crate) async fn serve(self, within: Duration) -> anyhow::Result<()> {
+    /// Serves until a signal comes; what is under way then may take so long. Files that change are read
+    /// anew where that is asked for.
+    pub(crate) async fn serve(self, within: Duration, watches: bool) -> anyhow::Result<()> {
         let config = self.gateway.config();
         let options = serve_options(config)?;
         let tls = Tls::of(config)?;
@@ -197,7 +206,12 @@ impl Server {
         tracing::info!(address = %listener.local_addr()?, "serving");
         let serve = serve(listener, public, options, self.stop.clone());
         serving.push(tokio::spawn(serve));
-        until_told(&self.gateway, tls.as_ref()).await?;
+        let changes = if watches {
+            Some(watch::begin(config).context("files can not be watched")?)
+        } else {
+            None
+        };
+        until_told(&self.gateway, tls.as_ref(), changes).await?;
         tracing::info!("stopping");
         let stopped = self.stop.wait(within).await;
         for task in serving {
@@ -239,24 +253,38 @@ impl Server {
     }
 }
 
-/// Reloads on SIGHUP, certificates too, and comes back on SIGTERM or SIGINT.
-async fn until_told(gateway: &Arc<Gateway>, tls: Option<&Tls>) -> anyhow::Result<()> {
+/// Reloads on SIGHUP and when files have changed, and comes back on SIGTERM or SIGINT.
+async fn until_told(
+    gateway: &Arc<Gateway>,
+    tls: Option<&Tls>,
+    mut changes: Option<Receiver<()>>,
+) -> anyhow::Result<()> {
     let mut hang_up = signal(SignalKind::hangup())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     loop {
+        let changed = async {
+            match &mut changes {
+                Some(changes) => changes.recv().await,
+                None => None,
+            }
+        };
         tokio::select! {
             _ = terminate.recv() => return Ok(()),
             _ = interrupt.recv() => return Ok(()),
-            _ = hang_up.recv() => {
-                if let Some(tls) = tls {
-                    tls.reload();
-                }
-                let gateway = gateway.clone();
-                tokio::task::spawn_blocking(move || reload(&gateway)).await?;
-            }
+            _ = hang_up.recv() => reload_all(gateway, tls).await?,
+            Some(()) = changed => reload_all(gateway, tls).await?,
         }
     }
+}
+
+/// Reads certificates, definitions and policies anew.
+async fn reload_all(gateway: &Arc<Gateway>, tls: Option<&Tls>) -> anyhow::Result<()> {
+    if let Some(tls) = tls {
+        tls.reload();
+    }
+    let gateway = gateway.clone();
+    Ok(tokio::task::spawn_blocking(move || reload(&gateway)).await?)
 }
 
 /// Reloads when another gateway on the same Redis says so.

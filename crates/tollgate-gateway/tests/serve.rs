@@ -28,6 +28,7 @@ mod serve {
     mod tls;
     mod tokens;
     mod versions;
+    mod watch;
 }
 
 const SECRET: &str = "a secret of the test";

@@ -376,6 +376,8 @@ record! {
         /// Addresses and networks of proxies that are believed when they name a client, in
         /// `X-Forwarded-For` or `X-Real-IP`. Left out: this machine. An empty list: nobody.
         pub trusted_proxies: Option<Vec<String>>,
+        /// Whether API definitions and policies are read anew when their files change.
+        pub watch_files: bool,
         /// Whether refusals have `WWW-Authenticate` and `Retry-After`, which Tyk does not send.
         pub refusal_headers: bool,
         /// The header in which a request's name is taken from the client, handed on to the upstream, and

@@ -93,11 +93,14 @@ fn a_warning_counts_where_it_is_asked_to() {
 #[test]
 fn the_published_schemas_are_those_of_the_types() {
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/schema");
-    for (name, schema) in [
-        ("config.json", tollgate_gateway::schema::config()),
-        ("definition.json", tollgate_gateway::schema::definition()),
-    ] {
-        let file = docs.join(name);
+    for (name, schema) in tollgate_gateway::schema::ALL {
+        let (file, schema) = (docs.join(name).with_extension("json"), schema());
+        let printed = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["schema", name])
+            .output()
+            .unwrap();
+        let printed: Value = serde_json::from_slice(&printed.stdout).unwrap();
+        assert!(printed == schema, "{name} is printed otherwise");
         if std::env::var_os("TOLLGATE_UPDATE").is_some() {
             fs::write(&file, serde_json::to_string_pretty(&schema).unwrap() + "\n").unwrap();
         }
@@ -107,5 +110,24 @@ fn the_published_schemas_are_those_of_the_types() {
             "{} differs from the types",
             file.display()
         );
+    }
+}
+
+#[test]
+fn the_schemas_of_records_have_every_member_that_is_written() {
+    let session = tollgate_core::Session::default().to_json();
+    let policy = tollgate_core::policy::Policy::default().to_json();
+    for (schema, record) in [
+        (tollgate_gateway::schema::session(), session),
+        (tollgate_gateway::schema::policy(), policy),
+    ] {
+        let record: Value = serde_json::from_str(&record).unwrap();
+        for (name, value) in record.as_object().unwrap() {
+            let member = &schema["properties"][name];
+            assert!(member.is_object(), "{name}");
+            let takes_null = member.to_string().contains("\"null\"");
+            assert!(takes_null || !value.is_null(), "{name}: {member}");
+        }
+        assert!(schema.get("required").is_none());
     }
 }
