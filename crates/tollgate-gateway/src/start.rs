@@ -183,6 +183,12 @@ impl Server {
         let config = self.gateway.config();
         let options = serve_options(config)?;
         let tls = Tls::of(config)?;
+        // Before anybody is told that it is ready: what changes from then on is seen.
+        let changes = if watches {
+            Some(watch::begin(config).context("files can not be watched")?)
+        } else {
+            None
+        };
         let (public, control) = self.fronts();
         let mut serving = Vec::new();
         let asking = self.health.clone();
@@ -206,11 +212,6 @@ impl Server {
         tracing::info!(address = %listener.local_addr()?, "serving");
         let serve = serve(listener, public, options, self.stop.clone());
         serving.push(tokio::spawn(serve));
-        let changes = if watches {
-            Some(watch::begin(config).context("files can not be watched")?)
-        } else {
-            None
-        };
         until_told(&self.gateway, tls.as_ref(), changes).await?;
         tracing::info!("stopping");
         let stopped = self.stop.wait(within).await;

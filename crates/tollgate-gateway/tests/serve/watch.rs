@@ -28,7 +28,7 @@ fn found_at(listen_path: &str) -> Value {
 
 impl Gateway {
     fn watching(name: &str) -> Self {
-        let watched = json!({"tollgate": {"watch_files": true}});
+        let watched = json!({"tollgate": {"watch_files": true}, "log_level": "info"});
         Self::with(name, &watched, &[found_at("/orders/")])
     }
 
