@@ -14,13 +14,15 @@ use crate::{
     edge::{
         addresses::Addresses,
         cors::{Cors, Way},
+        exchange::Checked,
         forms, is_own_answer,
         lists::{Listed, Reply},
+        sizes,
         usage::{self, Usage},
         versions::{Choice, Versions},
     },
     observe::ApiWatch,
-    onward::{Handover, Onward, onto},
+    onward::{Handover, onto},
     serve::RequestBody,
 };
 
@@ -45,7 +47,7 @@ pub struct Api {
     /// Whether texts of headers name what is in forms.
     pub(crate) reads_forms: bool,
     /// For requests that need no key.
-    pub(crate) open: Gated<Onward>,
+    pub(crate) open: Gated<Checked>,
     pub(crate) refusals: Refusals,
     /// Whether the gateway's own answers say so, as Tyk's do.
     pub(crate) names_generator: bool,
@@ -57,7 +59,7 @@ pub struct Api {
 pub(crate) enum Access {
     Open,
     Guarded {
-        service: Gated<Onward>,
+        service: Gated<Checked>,
         gate: Tollgate,
         usage: Usage,
     },
@@ -115,6 +117,9 @@ impl Api {
         now: UnixSeconds,
     ) -> Response<AnswerBody> {
         let (mut head, mut body) = request.into_parts();
+        if body.is_too_large() {
+            return self.refuse(sizes::too_large(), &head);
+        }
         let entered = match self.enter(&mut head, now) {
             Ok(entered) => entered,
             Err(rejection) => return self.refuse(rejection, &head),
@@ -217,7 +222,7 @@ impl std::fmt::Debug for Api {
 /// Sends a request on. It is called at once, and not when it is first waited for: so the request is moved
 /// once less, and is no part of what waits.
 fn forward(
-    service: &Gated<Onward>,
+    service: &Gated<Checked>,
     request: Request<RequestBody>,
 ) -> impl Future<Output = Response<AnswerBody>> + use<> {
     let answer = service.clone().call(request); // It is always ready.

@@ -1,6 +1,7 @@
 //! From a definition to what serves it: the edge, the gates, and the proxy, made once when the definition
 //! is loaded.
 
+mod checks;
 mod cors;
 mod expiry;
 mod lists;
@@ -27,6 +28,7 @@ use crate::{
     definition::Definition,
     edge::{
         addresses::Addresses,
+        exchange::Checked,
         headers::HeaderGate,
         limit_headers::LimitHeadersGate,
         token::TokenGate,
@@ -119,6 +121,12 @@ impl Composer<'_> {
                 Ok((gate, self.usage(definition, &listen)?))
             })
             .transpose()?;
+        let hands_on = onward.leads_to_apis() || versions.apis.is_some();
+        let onward = if versions.has_checks() {
+            Checked::new(onward, self.config.refusals())
+        } else {
+            Checked::not(onward)
+        };
         let sources = if definition.use_keyless {
             Vec::new()
         } else {
@@ -127,7 +135,7 @@ impl Composer<'_> {
         Ok(Api {
             id: definition.api_id.clone(),
             file: served.file.clone(),
-            hands_on: onward.leads_to_apis() || versions.apis.is_some(),
+            hands_on,
             listen_path: cut_path(definition, &listen),
             listen,
             versions,

@@ -4,30 +4,38 @@
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
 //! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which rate of the API counts, [`usage`] where a key's limits stand; [`headers`],
 //! [`limit_headers`], [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack.
+//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which
+//! rate of the API counts, [`usage`] where a key's limits stand; [`headers`], [`limit_headers`],
+//! [`version_headers`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks [`schema`] and
+//! [`breaker`].
 
 pub mod addresses;
+pub mod breaker;
 pub mod cors;
+pub mod exchange;
 pub mod forms;
 pub mod headers;
 pub mod limit_headers;
 pub mod lists;
 pub mod public_urls;
 pub mod rates;
+pub mod schema;
 pub mod sizes;
 pub mod token;
+mod unique;
 pub mod upstream;
 pub mod usage;
 pub mod version_headers;
 pub mod versions;
 
-use http::Extensions;
+use http::{Extensions, StatusCode};
 use regex::Regex;
 use tollgate::{
     Rejection,
     access::{PathOptions, PathPattern, PatternError, RequestPath},
 };
 
-use crate::proxy::ProxyError;
+use crate::{proxy::ProxyError, serve::RequestBodyError};
 
 /// Which requests an entry of `extended_paths` is for.
 #[derive(Clone, Debug)]
@@ -104,6 +112,24 @@ pub fn place_of<T>(entries: &[(Where, T)], method: &str, path: &RequestPath<'_>)
     entries
         .iter()
         .position(|(place, _)| place.is_of(method, path))
+}
+
+/// Why a body could not be read, as the proxy says it.
+fn unread(error: &RequestBodyError) -> Rejection {
+    let (code, status, message) = match error {
+        RequestBodyError::TooLarge(_) => return sizes::too_large(),
+        RequestBodyError::TimedOut(_) => (
+            "request_body_timed_out",
+            StatusCode::REQUEST_TIMEOUT,
+            "Request Timeout",
+        ),
+        RequestBodyError::Client(_) => (
+            "request_body",
+            StatusCode::BAD_REQUEST,
+            "There was a problem with reading Body of the Request.",
+        ),
+    };
+    Rejection::custom(code, status, message)
 }
 
 /// Whether an answer is the gateway's own, and not an upstream's.

@@ -54,7 +54,7 @@ use tower_service::Service;
 pub(crate) use self::stop::Tunnel;
 pub use self::{
     address::{ForwardedDepth, TrustedProxies},
-    body::{Beginning, RequestBody, RequestBodyError, RequestBodyTimedOut},
+    body::{Beginning, RequestBody, RequestBodyError, RequestBodyTimedOut, RequestBodyTooLarge},
     peer::Peer,
     stop::{InFlight, Stop, Stopped},
     tls::{CertificateFiles, ServerTls, TlsError},
@@ -81,6 +81,8 @@ pub struct ServeOptions {
     pub idle_timeout: Duration,
     /// How long nothing of a body may come. Then 408.
     pub body_idle_timeout: Duration,
+    /// How much of a body is taken, in bytes.
+    pub most_body: u64,
     /// How long a client may not read what is written to it.
     pub write_timeout: Duration,
     /// For the TLS handshake.
@@ -109,6 +111,7 @@ impl Default for ServeOptions {
             head_timeout: Duration::from_secs(15),
             idle_timeout: Duration::from_secs(120),
             body_idle_timeout: Duration::from_secs(120),
+            most_body: u64::MAX,
             write_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
             http2_max_streams: 128,

@@ -373,6 +373,10 @@ fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
     Ok(ServeOptions {
         proxies,
         body_idle_timeout: or_default(seconds(http.read_timeout), defaults.body_idle_timeout),
+        most_body: match u64::try_from(http.max_request_body_size) {
+            Ok(most) if most > 0 => most,
+            _ => defaults.most_body,
+        },
         write_timeout: or_default(seconds(http.write_timeout), defaults.write_timeout),
         ..defaults
     })

@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 mod serve {
     mod apis;
     mod attacks;
+    mod checks;
     mod clients;
     mod cors;
     mod framing;

@@ -24,7 +24,7 @@ use crate::{
         SkippedVersion, Where,
         headers::{HeaderRules, HeaderSet},
         sizes::Sizes,
-        upstream::UpstreamRules,
+        upstream::{CheckRules, UpstreamRules},
         versions::{Default as DefaultVersion, Location, VersionApis, VersionRules, Versions},
     },
     problem::JsonPath,
@@ -46,6 +46,9 @@ impl Composer<'_> {
             let rules = self.version(name, version, skips.as_ref(), last.as_ref());
             let mut rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
             rules.expires = expiry(definition, version);
+            rules.upstream.checks = self
+                .check_rules(definition, version)
+                .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
             rules.rates = self.rate_entries(definition, version).map_err(|message| {
                 let place = place("extended_paths");
                 (place.key("rate_limit"), message)
@@ -150,6 +153,7 @@ impl Composer<'_> {
                 timeout_by_path: limits.map_err(|message| in_paths("hard_timeouts", message))?,
                 method_by_path: methods
                     .map_err(|message| in_paths("method_transforms", message))?,
+                checks: CheckRules::default(),
             },
         })
     }

@@ -58,10 +58,6 @@ pub const SETTINGS: &[Row] = &[
     ),
     part_of("security.certificates.dashboard_api", "use_db_app_configs"),
     part_of("security.certificates.mdcb_api", "slave_options.use_rpc"),
-    refused(
-        "http_server_options.max_request_body_size",
-        "a limit for all bodies is not built",
-    ),
     works("http_server_options"),
     refused(
         "http_server_options.use_ssl_le",

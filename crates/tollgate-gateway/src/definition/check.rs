@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use http::{HeaderName, Uri};
+use http::{HeaderName, StatusCode, Uri};
 use ipnet::IpNet;
 use tollgate_core::access::{PathOptions, PathPattern};
 
@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    edge::schema::Schema,
     overrides,
     problem::{JsonPath, Problem, last_line},
     suggest::nearest,
@@ -367,10 +368,19 @@ impl Checks {
             if entry.samples < 1 {
                 self.error(path.key("samples"), "expected at least one request");
             }
+            if entry.return_to_service_after < 1 {
+                let message = "the breaker is never open";
+                self.warning(path.key("return_to_service_after"), message);
+            }
         }
         for (index, entry) in enabled(&paths.validate_json, |entry| entry.disabled) {
             let path = path.key("validate_json").index(index);
             self.status(entry.error_response_code, path.key("error_response_code"));
+            let schema = entry.schema();
+            let compiled = schema.and_then(|schema| Schema::new(&schema, StatusCode::OK, 0));
+            if let Err(message) = compiled {
+                self.error(path.key("schema"), message);
+            }
         }
     }
 
@@ -716,7 +726,6 @@ mod tests {
             "size_limits",
             "method_transforms",
             "track_endpoints",
-            "validate_json",
             "internal",
             "rate_limit",
         ] {
@@ -736,10 +745,13 @@ mod tests {
             &["black_list[0].method_actions.GET.code"],
         );
         paths(
-            json!({"circuit_breakers": [{"threshold_percent": 0.5, "samples": 5}, {"threshold_percent": 50.0}]}),
+            json!({"circuit_breakers": [
+                {"threshold_percent": 0.5, "samples": 5, "return_to_service_after": 1},
+                {"threshold_percent": 50.0}]}),
             &[
                 "circuit_breakers[1].threshold_percent",
                 "circuit_breakers[1].samples",
+                "circuit_breakers[1].return_to_service_after",
             ],
         );
         paths(
@@ -752,6 +764,22 @@ mod tests {
         paths(
             json!({"transform_response_headers": [{"add_headers": {"Content-length": "1"}}]}),
             &["transform_response_headers[0].add_headers.Content-length"],
+        );
+    }
+
+    #[test]
+    fn schemas_are_looked_at() {
+        paths(
+            json!({"validate_json": [
+                {"schema": {}}, {"schema": {"type": "objekt"}}, {"path": "/(", "schema": {}}, {},
+                {"schema_b64": "e30="}, {"schema_b64": "e"}, {"schema": {}, "error_response_code": 99}]}),
+            &[
+                "validate_json[2].path",
+                "validate_json[1].schema",
+                "validate_json[3].schema",
+                "validate_json[5].schema",
+                "validate_json[6].error_response_code",
+            ],
         );
     }
 

@@ -183,10 +183,7 @@ pub const FIELDS: &[Row] = &[
     works("version_data.versions.*.extended_paths.transform_headers"),
     works("version_data.versions.*.extended_paths.transform_response_headers"),
     works("version_data.versions.*.extended_paths.hard_timeouts"),
-    refused(
-        "version_data.versions.*.extended_paths.circuit_breakers",
-        "circuit breakers are not built",
-    ),
+    works("version_data.versions.*.extended_paths.circuit_breakers"),
     refused(
         "version_data.versions.*.extended_paths.url_rewrites",
         "URL rewrites are not built",
@@ -205,10 +202,7 @@ pub const FIELDS: &[Row] = &[
         "version_data.versions.*.extended_paths.do_not_track_endpoints",
         ANALYTICS,
     ),
-    refused(
-        "version_data.versions.*.extended_paths.validate_json",
-        "schemas of bodies are not built",
-    ),
+    works("version_data.versions.*.extended_paths.validate_json"),
     refused(
         "version_data.versions.*.extended_paths.validate_request",
         "OpenAPI definitions are not built",

@@ -2,9 +2,14 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use base64::{Engine, prelude::BASE64_STANDARD};
+use serde_json::Value;
 use tollgate_core::access::VersionRule;
 
-use crate::record::{GoDuration, Unread, record};
+use crate::{
+    record::{GoDuration, Unread, record},
+    support::asks,
+};
 
 record! {
     /// How a request names its version.
@@ -502,6 +507,25 @@ impl VersionData {
         let mut defaults = versions.filter(|(name, _)| ["Default", "default", ""].contains(name));
         let first = defaults.next();
         first.filter(|_| defaults.next().is_none())
+    }
+}
+
+impl ValidateJsonEntry {
+    /// The schema, in whichever form it is given.
+    ///
+    /// # Errors
+    ///
+    /// Fails where there is none, or it can not be read.
+    pub fn schema(&self) -> Result<Value, String> {
+        if asks(&self.schema.0) || self.schema_b64.is_empty() {
+            return match &self.schema.0 {
+                Value::Null => Err("there is no schema".into()),
+                schema => Ok(schema.clone()),
+            };
+        }
+        let text = BASE64_STANDARD.decode(&self.schema_b64);
+        let text = text.map_err(|_| "`schema_b64` is no base64".to_owned())?;
+        serde_json::from_slice(&text).map_err(|_| "`schema_b64` holds no JSON".into())
     }
 }
 

@@ -1,9 +1,10 @@
 //! Forms in the bodies of requests, for texts of headers that name what is in them.
 
-use http::{Method, StatusCode, header::CONTENT_TYPE, request::Parts};
+use http::{Method, header::CONTENT_TYPE, request::Parts};
 use tollgate::{Rejection, context::FormData};
 
-use crate::serve::{RequestBody, RequestBodyError};
+use super::unread;
+use crate::serve::RequestBody;
 
 /// The longest form that is read, in bytes. A longer one is sent on, and nothing of it is known.
 const LONGEST: usize = 1 << 20;
@@ -18,7 +19,7 @@ pub async fn read(head: &mut Parts, body: &mut RequestBody) -> Result<(), Reject
     if !is_form(head) {
         return Ok(());
     }
-    let beginning = body.beginning(LONGEST).await.map_err(|err| refused(&err))?;
+    let beginning = body.beginning(LONGEST).await.map_err(|err| unread(&err))?;
     if let (true, Ok(text)) = (beginning.is_whole, str::from_utf8(&beginning.bytes)) {
         head.extensions.insert(FormData::parse(text));
     }
@@ -37,21 +38,6 @@ fn is_form(head: &Parts) -> bool {
     };
     media_type.is_some_and(is_form)
         && [Method::POST, Method::PUT, Method::PATCH].contains(&head.method)
-}
-
-fn refused(error: &RequestBodyError) -> Rejection {
-    match error {
-        RequestBodyError::TimedOut(_) => Rejection::custom(
-            "request_body_timed_out",
-            StatusCode::REQUEST_TIMEOUT,
-            "Request Timeout",
-        ),
-        RequestBodyError::Client(_) => Rejection::custom(
-            "request_body",
-            StatusCode::BAD_REQUEST,
-            "There was a problem with reading Body of the Request.",
-        ),
-    }
 }
 
 #[cfg(test)]

@@ -35,6 +35,15 @@ impl Sizes {
     }
 }
 
+/// A body that is larger than what the gateway takes of any.
+pub fn too_large() -> Rejection {
+    Rejection::custom(
+        "body_too_large",
+        StatusCode::PAYLOAD_TOO_LARGE,
+        "Request Entity Too Large",
+    )
+}
+
 fn check(limit: u64, headers: &HeaderMap) -> Result<(), Rejection> {
     let Some(stated) = headers.get(CONTENT_LENGTH) else {
         return Err(Rejection::custom(

@@ -1,4 +1,4 @@
-//! How a version calls its upstream: time limits, another method, another target.
+//! How a version calls its upstream: time limits, another method, what is checked before.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +9,9 @@ use tollgate::{
     visit::Visit,
 };
 
-use super::{Where, first_of, versions::Chosen};
+use super::{
+    Where, breaker::Breaker, exchange::Checks, first_of, schema::Schema, versions::Chosen,
+};
 use crate::proxy::ProxyHints;
 
 /// How a version calls its upstream.
@@ -21,6 +23,30 @@ pub struct UpstreamRules {
     pub timeout_by_path: Vec<(Where, Duration)>,
     /// Other methods.
     pub method_by_path: Vec<(Where, Method)>,
+    /// What is checked behind the gates.
+    pub checks: CheckRules,
+}
+
+/// What is checked behind the gates, by path.
+#[derive(Debug, Default)]
+pub struct CheckRules {
+    /// Schemas of bodies.
+    pub schemas: Vec<(Where, Arc<Schema>)>,
+    /// Circuit breakers.
+    pub breakers: Vec<(Where, Arc<Breaker>)>,
+}
+
+impl CheckRules {
+    /// Whether nothing is.
+    pub fn is_empty(&self) -> bool {
+        self.schemas.is_empty() && self.breakers.is_empty()
+    }
+
+    fn find(&self, method: &str, path: &RequestPath<'_>) -> Option<Checks> {
+        let schema = first_of(&self.schemas, method, path).cloned();
+        let breaker = first_of(&self.breakers, method, path).cloned();
+        (schema.is_some() || breaker.is_some()).then_some(Checks { schema, breaker })
+    }
 }
 
 impl UpstreamRules {
@@ -60,15 +86,19 @@ impl Gate for UpstreamGate {
         };
         let chosen = chosen.clone();
         let rules = &chosen.rules.upstream;
-        let (timeout, method) = {
+        let (timeout, method, checks) = {
             let Ok(path) = RequestPath::of(head.uri.path(), Some(&self.listen)) else {
                 return; // Refused before.
             };
             let method = head.method.as_str();
             let own = first_of(&rules.timeout_by_path, method, &path).copied();
             let method = first_of(&rules.method_by_path, method, &path).cloned();
-            (own.or(rules.timeout), method)
+            let checks = rules.checks.find(head.method.as_str(), &path);
+            (own.or(rules.timeout), method, checks)
         };
+        if let Some(checks) = checks {
+            head.extensions.insert(checks);
+        }
         if timeout.is_some() {
             head.extensions
                 .get_or_insert_default::<ProxyHints>()

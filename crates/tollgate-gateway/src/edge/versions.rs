@@ -101,6 +101,12 @@ pub struct Chosen {
 }
 
 impl Versions {
+    /// Whether any of them has something to check behind the gates.
+    pub fn has_checks(&self) -> bool {
+        let mut all = self.by_name.values();
+        all.any(|rules| !rules.upstream.checks.is_empty())
+    }
+
     /// The version that this request calls.
     ///
     /// # Errors

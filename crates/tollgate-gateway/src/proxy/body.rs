@@ -18,7 +18,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
-use crate::serve::RequestBodyTimedOut;
+use crate::serve::{RequestBodyTimedOut, RequestBodyTooLarge};
 
 /// A request's body on its way to an upstream.
 ///
@@ -42,6 +42,7 @@ const SENDING: u64 = u64::MAX;
 const FINE: u8 = 0;
 const FAILED: u8 = 1;
 const TIMED_OUT: u8 = 2;
+const TOO_LARGE: u8 = 3;
 
 impl<B> Watch<B> {
     pub(super) fn new(started: Instant) -> Arc<Self> {
@@ -74,6 +75,11 @@ impl<B> Watch<B> {
     /// Whether the client's side sent nothing for too long.
     pub(super) fn has_timed_out(&self) -> bool {
         self.outcome.load(Ordering::Acquire) == TIMED_OUT
+    }
+
+    /// Whether the client sent more than is taken.
+    pub(super) fn is_too_large(&self) -> bool {
+        self.outcome.load(Ordering::Acquire) == TOO_LARGE
     }
 
     /// The body, if nothing of it has left.
@@ -125,7 +131,11 @@ where
         };
         let frame = frame.map(|frame| frame.map_err(Into::into));
         if let Some(Err(err)) = &frame {
-            let outcome = if is_late(&**err) { TIMED_OUT } else { FAILED };
+            let outcome = match &**err {
+                err if is_in::<RequestBodyTimedOut>(err) => TIMED_OUT,
+                err if is_in::<RequestBodyTooLarge>(err) => TOO_LARGE,
+                _ => FAILED,
+            };
             this.watch.outcome.store(outcome, Ordering::Release);
         }
         if ended {
@@ -149,8 +159,9 @@ where
     }
 }
 
-fn is_late(err: &(dyn std::error::Error + 'static)) -> bool {
-    err.is::<RequestBodyTimedOut>() || err.source().is_some_and(is_late)
+/// Whether an error, or what it comes from, is one of this type.
+fn is_in<E: std::error::Error + 'static>(err: &(dyn std::error::Error + 'static)) -> bool {
+    err.is::<E>() || err.source().is_some_and(is_in::<E>)
 }
 
 impl<B> Drop for Outgoing<B> {

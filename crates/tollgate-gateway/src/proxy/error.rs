@@ -43,6 +43,8 @@ pub enum ProxyErrorKind {
     RequestBody,
     /// The client sent nothing of its body for too long.
     RequestBodyTimedOut,
+    /// The client's body is larger than what is taken.
+    RequestBodyTooLarge,
     /// The path can be read in two ways.
     PathAmbiguous,
     /// The request can not be sent to the upstream, as its target is no valid URI.
@@ -63,6 +65,7 @@ impl ProxyErrorKind {
             Self::BadReply => "bad_reply",
             Self::RequestBody => "request_body",
             Self::RequestBodyTimedOut => "request_body_timed_out",
+            Self::RequestBodyTooLarge => "request_body_too_large",
             Self::PathAmbiguous => "path_ambiguous",
             Self::BadRequest => "bad_request",
         }
@@ -94,6 +97,9 @@ impl ProxyErrorKind {
                 "There was a problem with reading Body of the Request.",
             ),
             Self::RequestBodyTimedOut => (StatusCode::REQUEST_TIMEOUT, "Request Timeout"),
+            Self::RequestBodyTooLarge => {
+                (StatusCode::PAYLOAD_TOO_LARGE, "Request Entity Too Large")
+            }
             Self::BadRequest => (StatusCode::BAD_REQUEST, "Bad Request"),
             Self::Refused
             | Self::ConnectTimedOut

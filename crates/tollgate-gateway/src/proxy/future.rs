@@ -159,6 +159,8 @@ impl<B> Flight<B> {
     fn failed(&self, error: ProxyError) -> ProxyError {
         if self.watch.has_timed_out() {
             ProxyError::new(ProxyErrorKind::RequestBodyTimedOut)
+        } else if self.watch.is_too_large() {
+            ProxyError::new(ProxyErrorKind::RequestBodyTooLarge)
         } else if self.watch.has_failed() {
             ProxyError::new(ProxyErrorKind::RequestBody)
         } else {

@@ -22,10 +22,12 @@ use tokio::time::{Instant, Sleep};
 
 use super::stop::CountedRequest;
 
-/// The body of a request, as it comes. It ends with an error where the client sends nothing for too long.
+/// The body of a request, as it comes. It ends with an error where the client sends nothing for too long,
+/// or more than is taken.
 pub struct RequestBody {
     inner: Incoming,
     idle: Duration,
+    left: u64,                      // How many bytes are still taken.
     timer: Option<Pin<Box<Sleep>>>, // Made at the first wait: most bodies never wait.
     is_waiting: bool,
     /// What was read of it before its turn, and comes first.
@@ -52,6 +54,9 @@ pub enum RequestBodyError {
     /// Nothing came for too long.
     #[error("the request's body did not come")]
     TimedOut(#[source] RequestBodyTimedOut),
+    /// It is larger than what is taken.
+    #[error("the request's body is too large")]
+    TooLarge(#[source] RequestBodyTooLarge),
 }
 
 /// The client sent nothing of its body for too long.
@@ -59,16 +64,27 @@ pub enum RequestBodyError {
 #[error("nothing came for too long")]
 pub struct RequestBodyTimedOut;
 
+/// The client sent more than is taken.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("more came than is taken")]
+pub struct RequestBodyTooLarge;
+
 impl RequestBody {
-    pub(super) fn new(inner: Incoming, idle: Duration) -> Self {
+    pub(super) fn new(inner: Incoming, idle: Duration, most: u64) -> Self {
         Self {
             inner,
             idle,
+            left: most,
             timer: None,
             is_waiting: false,
             ahead: VecDeque::new(),
             count: None,
         }
+    }
+
+    /// Whether more is announced than is taken.
+    pub fn is_too_large(&self) -> bool {
+        self.left < self.inner.size_hint().lower()
     }
 
     /// Counts the bytes that the client sends from here on.
@@ -83,7 +99,8 @@ impl RequestBody {
     ///
     /// Fails where the body breaks off.
     pub async fn beginning(&mut self, most: usize) -> Result<Beginning, RequestBodyError> {
-        let mut length = 0;
+        let data = self.ahead.iter().filter_map(Frame::data_ref);
+        let mut length = data.map(Bytes::len).sum::<usize>();
         let is_whole = loop {
             if length > most {
                 break false;
@@ -108,9 +125,17 @@ impl RequestBody {
         match Pin::new(&mut self.inner).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.is_waiting = false;
-                if let (Some(count), Some(Ok(frame))) = (&self.count, &frame) {
-                    let bytes = frame.data_ref().map_or(0, Bytes::len);
-                    count.fetch_add(bytes as u64, Ordering::Relaxed);
+                if let Some(Ok(frame)) = &frame {
+                    let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
+                    if let Some(count) = &self.count {
+                        count.fetch_add(bytes, Ordering::Relaxed);
+                    }
+                    let Some(left) = self.left.checked_sub(bytes) else {
+                        return Poll::Ready(Some(Err(RequestBodyError::TooLarge(
+                            RequestBodyTooLarge,
+                        ))));
+                    };
+                    self.left = left;
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(RequestBodyError::Client)))
             }

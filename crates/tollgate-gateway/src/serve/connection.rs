@@ -133,6 +133,7 @@ impl Acceptor {
             proxies: self.proxies.clone(),
             max_headers: options.max_headers,
             body_idle: options.body_idle_timeout,
+            most_body: options.most_body,
             switched: switched.clone(),
             begun: AtomicU64::new(0),
         });

@@ -48,6 +48,7 @@ pub(super) struct Connection {
     pub(super) proxies: Arc<TrustedProxies>,
     pub(super) max_headers: usize,
     pub(super) body_idle: Duration,
+    pub(super) most_body: u64,
     pub(super) switched: Arc<AtomicBool>,
     pub(super) begun: AtomicU64,
 }
@@ -84,7 +85,9 @@ where
         EdgeFuture {
             state: State::Waiting {
                 service: self.service.clone(),
-                request: Some(request.map(|body| RequestBody::new(body, connection.body_idle))),
+                request: Some(request.map(|body| {
+                    RequestBody::new(body, connection.body_idle, connection.most_body)
+                })),
                 counted: Some((CountedRequest::open(&connection.life), connection.clone())),
             },
         }
