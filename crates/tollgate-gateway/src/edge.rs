@@ -2,12 +2,10 @@
 //!
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
-//! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which rate of the API counts, [`usage`] where a key's limits stand; [`headers`],
-//! [`limit_headers`], [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack.
 //! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which
 //! rate of the API counts, [`usage`] where a key's limits stand; [`headers`], [`limit_headers`],
-//! [`version_headers`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks [`schema`] and
-//! [`breaker`].
+//! [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks
+//! [`schema`] and [`breaker`].
 
 pub mod addresses;
 pub mod breaker;
