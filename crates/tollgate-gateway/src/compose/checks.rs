@@ -3,13 +3,12 @@
 use std::{sync::Arc, time::Duration};
 
 use http::StatusCode;
-use tollgate::access::PathOptions;
 
 use super::Composer;
 use crate::{
     definition::{CircuitBreakerEntry, Definition, ValidateJsonEntry, Version},
     edge::{
-        Where,
+        SkippedVersion, Where,
         breaker::{Breaker, Settings},
         schema::{MOST, Schema},
         upstream::CheckRules,
@@ -22,25 +21,27 @@ impl Composer<'_> {
         &self,
         definition: &Definition,
         version: &Version,
+        skips: Option<&SkippedVersion>,
     ) -> Result<CheckRules, (&'static str, String)> {
         let paths = &version.extended_paths;
         if !version.use_extended_paths {
             return Ok(CheckRules::default());
         }
-        let options = self.config.path_options();
+        let place = |path: &str, method: &str| {
+            let place = Where::new(path, method, self.config.path_options());
+            let place = place.map_err(|err| err.to_string())?;
+            Ok::<_, String>(place.skipping(skips.cloned()))
+        };
         let schemas = paths.validate_json.iter().filter(|entry| !entry.disabled);
         let schemas = schemas.map(|entry| {
             let schema = self.schema(entry)?;
-            Ok((
-                place(&entry.path, &entry.method, options)?,
-                Arc::new(schema),
-            ))
+            Ok((place(&entry.path, &entry.method)?, Arc::new(schema)))
         });
         let schemas: Result<_, String> = schemas.collect();
         let breakers = paths.circuit_breakers.iter();
         let breakers = breakers.filter(|entry| !entry.disabled).map(|entry| {
             let breaker = breaker(definition, entry);
-            Ok((place(&entry.path, &entry.method, options)?, breaker))
+            Ok((place(&entry.path, &entry.method)?, breaker))
         });
         let breakers: Result<_, String> = breakers.collect();
         Ok(CheckRules {
@@ -75,8 +76,4 @@ fn breaker(definition: &Definition, entry: &CircuitBreakerEntry) -> Arc<Breaker>
     };
     let name = format!("{} {} {}", definition.api_id, entry.method, entry.path);
     Breaker::new(settings, name)
-}
-
-fn place(path: &str, method: &str, options: PathOptions) -> Result<Where, String> {
-    Where::new(path, method, options).map_err(|err| err.to_string())
 }

@@ -8,7 +8,7 @@ use super::{Composer, Wrong};
 use crate::{
     definition::{Definition, RateLimitEntry, Version},
     edge::{
-        Where,
+        SkippedVersion, Where,
         rates::{EntryRate, RateEntries, Rates},
     },
 };
@@ -54,6 +54,7 @@ impl Composer<'_> {
         &self,
         definition: &Definition,
         version: &Version,
+        skips: Option<&SkippedVersion>,
     ) -> Result<RateEntries, String> {
         if !self.has_rates(version) {
             return Ok(Vec::new());
@@ -61,6 +62,7 @@ impl Composer<'_> {
         let compile = |entry: &RateLimitEntry| {
             let place = Where::new(&entry.path, &entry.method, self.config.path_options());
             let place = place.map_err(|err| err.to_string())?;
+            let place = place.skipping(skips.cloned());
             Ok((place, self.entry_rate(definition, entry)?))
         };
         let entries = version.extended_paths.rate_limit.iter();

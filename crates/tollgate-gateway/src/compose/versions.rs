@@ -49,10 +49,12 @@ impl Composer<'_> {
             rules.upstream.checks = self
                 .check_rules(definition, version)
                 .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
-            rules.rates = self.rate_entries(definition, version).map_err(|message| {
-                let place = place("extended_paths");
-                (place.key("rate_limit"), message)
-            })?;
+            rules.rates = self
+                .rate_entries(definition, version, skips.as_ref())
+                .map_err(|message| {
+                    let place = place("extended_paths");
+                    (place.key("rate_limit"), message)
+                })?;
             Ok((name.clone(), Arc::new(rules)))
         };
         let by_name: BTreeMap<_, _> = data
