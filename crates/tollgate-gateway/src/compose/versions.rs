@@ -47,7 +47,7 @@ impl Composer<'_> {
             let mut rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
             rules.expires = expiry(definition, version);
             rules.upstream.checks = self
-                .check_rules(definition, version)
+                .check_rules(definition, version, skips.as_ref())
                 .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
             rules.rates = self
                 .rate_entries(definition, version, skips.as_ref())
