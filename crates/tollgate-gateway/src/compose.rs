@@ -17,8 +17,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::request::Parts;
 use tollgate::{
-    Algorithm, KeyScheme, LimitHeaders, SharedStore, Tollgate, pass::Rules, policy::PolicySet,
-    stack::Builder,
+    Algorithm, KeyScheme, LimitHeaders, Refusals, SharedStore, Tollgate, pass::Rules,
+    policy::PolicySet, stack::Builder,
 };
 use tower::Layer;
 
@@ -38,6 +38,7 @@ use crate::{
     },
     load::ServedApi,
     observe::Observer,
+    overrides::refusals,
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
     reference::Environment,
@@ -123,7 +124,7 @@ impl Composer<'_> {
             .transpose()?;
         let hands_on = onward.leads_to_apis() || versions.apis.is_some();
         let onward = if versions.has_checks() {
-            Checked::new(onward, self.config.refusals())
+            Checked::new(onward, self.refusals(definition)?)
         } else {
             Checked::not(onward)
         };
@@ -149,7 +150,7 @@ impl Composer<'_> {
                 usage,
             }),
             open: open.layer().layer(onward),
-            refusals: self.config.refusals(),
+            refusals: self.refusals(definition)?,
             names_generator: !self.config.hide_generator_header,
             watch: self.observer.api(definition, sources, self.keys),
         })
@@ -219,8 +220,15 @@ impl Composer<'_> {
             .token_sources([])
             .rules(rules)
             .listen_path(listen)
-            .refusals(self.config.refusals());
+            .refusals(self.refusals(definition)?);
         self.api_limits(builder, definition, listen)
+    }
+
+    /// How requests are refused.
+    fn refusals(&self, definition: &Definition) -> Result<Refusals, Wrong> {
+        let of_api = definition.active_error_overrides();
+        let refusals = refusals(self.config.refusals(), of_api, &self.config.error_overrides);
+        refusals.map_err(|message| ("error_overrides".into(), message))
     }
 
     /// What tells a key's holder of its limits.

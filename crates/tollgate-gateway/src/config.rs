@@ -794,7 +794,6 @@ mod tests {
             r#"{"error_overrides": {"4x": [], "401": [{"match": {"message_pattern": "("}, "response": {"code": 99}}]}}"#,
             &[],
             &[
-                "error: t.conf:1:21: error_overrides: other answers for refusals are not built",
                 "error: t.conf:1:70: error_overrides.401[0].match.message_pattern: can not be used: unclosed group",
                 "error: t.conf:1:97: error_overrides.401[0].response.code: expected a status from 200 to 599",
                 "error: t.conf:1:28: error_overrides.4x: expected a status as `401`, or `4xx` or `5xx`",

@@ -1,11 +1,17 @@
 //! `error_overrides`: other answers for refusals, in the configuration and in a definition.
 
+mod rules;
+
 use std::collections::BTreeMap;
+
+use http::{HeaderName, HeaderValue};
 
 use crate::{
     problem::{JsonPath, Problem, last_line},
     record::record,
 };
+
+pub(crate) use self::rules::refusals;
 
 /// Rules by status: `401`, or `4xx`. An exact status comes before a class.
 pub type ErrorOverrides = BTreeMap<String, Vec<ErrorOverride>>;
@@ -84,6 +90,16 @@ fn check_rules(code: &str, rules: &[ErrorOverride], path: &JsonPath, problems: &
             let at = path.key("match").key("message_pattern");
             problems
                 .push(Problem::error("", format!("can not be used: {}", last_line(&err))).at(at));
+        }
+        if let Err(message) = rules::check_template(&rule.response.body) {
+            let at = path.key("response").key("body");
+            problems.push(Problem::error("", message).at(at));
+        }
+        for (name, value) in &rule.response.headers {
+            if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+                let at = path.key("response").key("headers").key(name);
+                problems.push(Problem::error("", "this header can not be sent").at(at));
+            }
         }
         let ErrorResponse {
             status_code, code, ..

@@ -53,7 +53,7 @@ impl Composer<'_> {
             return Ok(Onward::Api(Arc::new(Handover {
                 api,
                 listen_path: cut_path(definition, listen),
-                refusals: self.config.refusals(),
+                refusals: self.refusals(definition)?,
             })));
         }
         let wrong = |err: TargetError| (place(), err.to_string());
@@ -90,7 +90,7 @@ impl Composer<'_> {
             head_timeout: self.config.upstream_timeout(),
             upgrades: self.config.http_server_options.enable_websockets,
             close_connections: self.config.close_connections,
-            refusals: self.config.refusals(),
+            refusals: self.refusals(definition)?,
             meters: self.observer.upstream(definition),
             bad_gateway: self.config.bad_gateway_status(),
             ..ProxyOptions::default()

@@ -264,9 +264,18 @@ pub const SETTINGS: &[Row] = &[
         "override_messages",
         "has no effect, as in Tyk; `error_overrides` has",
     ),
+    works("error_overrides"),
     refused(
-        "error_overrides",
-        "other answers for refusals are not built",
+        "error_overrides.*[].match.body_field",
+        "answers of upstreams are not overridden",
+    ),
+    part_of(
+        "error_overrides.*[].match.body_value",
+        "error_overrides.*[].match.body_field",
+    ),
+    refused(
+        "error_overrides.*[].response.template",
+        "files of templates are not built; `body` is",
     ),
     warns("cloud", NO_EFFECT),
     part_of("jwt_ssl_insecure_skip_verify", "enable_jwt"),

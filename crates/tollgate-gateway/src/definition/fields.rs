@@ -295,9 +295,18 @@ pub const FIELDS: &[Row] = &[
         "upstream_auth.enabled",
         "credentials for upstreams are not built",
     ),
+    works("error_overrides"),
     refused(
-        "error_overrides",
-        "other answers for refusals are not built",
+        "error_overrides.*[].match.body_field",
+        "answers of upstreams are not overridden",
+    ),
+    part_of(
+        "error_overrides.*[].match.body_value",
+        "error_overrides.*[].match.body_field",
+    ),
+    refused(
+        "error_overrides.*[].response.template",
+        "files of templates are not built; `body` is",
     ),
     works("error_overrides_disabled"),
     part_of("graphql", "graphql.enabled"),

@@ -149,3 +149,28 @@ fn an_upstream_that_fails_is_left_alone() {
     }
     assert_eq!(gateway.ask("/open/y", "").status, 500);
 }
+
+#[test]
+fn refusals_are_answered_as_the_api_and_the_configuration_say() {
+    let target = upstream();
+    let mut shut = api("shut", "/shut/", &target);
+    shut["error_overrides"] = json!({"401": [{"match": {"flag": "AMF"}, "response": {
+        "status_code": 418, "body": "nope", "headers": {"X-A": "b"}}}]});
+    let other = api("other", "/other/", &target);
+    let settings = json!({"error_overrides": {"4xx": [{"response": {"message": "go away"}}]}});
+    let gateway = Gateway::with("overrides", &settings, &[shut, other]);
+    let overridden = gateway.ask("/shut/x", "");
+    assert_eq!((overridden.status, overridden.body.as_str()), (418, "nope"));
+    assert!(
+        overridden.head.contains("x-a: b\r\n"),
+        "{}",
+        overridden.head
+    );
+    assert_eq!(overridden.head.matches("x-generator").count(), 1);
+    check(
+        &gateway.ask("/shut/x", "nobody"),
+        403,
+        "\"error\": \"go away\"",
+    );
+    check(&gateway.ask("/other/x", ""), 401, "\"error\": \"go away\"");
+}
