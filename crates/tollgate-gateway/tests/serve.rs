@@ -25,6 +25,7 @@ mod serve {
     mod observe;
     mod open_limits;
     mod reloads;
+    mod store_file;
     mod targets;
     mod tls;
     mod tokens;

@@ -187,7 +187,9 @@ impl MemoryStore {
         MemoryOptions::new().clock(clock).build()
     }
 
-    /// Puts a session in place of whatever is stored under this name, at once.
+    /// Puts a session in place of whatever is stored under this name, at once. A name is not always a
+    /// token: one that is shorter than [`KeyScheme::min_length`](crate::token::KeyScheme::min_length),
+    /// three bytes where nothing else is said, is found by no request.
     ///
     /// # Errors
     ///
