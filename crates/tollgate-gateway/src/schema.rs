@@ -10,8 +10,11 @@ use tollgate_core::{Session, policy::Policy};
 
 use crate::{config::Config, definition::Definition};
 
-/// Every schema that there is, by name.
-pub const ALL: [(&str, fn() -> Value); 4] = [
+/// The name of a schema, and what makes it.
+pub type Named = (&'static str, fn() -> Value);
+
+/// Every schema that there is.
+pub const ALL: [Named; 4] = [
     ("config", config),
     ("definition", definition),
     ("policy", policy),

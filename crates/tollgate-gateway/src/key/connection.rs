@@ -71,7 +71,7 @@ struct Inner {
 
 enum Answers {
     Remote {
-        client: UpstreamClient<Full<Bytes>>,
+        client: Box<UpstreamClient<Full<Bytes>>>,
         base: String, // Without a slash at its end.
         host: HeaderValue,
     },
@@ -161,7 +161,7 @@ impl Reach {
             host
         };
         Ok(Answers::Remote {
-            client: UpstreamClient::new(&options)?,
+            client: Box::new(UpstreamClient::new(&options)?),
             base: url.to_owned(),
             host: host.parse().context("the host of the gateway")?,
         })
