@@ -300,9 +300,7 @@ fn only<'a>(values: impl Iterator<Item = Cow<'a, str>>) -> Result<Option<Cow<'a,
     if values.any(|other| other != first) {
         return Err(Rejection::CredentialMalformed);
     }
-    Ok(Some(first)
-        .map(without_scheme)
-        .filter(|token| !token.is_empty()))
+    Ok(Some(without_scheme(first)).filter(|token| !token.is_empty()))
 }
 
 fn without_scheme(token: Cow<'_, str>) -> Cow<'_, str> {
