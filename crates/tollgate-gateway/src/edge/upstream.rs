@@ -51,8 +51,15 @@ impl CheckRules {
 
 impl UpstreamRules {
     fn is_empty(&self) -> bool {
-        let by_path = self.timeout_by_path.is_empty() && self.method_by_path.is_empty();
-        by_path && self.timeout.is_none()
+        // Every member is named: one that is forgotten here would be passed over in silence.
+        let Self {
+            timeout,
+            timeout_by_path,
+            method_by_path,
+            checks,
+        } = self;
+        let by_path = timeout_by_path.is_empty() && method_by_path.is_empty();
+        by_path && timeout.is_none() && checks.is_empty()
     }
 }
 
