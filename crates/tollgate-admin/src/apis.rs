@@ -1,5 +1,7 @@
 //! `/tyk/apis…`: definitions as they are in force, written for the next reload.
 
+mod written_out;
+
 use std::sync::Arc;
 
 use http::{HeaderName, HeaderValue, StatusCode};
@@ -9,6 +11,7 @@ use tollgate_core::{
     token::{Token, TokenForm},
 };
 
+use self::written_out::written_out;
 use crate::{
     ApiRecord, ControlError, ControlErrorKind, Inner,
     answer::{self, Answer, Refusal, done, json, modified},
@@ -19,14 +22,14 @@ use crate::{
 /// `GET /tyk/apis`.
 pub(crate) fn list(admin: &Inner) -> Answer {
     let apis = admin.control.apis();
-    let all: Vec<&str> = apis.iter().map(|api| api.json()).collect();
+    let all: Vec<String> = apis.iter().map(|api| written_out(api.json())).collect();
     Ok(json(StatusCode::OK, format!("[{}]", all.join(","))))
 }
 
 /// `GET /tyk/apis/{id}`.
 pub(crate) fn show(admin: &Inner, id: &str) -> Answer {
     let api = find(admin, id)?;
-    let mut response = json(StatusCode::OK, api.json().to_owned());
+    let mut response = json(StatusCode::OK, written_out(api.json()));
     if let Some(base) = admin.control.apis().base_of(api.id())
         && let Ok(base) = HeaderValue::from_str(base.id().as_str())
     {

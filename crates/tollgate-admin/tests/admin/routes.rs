@@ -1,8 +1,11 @@
 //! Every route, by table; what the corpus does not say.
 
 use serde_json::{Value, json};
-use tollgate_admin::{Reach, Readiness, Reload};
-use tollgate_core::token::{HashFunction, KeyScheme, TokenForm};
+use tollgate_admin::{Control, Reach, Readiness, Reload};
+use tollgate_core::{
+    ApiId,
+    token::{HashFunction, KeyScheme, TokenForm},
+};
 
 use crate::{
     gateway::Kept,
@@ -438,9 +441,16 @@ async fn a_definition_is_written_as_it_was_sent() {
     let made = world.ask("POST", "/tyk/apis", text).await.json();
     world.ask("GET", "/tyk/reload?block=true", "").await;
     let id = made["key"].as_str().unwrap();
-    let shown = world.ask("GET", &format!("/tyk/apis/{id}"), "").await;
     let expected = format!(r#"{{"name":"n","b":9007199254740993,"a":1,"api_id":"{id}"}}"#);
-    assert_eq!(shown.text.trim_end(), expected);
+    let apis = world.gateway.apis();
+    let kept = apis.get(&ApiId::from(id)).unwrap();
+    assert_eq!(kept.json(), expected);
+    let told = world
+        .ask("GET", &format!("/tyk/apis/{id}"), "")
+        .await
+        .json();
+    assert_eq!(told["b"], 9_007_199_254_740_993_u64);
+    assert_eq!(told["use_keyless"], false, "what is not set is told");
 }
 
 #[tokio::test]

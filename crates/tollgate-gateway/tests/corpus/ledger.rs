@@ -13,9 +13,9 @@ use crate::{
 /// Of the cases that count, this many of a hundred pass in each file, and in all together.
 ///
 /// The aim is 90 and 97, without a failure; until the gateway is there, this is how far it is.
-const OF_EACH_FILE: f64 = 15.0;
-const OF_ALL: f64 = 88.0;
-const FAILURES: usize = 60;
+const OF_EACH_FILE: f64 = 86.0;
+const OF_ALL: f64 = 92.0;
+const FAILURES: usize = 1;
 
 /// What came of one case.
 pub(crate) enum Verdict {
