@@ -15,7 +15,7 @@ use crate::{
 /// The aim is 90 and 97, without a failure; until the gateway is there, this is how far it is.
 const OF_EACH_FILE: f64 = 86.0;
 const OF_ALL: f64 = 92.0;
-const FAILURES: usize = 1;
+const FAILURES: usize = 0;
 
 /// What came of one case.
 pub(crate) enum Verdict {
