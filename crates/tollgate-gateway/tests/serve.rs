@@ -24,6 +24,7 @@ mod serve {
     mod limits;
     mod observe;
     mod open_limits;
+    mod redis;
     mod reloads;
     mod store_file;
     mod targets;
@@ -280,10 +281,18 @@ fn launch(folder: &std::path::Path) -> Child {
         .append(true)
         .open(folder.join("log"))
         .unwrap();
+    let conf = folder.join("tyk.conf");
+    let text = fs::read_to_string(&conf).unwrap();
+    let has_redis = text.contains(r#""storage""#);
+    let store: &[&str] = if has_redis {
+        &[]
+    } else {
+        &["--store", "embedded"]
+    };
     Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .arg("--conf")
-        .arg(folder.join("tyk.conf"))
-        .args(["--store", "embedded"])
+        .arg(conf)
+        .args(store)
         .stderr(log)
         .spawn()
         .unwrap()

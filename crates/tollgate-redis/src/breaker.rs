@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-/// How many failures in [`WITHIN`] open the breaker.
+/// How many failures in [`WITHIN`], and the time that waiting for them took, open the breaker.
 const FAILURES: u32 = 5;
-const WITHIN: u64 = 1_000_000_000;
+const WITHIN: Duration = Duration::from_secs(1);
 const SHORTEST: Duration = Duration::from_millis(250);
 const LONGEST: Duration = Duration::from_secs(5);
 
@@ -52,11 +52,12 @@ impl Breaker {
         was_open
     }
 
-    /// There was none. `jitter`, from 0 to 1, spreads the tries of many nodes. Says whether that opened
-    /// it.
-    pub(crate) fn failed(&mut self, now: u64, jitter: f64) -> bool {
+    /// There was none, within `patience` at most. `jitter`, from 0 to 1, spreads the tries of many nodes.
+    /// Says whether that opened it.
+    pub(crate) fn failed(&mut self, now: u64, patience: Duration, jitter: f64) -> bool {
         let (since, count) = self.failures;
-        let is_fresh = now.saturating_sub(since) <= WITHIN;
+        let within = WITHIN.saturating_add(patience.saturating_mul(FAILURES));
+        let is_fresh = Duration::from_nanos(now.saturating_sub(since)) <= within;
         self.failures = if is_fresh {
             (since, count + 1)
         } else {
@@ -86,10 +87,10 @@ mod tests {
     fn five_failures_within_a_second_open_it() {
         let mut breaker = Breaker::default();
         for failure in 0..4 {
-            assert!(!breaker.failed(failure * 10 * MS, 1.0));
+            assert!(!breaker.failed(failure * 10 * MS, PATIENCE, 1.0));
         }
         assert_eq!(breaker.ask(50 * MS, PATIENCE), Says::Go);
-        assert!(breaker.failed(50 * MS, 1.0), "the fifth");
+        assert!(breaker.failed(50 * MS, PATIENCE, 1.0), "the fifth");
         let waits = breaker.ask(60 * MS, PATIENCE);
         assert_eq!(waits, Says::Wait(Duration::from_millis(240)));
     }
@@ -98,7 +99,7 @@ mod tests {
     fn failures_far_apart_do_not() {
         let mut breaker = Breaker::default();
         for failure in 0..20 {
-            assert!(!breaker.failed(failure * 600 * MS, 1.0));
+            assert!(!breaker.failed(failure * 600 * MS, PATIENCE, 1.0));
         }
     }
 
@@ -106,12 +107,12 @@ mod tests {
     fn one_tries_when_its_time_is_over() {
         let mut breaker = Breaker::default();
         for _ in 0..5 {
-            breaker.failed(0, 1.0);
+            breaker.failed(0, PATIENCE, 1.0);
         }
         assert_eq!(breaker.ask(250 * MS, PATIENCE), Says::Go);
         let other = breaker.ask(250 * MS, PATIENCE);
         assert_eq!(other, Says::Wait(PATIENCE), "one tries already");
-        breaker.failed(270 * MS, 1.0);
+        breaker.failed(270 * MS, PATIENCE, 1.0);
         let longer = breaker.ask(270 * MS, PATIENCE);
         assert_eq!(longer, Says::Wait(Duration::from_millis(500)));
         assert_eq!(breaker.ask(770 * MS, PATIENCE), Says::Go);
@@ -125,7 +126,7 @@ mod tests {
         let mut breaker = Breaker::default();
         let mut now = 0;
         for _ in 0..100 {
-            breaker.failed(now, 1.0);
+            breaker.failed(now, PATIENCE, 1.0);
             if let Says::Wait(wait) = breaker.ask(now, PATIENCE) {
                 assert!(wait <= LONGEST, "{wait:?}");
                 now += wait.as_nanos() as u64;

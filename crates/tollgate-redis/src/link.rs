@@ -253,7 +253,11 @@ impl Link {
         let mut byte = [0];
         let _ = getrandom::fill(&mut byte); // Without it, all try at once.
         let jitter = f64::from(byte[0]) / 255.0;
-        if self.breaker.lock().failed(self.ticks(), jitter) {
+        if self
+            .breaker
+            .lock()
+            .failed(self.ticks(), self.deadline, jitter)
+        {
             tracing::warn!("the store does not answer: it is left alone for a while");
         }
     }

@@ -182,6 +182,13 @@ impl Reach {
             start::tell(&report);
             bail!("the configuration can not be used");
         };
+        if loaded.config.storage.is_some() && self.store_file.is_none() {
+            let address = address_of(&loaded.config);
+            bail!(
+                "{}: the keys are in the Redis of `storage`: ask a gateway, --url {address}, or name a file, --store-file",
+                conf.display()
+            );
+        }
         let secret = loaded.config.secret.clone();
         if secret.expose().is_empty() {
             bail!(

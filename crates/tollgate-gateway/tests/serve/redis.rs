@@ -1,0 +1,162 @@
+//! Keys and counters in the Redis that the configuration names.
+
+use std::{
+    net::TcpListener,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+
+use crate::{Gateway, api, upstream};
+
+/// A Redis of the test's own, ended with this.
+struct Redis {
+    port: u16,
+    program: Child,
+}
+
+impl Redis {
+    fn start() -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let redis = Self {
+            port,
+            program: spawn(port),
+        };
+        redis.wait();
+        redis
+    }
+
+    fn wait(&self) {
+        let begun = Instant::now();
+        while self.cli(&["PING"]) != "PONG" {
+            assert!(begun.elapsed() < Duration::from_secs(20), "it answers");
+            std::thread::sleep(Duration::from_millis(10)); // Between two looks at the condition.
+        }
+    }
+
+    fn cli(&self, arguments: &[&str]) -> String {
+        let output = Command::new("redis-cli")
+            .args(["-p", &self.port.to_string()])
+            .args(arguments)
+            .output()
+            .expect("redis-cli is installed");
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+
+    fn end(&mut self) {
+        self.program.kill().unwrap();
+        self.program.wait().unwrap();
+    }
+
+    fn begin_again(&mut self) {
+        self.program = spawn(self.port);
+        self.wait();
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        let _ = self.program.kill();
+        let _ = self.program.wait();
+    }
+}
+
+fn spawn(port: u16) -> Child {
+    Command::new("redis-server")
+        .args(["--port", &port.to_string(), "--save", ""])
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed")
+}
+
+/// A gateway on this Redis, with an API `a`. Calls may take long: the machine may be busy.
+fn start(name: &str, redis: &Redis) -> Gateway {
+    let target = format!("http://127.0.0.1:{}", upstream());
+    let settings = json!({
+        "storage": {"type": "redis", "host": "127.0.0.1", "port": redis.port},
+        "tollgate": {"store": {"timeout": "1s"}},
+        "enable_redis_rolling_limiter": true,
+    });
+    Gateway::with(name, &settings, &[api("a", "/a/", &target)])
+}
+
+fn session(quota: u64) -> Value {
+    json!({"org_id": "org1", "rate": 100, "per": 60, "quota_max": quota, "quota_renewal_rate": 3600,
+        "access_rights": {"a": {"api_id": "a", "versions": ["Default"]}}})
+}
+
+#[test]
+fn gateways_share_keys_and_quotas_and_tyk_may_count_along() {
+    let redis = Redis::start();
+    let (one, other) = (start("redis-one", &redis), start("redis-other", &redis));
+    let key = one.make_key_of(&session(5));
+    assert_eq!(one.ask("/a/x", &key).status, 200);
+    assert_eq!(other.ask("/a/x", &key).status, 200);
+    let quota = redis.cli(&["KEYS", "quota-*"]);
+    assert_eq!(redis.cli(&["GET", &quota]), "2", "under Tyk's name");
+    assert_eq!(redis.cli(&["INCR", &quota]), "3", "a request at a Tyk node");
+    assert_eq!(one.ask("/a/x", &key).status, 200);
+    assert_eq!(other.ask("/a/x", &key).status, 200);
+    assert_eq!(one.ask("/a/x", &key).status, 403, "the quota is used up");
+    assert!(
+        redis
+            .cli(&["KEYS", "rate-limit-*"])
+            .starts_with("rate-limit-")
+    );
+
+    let hash = quota.trim_start_matches("quota-").to_owned();
+    let deleted = one.admin("DELETE", &format!("/tyk/keys/{hash}?hashed=true"), "");
+    assert_eq!(deleted.status, 200, "{}", deleted.body);
+    let begun = Instant::now();
+    while other.ask("/a/x", &key).status != 403 || redis.cli(&["EXISTS", &quota]) == "1" {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the other hears of it"
+        );
+        std::thread::sleep(Duration::from_millis(10)); // Between two looks at the condition.
+    }
+}
+
+#[test]
+fn a_redis_that_is_away_is_503_and_comes_back() {
+    let mut redis = Redis::start();
+    let gateway = start("redis-away", &redis);
+    let key = gateway.make_key_of(&session(50));
+    assert_eq!(gateway.ask("/a/x", &key).status, 200);
+    redis.end();
+    for _ in 0..10 {
+        assert_eq!(gateway.ask("/a/x", &key).status, 503);
+        assert_eq!(gateway.ask("/a/x", "no-such-key").status, 503);
+    }
+    redis.begin_again();
+    let begun = Instant::now();
+    while gateway.ask("/a/x", &key).status == 503 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "it recovers");
+        std::thread::sleep(Duration::from_millis(50)); // Between two looks at the condition.
+    }
+}
+
+#[test]
+fn a_group_reloads_together() {
+    let redis = Redis::start();
+    let (one, other) = (
+        start("redis-group-1", &redis),
+        start("redis-group-2", &redis),
+    );
+    let target = format!("http://127.0.0.1:{}", upstream());
+    other.write_api(&api("b", "/b/", &target));
+    assert_eq!(other.ask("/b/x", "").status, 404, "not before a reload");
+    let begun = Instant::now();
+    while other.ask("/b/x", "").status == 404 {
+        assert!(
+            begun.elapsed() < Duration::from_secs(20),
+            "the other reloads"
+        );
+        let reloaded = one.admin("GET", "/tyk/reload/group", "");
+        assert_eq!(reloaded.status, 200, "{}", reloaded.body);
+        std::thread::sleep(Duration::from_millis(50)); // Between two looks at the condition.
+    }
+}
