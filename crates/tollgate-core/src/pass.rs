@@ -25,7 +25,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -69,6 +69,7 @@ pub struct Rules {
 /// What sessions are compiled for: rules, a snapshot of the policies, and texts to fill.
 pub struct Plan {
     id: PlanId,
+    retired: Retired,
     rules: Rules,
     policies: PolicySet,
     texts: Arc<[PlannedText]>,
@@ -97,6 +98,16 @@ impl PlanId {
     }
 }
 
+/// Whether a plan is no longer in force, shared with all that was compiled for it.
+#[derive(Clone, Debug, Default)]
+struct Retired(Arc<AtomicBool>);
+
+impl Retired {
+    fn is_set(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
 impl Default for Plan {
     fn default() -> Self {
         Self::new(Rules::default(), PolicySet::default())
@@ -112,6 +123,7 @@ impl Plan {
     fn of(rules: Rules, policies: PolicySet, texts: Arc<[PlannedText]>) -> Self {
         Self {
             id: PlanId::next(),
+            retired: Retired::default(),
             rules,
             policies,
             texts,
@@ -160,7 +172,12 @@ impl Plan {
     /// [`Rejection::ApiNotGranted`] where it is of another organisation. The log has the reason.
     pub fn pass(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
         let compile = || self.compile(loaded);
-        loaded.passes().get_or_compile(self.id, compile)
+        loaded.passes().get_or_compile(self, compile)
+    }
+
+    /// Says that no request will ask this plan again, so that records may forget what they compiled for it.
+    pub fn retire(&self) {
+        self.retired.0.store(true, Ordering::Relaxed);
     }
 
     /// As [`pass`](Self::pass); what comes back keeps the record, not the pass, where it can.
@@ -217,7 +234,7 @@ impl Plan {
     ///
     /// [`Rejection::KeyUnknown`] where its numbers are no limits.
     pub fn organisation_pass(self: &Arc<Self>, loaded: &Loaded) -> Result<Arc<Pass>, Rejection> {
-        loaded.passes().get_or_compile(self.id, || {
+        loaded.passes().get_or_compile(self, || {
             let stored = &**loaded.session();
             // As in Tyk: a rate without a window is none, as in records that hold a quota alone.
             let rate = if 0.0 < stored.per { stored.rate } else { 0.0 };
@@ -267,44 +284,54 @@ impl Plan {
 #[derive(Default)]
 pub(crate) struct Passes {
     first: OnceLock<(PlanId, Compiled)>, // Most records meet one plan; it is found without a lock.
-    others: RwLock<Vec<(PlanId, Compiled)>>,
+    others: RwLock<Vec<Kept>>,
+}
+
+/// What a record keeps for one plan.
+struct Kept {
+    plan: PlanId,
+    retired: Retired,
+    compiled: Compiled,
 }
 
 type Compiled = Result<Arc<Pass>, Rejection>;
 
 impl Passes {
-    /// How many plans a record remembers besides its first; the oldest goes.
+    /// How many plans in force a record remembers besides its first; the oldest goes.
     const OTHERS: usize = 64;
 
-    fn get_or_compile(&self, plan: PlanId, compile: impl FnOnce() -> Compiled) -> Compiled {
+    fn get_or_compile(&self, plan: &Plan, compile: impl FnOnce() -> Compiled) -> Compiled {
         let first = || {
-            let first = self.first.get().filter(|(id, _)| *id == plan);
+            let first = self.first.get().filter(|(id, _)| *id == plan.id);
             first.map(|(_, compiled)| compiled.clone())
         };
         if let Some(compiled) = first() {
             return compiled;
         }
-        let find = |others: &[(PlanId, Compiled)]| {
-            others
-                .iter()
-                .find(|(id, _)| *id == plan)
-                .map(|(_, compiled)| compiled.clone())
+        let find = |others: &[Kept]| {
+            let kept = others.iter().find(|kept| kept.plan == plan.id);
+            kept.map(|kept| kept.compiled.clone())
         };
         if let Some(compiled) = find(&self.others.read()) {
             return compiled;
         }
         let compiled = compile();
-        if self.first.set((plan, compiled.clone())).is_ok() {
+        if self.first.set((plan.id, compiled.clone())).is_ok() {
             return compiled;
         }
         let mut others = self.others.write();
         if let Some(compiled) = first().or_else(|| find(&others)) {
             return compiled; // Another request was faster: one pass for each plan, never two.
         }
+        others.retain(|kept| !kept.retired.is_set());
         if others.len() == Self::OTHERS {
             drop(others.remove(0));
         }
-        others.push((plan, compiled.clone()));
+        others.push(Kept {
+            plan: plan.id,
+            retired: plan.retired.clone(),
+            compiled: compiled.clone(),
+        });
         compiled
     }
 }
@@ -599,5 +626,28 @@ impl EntryAt {
     /// The place as a number; zero for the session's own limits.
     pub fn place(self) -> u32 {
         self.0.unwrap_or_default()
+    }
+}
+
+#[cfg(all(test, not(tollgate_loom)))]
+mod tests {
+    use super::*;
+    use crate::store::Version;
+
+    #[test]
+    fn a_record_forgets_what_it_compiled_for_plans_that_are_retired() {
+        let loaded = Loaded::new("ann", Session::default(), Version(1));
+        for _ in 0..100 {
+            let plan = Arc::new(Plan::default());
+            plan.pass(&loaded).expect("a session");
+            plan.retire();
+        }
+        let kept = loaded.passes().others.read().len();
+        assert_eq!(kept, 1, "the last, until another plan comes");
+        let plans: Vec<_> = (0..3).map(|_| Arc::new(Plan::default())).collect();
+        for plan in plans.iter().chain(&plans) {
+            plan.pass(&loaded).expect("a session");
+        }
+        assert_eq!(loaded.passes().others.read().len(), 3);
     }
 }

@@ -47,7 +47,14 @@ impl CurrentPlan {
         let _writing = self.writing.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.load().with_policies(policies);
         let id = plan.id();
-        self.plan.store(Arc::new(plan));
+        let old = self.plan.swap(Arc::new(plan));
         self.id.store(id, Ordering::Release);
+        old.retire();
+    }
+}
+
+impl Drop for CurrentPlan {
+    fn drop(&mut self) {
+        self.plan.load().retire();
     }
 }
