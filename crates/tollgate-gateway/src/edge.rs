@@ -16,6 +16,7 @@ pub mod headers;
 pub mod limit_headers;
 pub mod lists;
 pub mod public_urls;
+pub(crate) mod query;
 pub mod rates;
 pub mod schema;
 pub mod sizes;

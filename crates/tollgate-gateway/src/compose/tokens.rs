@@ -11,6 +11,7 @@ use tollgate::{
 use super::Wrong;
 use crate::{
     definition::{AuthSource, Definition},
+    edge::query::write_anew,
     problem::JsonPath,
 };
 
@@ -51,7 +52,8 @@ fn sources_of(source: &AuthSource, path: &JsonPath) -> Result<Vec<Arc<dyn TokenS
         sources.push(CookieSource::new(or_unnamed(&source.cookie_name)).shared());
     }
     if source.use_param {
-        sources.push(QuerySource::new(or_unnamed(&source.param_name)).shared());
+        let name = or_unnamed(&source.param_name);
+        sources.push(InQuery(QuerySource::new(name)).shared());
     }
     if !source.disable_header {
         sources.push(HeaderSource::new(header).shared());
@@ -66,6 +68,20 @@ fn header(source: &AuthSource, path: &JsonPath) -> Result<HeaderName, Wrong> {
             let message = format!("`{name}` can not be a header's name");
             (path.key("auth_header_name"), message)
         }),
+    }
+}
+
+/// A token in the query. Taken out or not, the upstream gets the query as Tyk writes it then.
+struct InQuery(QuerySource);
+
+impl TokenSource for InQuery {
+    fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
+        self.0.find(head)
+    }
+
+    fn remove(&self, head: &mut Parts) {
+        self.0.remove(head);
+        write_anew(head, None);
     }
 }
 

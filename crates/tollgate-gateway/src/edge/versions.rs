@@ -2,12 +2,17 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use http::{HeaderName, StatusCode, Uri, request::Parts, uri::PathAndQuery};
+use http::{HeaderName, StatusCode, request::Parts};
 use regex::Regex;
 use tollgate::{ApiId, Rejection, access::RequestPath};
 
 use super::{
-    headers::HeaderRules, lists::Lists, rates::RateEntries, sizes::Sizes, upstream::UpstreamRules,
+    headers::HeaderRules,
+    lists::Lists,
+    query::{set_target, write_anew},
+    rates::RateEntries,
+    sizes::Sizes,
+    upstream::UpstreamRules,
     version_headers::Expiry,
 };
 
@@ -166,17 +171,10 @@ impl Versions {
 
     fn in_query(&self, head: &mut Parts, name: &str) -> Option<String> {
         let query = head.uri.query()?;
-        let pairs = || form_urlencoded::parse(query.as_bytes());
-        let named = pairs().find(|(key, _)| key == name)?.1.into_owned();
+        let mut pairs = form_urlencoded::parse(query.as_bytes());
+        let named = pairs.find(|(key, _)| key == name)?.1.into_owned();
         if self.strips {
-            let mut rest: Vec<_> = pairs().filter(|(key, _)| key != name).collect();
-            rest.sort_by(|(one, _), (other, _)| one.cmp(other)); // As Tyk writes a query.
-            let rest = form_urlencoded::Serializer::new(String::new())
-                .extend_pairs(rest)
-                .finish();
-            let mark = if rest.is_empty() { "" } else { "?" };
-            let target = format!("{}{mark}{rest}", head.uri.path());
-            set_target(head, &target);
+            write_anew(head, Some(name));
         }
         Some(named)
     }
@@ -248,16 +246,6 @@ impl VersionApis {
     }
 }
 
-/// Gives a request another path and query.
-fn set_target(head: &mut Parts, target: &str) {
-    let Ok(target) = PathAndQuery::try_from(target) else {
-        return;
-    };
-    let mut parts = std::mem::take(&mut head.uri).into_parts();
-    parts.path_and_query = Some(target);
-    head.uri = Uri::from_parts(parts).unwrap_or_default();
-}
-
 fn unknown(status: StatusCode) -> Rejection {
     let message = "This API version does not seem to exist";
     Rejection::custom("version_unknown", status, message)
@@ -303,7 +291,7 @@ mod tests {
         let request = Request::get(target).header("x-version", header).body(());
         let (mut head, ()) = request.expect("a request").into_parts();
         let chosen = versions.choose(&mut head, "/api/", 1000);
-        let target = head.uri.path_and_query().map(PathAndQuery::as_str);
+        let target = head.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
         let got = chosen
             .map(|choice| {
                 let name = match choice {

@@ -51,15 +51,15 @@ fn what_is_wrong_is_told_with_file_line_and_reason() {
 }
 
 #[test]
-fn redis_is_asked_for_by_name_and_stops_the_start() {
-    let output = check("broken", &["--conf", "tyk.conf"]);
-    assert_eq!(output.status.code(), Some(2));
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        text.contains("tyk.conf:6:14: storage: Redis is not built"),
-        "{text}"
-    );
-    assert!(text.ends_with("nothing can be served\n"), "{text}");
+fn redis_is_taken_unless_the_embedded_store_is_asked_for() {
+    let told = |arguments: &[&str]| {
+        let output = check("broken", &[&["--conf", "tyk.conf"], arguments].concat());
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let unused = "tyk.conf:6:14: storage: not used: the embedded store was asked for";
+    let (by_file, embedded) = (told(&[]), told(&["--store", "embedded"]));
+    assert!(!by_file.contains("storage"), "{by_file}");
+    assert!(embedded.contains(unused), "{embedded}");
 }
 
 #[test]
