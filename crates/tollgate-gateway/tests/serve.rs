@@ -427,10 +427,10 @@ fn a_broken_policy_takes_its_own_keys_along_and_no_other() {
 }
 
 #[test]
-fn it_does_not_start_on_a_store_that_it_was_not_told_to_replace() {
-    let folder = std::env::temp_dir().join(format!("tollgate-redis-{}", std::process::id()));
+fn it_does_not_start_on_a_store_that_it_can_not_reach_as_told() {
+    let folder = std::env::temp_dir().join(format!("tollgate-ca-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    let conf = json!({"secret": SECRET, "storage": {"type": "redis"}});
+    let conf = json!({"secret": SECRET, "storage": {"type": "redis", "ca_file": "/ca.pem"}});
     fs::write(folder.join("tyk.conf"), conf.to_string()).unwrap();
     let program = Command::new(env!("CARGO_BIN_EXE_tollgate"))
         .arg("serve")
@@ -440,6 +440,9 @@ fn it_does_not_start_on_a_store_that_it_was_not_told_to_replace() {
         .unwrap();
     let told = String::from_utf8(program.stderr).unwrap();
     assert!(!program.status.success());
-    assert!(told.contains("storage: Redis is not built"), "{told}");
+    assert!(
+        told.contains("storage.ca_file: certificates for Redis are not built"),
+        "{told}"
+    );
     fs::remove_dir_all(folder).unwrap();
 }

@@ -16,6 +16,7 @@ pub(crate) fn write_anew(head: &mut Parts, without: Option<&str>) {
     let rest = form_urlencoded::Serializer::new(String::new())
         .extend_pairs(rest)
         .finish();
+    let rest = rest.replace("%7E", "~").replace('*', "%2A"); // As Go has it.
     let mark = if rest.is_empty() { "" } else { "?" };
     let target = format!("{}{mark}{rest}", head.uri.path());
     set_target(head, &target);
@@ -47,6 +48,7 @@ mod tests {
         };
         check("/x?k=1&z=1&a=2", "/x?a=2&z=1");
         check("/x?b=2&a=2&a=1", "/x?a=2&a=1&b=2");
+        check("/x?a=%7e*&k", "/x?a=~%2A");
         check("/x?k=1", "/x");
         check("/x", "/x");
     }

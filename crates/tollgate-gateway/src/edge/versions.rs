@@ -291,7 +291,10 @@ mod tests {
         let request = Request::get(target).header("x-version", header).body(());
         let (mut head, ()) = request.expect("a request").into_parts();
         let chosen = versions.choose(&mut head, "/api/", 1000);
-        let target = head.uri.path_and_query().map(http::uri::PathAndQuery::as_str);
+        let target = head
+            .uri
+            .path_and_query()
+            .map(http::uri::PathAndQuery::as_str);
         let got = chosen
             .map(|choice| {
                 let name = match choice {
