@@ -173,6 +173,7 @@ fn nothing_is_unwrapped_outside_tests() {
         "tollgate-admin",
         "tollgate-embedded",
         "tollgate-gateway",
+        "tollgate-redis",
     ] {
         check(
             package,
