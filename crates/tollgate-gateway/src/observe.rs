@@ -1,7 +1,7 @@
 //! What the outside is told of requests: the access log and metrics.
 //!
-//! An [`Observer`] is made once, when the program starts. Each API is given an [`ApiWatch`], which holds
-//! its counters and what the log says of it, when it is composed. A [`Watch`] follows one request from
+//! An [`Observer`] is made once, when the program starts. Each API is given an `ApiWatch`, which holds
+//! its counters and what the log says of it, when it is composed. A `Watch` follows one request from
 //! its head until the last byte of its answer was handed on, or the client has gone; it is what counts
 //! and writes. Where nobody looks there is no watch, and a request costs nothing more.
 //!
