@@ -10,7 +10,7 @@ use tollgate_core::{
     store::{Charge, CounterName, LimitStore, MemoryStore, Standing, Taken, Verdict},
 };
 
-use crate::options::OnStoreError;
+use crate::{held::untouched, options::OnStoreError};
 
 /// How many times of being alone are remembered, for units that are given back later.
 const TIMES: usize = 64;
@@ -63,7 +63,10 @@ impl Fallback {
                 Verdict::Taken(taken)
             }
             None => Verdict::Taken(Taken {
-                standings: places.by_ref().map(|(_, charge)| full(charge)).collect(),
+                standings: places
+                    .by_ref()
+                    .map(|(_, charge)| untouched(charge))
+                    .collect(),
                 wait: Duration::ZERO,
                 at: now,
             }),
@@ -115,18 +118,7 @@ fn part(charge: &Charge, nodes: u64) -> Charge {
     }
 }
 
-fn full(charge: &Charge) -> Standing {
-    let max = charge.limit.max();
-    Standing {
-        max,
-        remaining: max,
-        retry_in: Duration::ZERO,
-        resets_in: Some(Duration::ZERO),
-        exceeded: false,
-    }
-}
-
-/// The standings of those that were counted, and full ones for the others.
+/// The standings of those that were counted, and untouched ones for the others.
 fn standings(
     batch: &[Charge],
     is_local: impl Fn(&Charge) -> bool,
@@ -135,7 +127,7 @@ fn standings(
     let mut counted = counted.iter();
     let standing = |charge: &Charge| {
         let own = is_local(charge).then(|| counted.next()).flatten();
-        own.copied().unwrap_or_else(|| full(charge))
+        own.copied().unwrap_or_else(|| untouched(charge))
     };
     batch.iter().map(standing).collect()
 }

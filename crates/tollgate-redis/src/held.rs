@@ -88,19 +88,11 @@ impl Held {
     /// Where the counter stands, and whether this charge is surely refused.
     pub(crate) fn standing(&self, charge: &Charge, now: Moment, resets: u64) -> (Standing, bool) {
         let seen = *self.seen.lock();
-        let max = charge.limit.max();
-        let fresh = Standing {
-            max,
-            remaining: max,
-            retry_in: Duration::ZERO,
-            resets_in: Some(Duration::ZERO),
-            exceeded: false,
-        };
         let Some((mut standing, at)) = seen.standing else {
-            return (fresh, false);
+            return (untouched(charge), false);
         };
-        if standing.max != max {
-            return (fresh, false); // Another limit may let it pass.
+        if standing.max != charge.limit.max() {
+            return (untouched(charge), false); // Another limit may let it pass.
         }
         let passed = Duration::from_nanos(now.ticks.saturating_sub(at));
         if standing.retry_in != Duration::MAX {
@@ -115,5 +107,17 @@ impl Held {
             && charge.patience.is_zero();
         standing.exceeded = is_denied;
         (standing, is_denied)
+    }
+}
+
+/// Where a limit stands of which nothing is known to be used.
+pub(crate) fn untouched(charge: &Charge) -> Standing {
+    let max = charge.limit.max();
+    Standing {
+        max,
+        remaining: max,
+        retry_in: Duration::ZERO,
+        resets_in: Some(Duration::ZERO),
+        exceeded: false,
     }
 }

@@ -20,7 +20,7 @@ use tollgate_core::{
 use crate::{
     RedisStore,
     ask::{self, Ask},
-    held::Held,
+    held::{Held, untouched},
     keys,
     options::OnStoreError,
 };
@@ -147,9 +147,8 @@ impl RedisStore {
             return Ok(taken(SmallVec::new(), Duration::ZERO, now));
         }
         let groups = self.groups(batch, now);
-        if let [_] = &groups[..] {
-            let all: Vec<usize> = (0..batch.len()).collect();
-            return self.ask(batch, &all, now, mode).await;
+        if let [all] = &groups[..] {
+            return self.ask(batch, all, now, mode).await;
         }
         let asked = groups.iter().map(|group| self.ask(batch, group, now, mode));
         let answers = futures_util::future::join_all(asked).await;
@@ -299,17 +298,6 @@ pub(crate) fn held(charge: &Charge) -> Option<&Held> {
     match &charge.counter {
         CounterRef::Held(counter) => Some(counter.handle(|_| std::sync::Arc::new(Held::new()))),
         CounterRef::Named(_) => None,
-    }
-}
-
-fn untouched(charge: &Charge) -> Standing {
-    let max = charge.limit.max();
-    Standing {
-        max,
-        remaining: max,
-        retry_in: Duration::ZERO,
-        resets_in: Some(Duration::ZERO),
-        exceeded: false,
     }
 }
 
