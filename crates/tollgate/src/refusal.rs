@@ -217,7 +217,8 @@ fn tyk(rejection: &Rejection, head: &Parts) -> Response<Bytes> {
     }
 }
 
-fn xml_text(text: &str) -> String {
+/// Text between the tags of XML, escaped as Go does it, so as Tyk's refusals have it.
+pub fn xml_text(text: &str) -> String {
     let escape = |c| match c {
         '&' => "&amp;".to_owned(),
         '<' => "&lt;".to_owned(),

@@ -8,7 +8,7 @@ use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use regex::Regex;
-use tollgate::{Refusals, Rejection};
+use tollgate::{Refusals, Rejection, refusal::xml_text};
 
 use super::{ErrorOverride, ErrorOverrides};
 use crate::problem::last_line;
@@ -263,18 +263,6 @@ fn json_text(text: &str) -> Cow<'_, str> {
         .strip_prefix('"')
         .and_then(|text| text.strip_suffix('"'));
     inner.map_or(text.into(), |inner| inner.to_owned().into())
-}
-
-fn xml_text(text: &str) -> String {
-    let escape = |c| match c {
-        '&' => "&amp;".to_owned(),
-        '<' => "&lt;".to_owned(),
-        '>' => "&gt;".to_owned(),
-        '"' => "&#34;".to_owned(),
-        '\'' => "&#39;".to_owned(),
-        c => String::from(c),
-    };
-    text.chars().map(escape).collect()
 }
 
 #[cfg(test)]
