@@ -13,6 +13,7 @@
 pub mod access_rights;
 mod admit;
 pub mod body;
+pub mod buffer;
 pub mod clock;
 pub mod context;
 pub mod explain;
