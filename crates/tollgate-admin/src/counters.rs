@@ -1,10 +1,14 @@
 //! The counters of a key: which there are, what they say, and starting them afresh.
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use tollgate_core::{
     ApiId, Loaded, Session, StoreError,
-    limits::Limit,
+    limits::{Limit, Period},
     pass::{Entry, Kinds, Pass},
     store::{Batch, Charge, Expect, Standing, StorageKey, Verdict, Version},
 };
@@ -37,32 +41,62 @@ fn entries(pass: &Pass) -> impl Iterator<Item = (Option<&ApiId>, &Entry)> {
     std::iter::once((None, pass.root())).chain(of_apis)
 }
 
-/// The names of all counters of a key, of every scope and endpoint.
-fn names(admin: &Inner, key: &StorageKey, session: &Session) -> BTreeSet<String> {
+/// All counters of a key, of every scope and endpoint, with what each limits.
+fn counters(admin: &Inner, key: &StorageKey, session: &Session) -> BTreeMap<String, Limit> {
     let Some(pass) = pass(admin, key, session) else {
-        return BTreeSet::new();
+        return BTreeMap::new();
     };
     let charges = entries(&pass).flat_map(|(_, entry)| entry.all_charges());
-    charges.filter_map(name).collect()
+    let named = charges.filter_map(|charge| Some((name(charge)?, charge.limit.clone())));
+    named.collect()
 }
 
 fn name(charge: &Charge) -> Option<String> {
     String::from_utf8(charge.counter.name().to_vec()).ok()
 }
 
+/// Whether a limit is a rate that admits less than it did.
+fn is_lowered(old: &Limit, new: &Limit) -> bool {
+    match (old, new) {
+        (Limit::Rate(old), Limit::Rate(new)) => {
+            let before = old.requests.get() as f64 / old.window.as_secs_f64();
+            let now = new.requests.get() as f64 / new.window.as_secs_f64();
+            now < before
+        }
+        _ => false,
+    }
+}
+
 impl Inner {
-    /// Starts every counter afresh that a key has by any of these sessions, the old and the new.
+    /// Starts every counter of a key afresh.
     pub(crate) async fn reset_counters(
         &self,
         key: &StorageKey,
-        sessions: &[&Session],
+        session: &Session,
     ) -> Result<(), StoreError> {
-        let all: BTreeSet<_> = sessions
-            .iter()
-            .flat_map(|session| names(self, key, session))
-            .collect();
-        for name in all {
+        for name in counters(self, key, session).into_keys() {
             self.store.reset(&name).await?;
+        }
+        Ok(())
+    }
+
+    /// The same for a session that takes the place of an old one: the counters of both. A rate that was
+    /// lowered keeps its count, so that it acts at once, and does not first give all of it again.
+    pub(crate) async fn restart_counters(
+        &self,
+        key: &StorageKey,
+        old: Option<&Session>,
+        new: &Session,
+    ) -> Result<(), StoreError> {
+        let old = old.map(|old| counters(self, key, old)).unwrap_or_default();
+        let new = counters(self, key, new);
+        let goes_on = |name: &String| match (old.get(name), new.get(name)) {
+            (Some(old), Some(new)) => is_lowered(old, new),
+            _ => false,
+        };
+        let all: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+        for name in all.into_iter().filter(|name| !goes_on(name)) {
+            self.store.reset(name).await?;
         }
         Ok(())
     }
@@ -115,14 +149,12 @@ impl Inner {
             let Some(charge) = entry.charges(Kinds::Quota, None).first() else {
                 continue;
             };
-            seen.push((api, self.standing(charge).await?));
+            seen.push((api, &charge.limit, self.standing(charge).await?));
         }
-        let now = self.now().unix().0;
-        for (api, standing) in seen {
+        for (api, limit, standing) in seen {
             let used = standing.max.saturating_sub(standing.remaining);
             let remaining = i64::try_from(standing.remaining).unwrap_or(i64::MAX);
-            let renews = standing.resets_in.filter(|_| 0 < used);
-            let renews = renews.map(|time| later(now, time));
+            let renews = self.renews(limit, &standing);
             match api {
                 None if 0 < used => {
                     merged.quota_remaining = remaining;
@@ -140,6 +172,22 @@ impl Inner {
             }
         }
         Ok(())
+    }
+
+    /// When a quota renews that was used, as the record tells it. Tyk writes it with the second request of
+    /// a period; until then it has the time of the first.
+    fn renews(&self, limit: &Limit, standing: &Standing) -> Option<i64> {
+        let used = standing.max.saturating_sub(standing.remaining);
+        let left = standing.resets_in.filter(|_| 0 < used)?;
+        let end = later(self.now().unix().0, left);
+        let is_first = used == 1 && 1 < standing.max && !self.settings.exact_quota_reset;
+        match limit {
+            Limit::Quota(quota) if is_first => match quota.period {
+                Period::Every(length) => Some(end - later(0, length)),
+                _ => Some(end),
+            },
+            _ => Some(end),
+        }
     }
 
     async fn standing(&self, charge: &Charge) -> Result<Standing, StoreError> {

@@ -12,7 +12,7 @@ use tollgate_core::{
     policy::{PolicyError, PolicyOptions, apply},
 };
 
-use crate::{Inner, api_set::ApiRecord, members::Members};
+use crate::{Inner, api_set::ApiRecord, members::Members, settings::Settings};
 
 /// Why a session can not become a key.
 pub(crate) enum Unfit {
@@ -101,4 +101,13 @@ pub(crate) fn read(json: &str) -> Option<Session> {
         return Some(Session::default());
     }
     Session::from_json(json).ok()
+}
+
+/// Reads a session that was sent to Tyk's part of the API.
+pub(crate) fn read_sent(json: &str, settings: &Settings) -> Option<Session> {
+    let mut session = read(json)?;
+    if settings.drop_unknown_members {
+        session.forget_unknown();
+    }
+    Some(session)
 }

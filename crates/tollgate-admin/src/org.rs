@@ -12,7 +12,7 @@ use crate::{
     answer::{self, Answer, Refusal, json, modified, names},
     call::{Call, Tail, json_text},
     glob,
-    keys::{Policies, read, to_json},
+    keys::{Policies, read_sent, to_json},
 };
 
 /// `GET /tyk/org/keys`.
@@ -52,7 +52,8 @@ pub(crate) async fn show(admin: &Inner, org: &str) -> Answer {
 
 /// `POST` and `PUT /tyk/org/keys/{org}`, which differ in the word alone.
 pub(crate) async fn write(admin: &Inner, call: &Call, org: &str, action: &'static str) -> Answer {
-    let session = json_text(&call.body, Tail::Ignored).and_then(|json| read(&json));
+    let session =
+        json_text(&call.body, Tail::Ignored).and_then(|json| read_sent(&json, &admin.settings));
     let mut session = session.ok_or(Refusal::new(400, "Request malformed"))?;
     if MAX_TOKEN_LENGTH < org.len() {
         return Err(Refusal::new(400, "Request malformed"));

@@ -40,6 +40,17 @@ pub struct Settings {
     pub health_checks: bool,
     /// Whether policies in a key's own `meta_data` count; as in [`PolicyOptions`].
     pub allow_inline_policies: bool,
+    /// Whether a `per_api` policy does not switch on signatures; as in [`PolicyOptions`].
+    pub ignore_per_api_signatures: bool,
+    /// Whether members that Tyk's record does not have are dropped from what is sent; those of stored
+    /// records always stay. Otherwise they are stored.
+    pub drop_unknown_members: bool,
+    /// Whether a key with an id below `min_token_length` is refused. It can not be presented by that id,
+    /// only by the token that the answer shows.
+    pub refuse_short_ids: bool,
+    /// Whether a key's `quota_renews` tells the end of a period in which there was one request. In
+    /// Tyk it tells the time of that request.
+    pub exact_quota_reset: bool,
     /// How windows of rates are kept, for telling usage.
     pub algorithm: Algorithm,
     /// `health_check_endpoint_name`, with its slash.
@@ -94,6 +105,10 @@ impl Settings {
             default_org_store: true,
             health_checks: false,
             allow_inline_policies: false,
+            ignore_per_api_signatures: false,
+            drop_unknown_members: false,
+            refuse_short_ids: true,
+            exact_quota_reset: true,
             algorithm: Algorithm::default(),
             hello_path: "/hello".into(),
             ready_path: Some("/ready".into()),
@@ -117,6 +132,7 @@ impl Settings {
         PolicyOptions {
             allow_inline_policies: self.allow_inline_policies,
             organisations: tollgate_core::access::Organisations::Mixed,
+            ignore_per_api_signatures: self.ignore_per_api_signatures,
         }
     }
 }

@@ -62,6 +62,8 @@ pub struct Rules {
     pub organisations: Organisations,
     /// Whether a session's `meta_data.policies` may stand in for policies that are loaded.
     pub allow_inline_policies: bool,
+    /// Whether a `per_api` policy does not switch on signatures; see [`PolicyOptions`].
+    pub ignore_per_api_signatures: bool,
     /// How the windows of rates are kept.
     pub algorithm: Algorithm,
 }
@@ -199,6 +201,7 @@ impl Plan {
         let options = PolicyOptions {
             allow_inline_policies: self.rules.allow_inline_policies,
             organisations: self.rules.organisations,
+            ignore_per_api_signatures: self.rules.ignore_per_api_signatures,
         };
         let memory = Some(&self.memory);
         let merged = policy::apply_with(stored, &self.policies, organisation, options, memory);

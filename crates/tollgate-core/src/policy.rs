@@ -176,6 +176,9 @@ pub struct PolicyOptions {
     /// Whether policies must be of the API's organisation. [`Organisations::Mixed`] is for showing a
     /// key where no API is given.
     pub organisations: Organisations,
+    /// Whether a `per_api` policy does not switch on signatures (`hmac_enabled`,
+    /// `enable_http_signature_validation`), as in Tyk.
+    pub ignore_per_api_signatures: bool,
 }
 
 /// The policies of a session make no session.

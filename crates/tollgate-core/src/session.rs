@@ -434,6 +434,9 @@ impl Member for Rights {
     fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
         Arc::make_mut(&mut self.0).read_again(deserializer)
     }
+    fn forget_unknown(&mut self) {
+        Arc::make_mut(&mut self.0).forget_unknown();
+    }
 }
 
 /// A time in RFC 3339 form, kept as it was written.
@@ -504,6 +507,11 @@ impl Session {
     /// Writes the session object with every member, as Tyk up to 5.11 does; later ones read it too.
     pub fn to_json(&self) -> String {
         wire::to_json(self)
+    }
+
+    /// Drops the members that Tyk's record does not have, at every level.
+    pub fn forget_unknown(&mut self) {
+        Member::forget_unknown(self);
     }
 
     /// The policies that make this session, in order: `apply_policies`, or else `apply_policy_id`.

@@ -239,6 +239,8 @@ pub(crate) trait Member: Sized {
         *self = Self::read(deserializer)?;
         Ok(())
     }
+    /// Drops what Tyk's record does not have, at every level.
+    fn forget_unknown(&mut self) {}
 }
 
 /// Reads a member into its place in a record; `null` leaves the place as it is.
@@ -363,6 +365,9 @@ impl<T: Member + Default> Member for Vec<T> {
     fn is_unset(&self) -> bool {
         self.is_empty()
     }
+    fn forget_unknown(&mut self) {
+        self.iter_mut().for_each(T::forget_unknown);
+    }
 }
 
 impl<K, V> Member for BTreeMap<K, V>
@@ -395,6 +400,9 @@ where
         self.extend(Self::read(deserializer)?);
         Ok(())
     }
+    fn forget_unknown(&mut self) {
+        self.values_mut().for_each(V::forget_unknown);
+    }
 }
 
 impl<T: Member + Default> Member for Option<T> {
@@ -412,6 +420,9 @@ impl<T: Member + Default> Member for Option<T> {
     }
     fn read_again<'de, D: Deserializer<'de>>(&mut self, deserializer: D) -> Result<(), D::Error> {
         self.get_or_insert_default().read_again(deserializer)
+    }
+    fn forget_unknown(&mut self) {
+        self.iter_mut().for_each(T::forget_unknown);
     }
 }
 
@@ -483,6 +494,10 @@ macro_rules! record {
                 deserializer: D,
             ) -> Result<(), D::Error> {
                 deserializer.deserialize_map($crate::wire::Members(self))
+            }
+            fn forget_unknown(&mut self) {
+                self.unknown.clear();
+                $( $crate::wire::Member::forget_unknown(&mut self.$field); )*
             }
         }
 

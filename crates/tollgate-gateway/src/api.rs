@@ -17,6 +17,7 @@ use crate::{
         exchange::Checked,
         forms, is_own_answer,
         lists::{Listed, Reply},
+        query::set_target,
         sizes,
         usage::{self, Usage},
         versions::{Choice, Versions},
@@ -36,6 +37,8 @@ pub struct Api {
     pub(crate) listen: Arc<str>,
     /// What is cut from paths before they go on.
     pub(crate) listen_path: Option<String>,
+    /// Whether the listen path is cut from longer words, too: `/app` from `/apple`.
+    pub(crate) cuts_words: bool,
     /// Whether requests may go on to other APIs, which they then have to bring.
     pub(crate) hands_on: bool,
     pub(crate) versions: Versions,
@@ -88,9 +91,14 @@ impl Api {
     /// Answers a request.
     pub async fn serve(
         &self,
-        request: Request<RequestBody>,
+        mut request: Request<RequestBody>,
         now: UnixSeconds,
     ) -> Response<AnswerBody> {
+        if self.cuts_words {
+            let (mut head, body) = request.into_parts();
+            self.part_words(&mut head);
+            request = Request::from_parts(head, body);
+        }
         let cors = self.cors.as_ref();
         let cors = cors.map(|cors| cors.ask(request.method(), request.headers()));
         let mut response = match cors.as_ref().map_or(Way::On, |asked| asked.way) {
@@ -146,6 +154,24 @@ impl Api {
         forward(service, Request::from_parts(head, body)).await
     }
 
+    /// Makes what follows the listen path within a word a segment of its own, so that what is checked from
+    /// here on is what the upstream will see.
+    fn part_words(&self, head: &mut Parts) {
+        let target = head.uri.path_and_query();
+        let Some(rest) = target.and_then(|target| target.as_str().strip_prefix(&*self.listen))
+        else {
+            return;
+        };
+        let has_slash = |slash: &str| {
+            let first = rest.get(..slash.len());
+            first.is_some_and(|first| first.eq_ignore_ascii_case(slash))
+        };
+        if !rest.is_empty() && !["/", "?", "%2f"].into_iter().any(has_slash) {
+            let target = format!("{}/{rest}", self.listen);
+            set_target(head, &target);
+        }
+    }
+
     /// What is decided before the key is looked for.
     fn enter(&self, head: &mut Parts, now: UnixSeconds) -> Result<Entered, Rejection> {
         let chosen = match self.versions.choose(head, &self.listen, now.0)? {
@@ -197,6 +223,9 @@ impl Api {
         mut head: Parts,
         now: UnixSeconds,
     ) -> Result<Option<Explanation>, Rejection> {
+        if self.cuts_words {
+            self.part_words(&mut head);
+        }
         match (self.enter(&mut head, now)?, &self.access) {
             (Entered::Elsewhere(api), _) => {
                 let request = Request::from_parts(head, ());

@@ -138,6 +138,9 @@ impl Composer<'_> {
             file: served.file.clone(),
             hands_on,
             listen_path: cut_path(definition, &listen),
+            cuts_words: definition.proxy.strip_listen_path
+                && !self.config.http_server_options.enable_strict_routes
+                && !listen.ends_with('/'),
             listen,
             versions,
             reads_forms: context.request_data,
@@ -214,6 +217,7 @@ impl Composer<'_> {
             paths: self.config.path_options(),
             master_keys: self.config.master_keys(),
             algorithm: self.algorithm(),
+            ignore_per_api_signatures: !self.config.tollgate.per_api_signatures,
             ..Rules::default()
         };
         let builder = Tollgate::builder(self.store.clone())
@@ -267,6 +271,7 @@ impl Composer<'_> {
         let tells_of_rate = self.config.rate_limit_response_headers == "rate_limits";
         (!tells_of_rate).then(|| LimitHeadersGate {
             api: definition.api_id.clone(),
+            exact_reset: self.config.tollgate.exact_quota_reset,
         })
     }
 }

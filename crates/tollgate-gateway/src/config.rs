@@ -27,7 +27,7 @@ use std::{
     time::Duration,
 };
 
-use http::{HeaderName, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use ipnet::IpNet;
 use serde_json::Value;
 use tollgate::Refusals;
@@ -517,6 +517,9 @@ impl Config {
             problems.push(Problem::error("", format!("expected {expected}")).at(path.into()));
         };
         let tollgate = &self.tollgate;
+        if HeaderValue::from_str(&tollgate.user_agent).is_err() {
+            wrong("tollgate.user_agent", "the value of a header");
+        }
         let header = &tollgate.request_id_header;
         if !header.is_empty() && HeaderName::try_from(header.as_str()).is_err() {
             wrong("tollgate.request_id_header", "the name of a header");
@@ -540,6 +543,15 @@ impl Config {
             }
         }
         problems
+    }
+
+    /// What the gateway calls itself to upstreams.
+    pub fn user_agent(&self) -> HeaderValue {
+        const TYK: HeaderValue = HeaderValue::from_static("Tyk/v5.6.0");
+        match &*self.tollgate.user_agent {
+            "" => TYK,
+            own => HeaderValue::from_str(own).unwrap_or(TYK),
+        }
     }
 
     /// The port to listen on; Tyk's default is 8080.
@@ -569,13 +581,15 @@ impl Config {
         }
     }
 
-    /// The shortest token, in characters.
-    pub fn min_token_length(&self) -> usize {
+    /// The shortest token that is looked up, in characters: longer than `min_token_length`, as in Tyk
+    /// 5.6, or just as long, as in newer releases, where short ids are refused.
+    pub fn shortest_token(&self) -> usize {
         const DEFAULT: usize = 3;
-        match usize::try_from(self.min_token_length) {
+        let least = match usize::try_from(self.min_token_length) {
             Ok(length) if length > 0 => length,
             _ => DEFAULT,
-        }
+        };
+        least + usize::from(!self.tollgate.refuse_short_ids)
     }
 
     /// How path patterns are read.

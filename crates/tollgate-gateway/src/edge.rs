@@ -3,7 +3,7 @@
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
 //! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which
-//! rate of the API counts, [`usage`] where a key's limits stand; [`headers`], [`limit_headers`],
+//! rate of the API counts, [`usage`] where a key's limits stand; [`headers`] with their [`spelling`], [`limit_headers`],
 //! [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks
 //! [`schema`] and [`breaker`].
 
@@ -20,6 +20,7 @@ pub(crate) mod query;
 pub mod rates;
 pub mod schema;
 pub mod sizes;
+pub mod spelling;
 pub mod token;
 mod unique;
 pub mod upstream;

@@ -18,7 +18,7 @@ use arc_swap::ArcSwap;
 use axum::Router;
 use http::{
     Request, Response, StatusCode,
-    header::{CONTENT_TYPE, LOCATION},
+    header::{CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
 };
 use percent_encoding::percent_decode_str;
@@ -60,6 +60,7 @@ pub struct Snapshot {
     pools: UpstreamPools<RequestBody>,
     served: Vec<PathBuf>,
     refused: Vec<PathBuf>,
+    lacks_policies: bool,
 }
 
 #[derive(Debug)]
@@ -268,6 +269,7 @@ impl Gateway {
                 policies,
                 apis,
                 refused,
+                lacks_policies: loaded.lacks_policies,
             },
             report,
         )
@@ -301,6 +303,7 @@ impl Gateway {
                 let response = plain(status, "Service temporarily unavailable");
                 self.unserved(request, response, "api_not_loaded")
             }
+            None if snapshot.lacks_policies => self.unserved(request, no_page(), "no_policies"),
             None => {
                 let response = plain(StatusCode::NOT_FOUND, "Not Found");
                 self.unserved(request, response, "no_api")
@@ -335,6 +338,7 @@ impl Snapshot {
             apis: Arc::default(),
             served: Vec::new(),
             refused: Vec::new(),
+            lacks_policies: false,
         }
     }
 }
@@ -371,7 +375,7 @@ fn key_scheme(config: &Config) -> KeyScheme {
                 .iter()
                 .map(|name| form(name)),
         )
-        .with_min_length(config.min_token_length())
+        .with_min_length(config.shortest_token())
 }
 
 /// How many connections to one upstream are kept for later requests.
@@ -417,6 +421,16 @@ fn plain(status: StatusCode, text: &'static str) -> Response<AnswerBody> {
     *response.status_mut() = status;
     let kind = http::HeaderValue::from_static("text/plain; charset=utf-8");
     response.headers_mut().insert(CONTENT_TYPE, kind);
+    response
+}
+
+/// What Tyk answers as long as it has loaded nothing.
+fn no_page() -> Response<AnswerBody> {
+    let mut response = plain(StatusCode::NOT_FOUND, "404 page not found\n");
+    let no_sniffing = http::HeaderValue::from_static("nosniff");
+    response
+        .headers_mut()
+        .insert(X_CONTENT_TYPE_OPTIONS, no_sniffing);
     response
 }
 

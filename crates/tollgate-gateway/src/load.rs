@@ -69,6 +69,8 @@ pub struct Loaded {
     pub apis: Vec<Api>,
     /// The policies.
     pub policies: PolicySet,
+    /// Whether no API is served yet, as the file of policies is not there.
+    pub lacks_policies: bool,
 }
 
 /// An API, whether it can be served or not.
@@ -155,8 +157,9 @@ impl Loaded {
     }
 }
 
-/// Reads everything. There is no snapshot where the configuration or the policies can not be used;
-/// a definition that can not be is [`Api::Refused`], and an error in the report.
+/// Reads everything. There is no snapshot where the configuration or the policies can not be used; where
+/// the file of policies is not there, it is one without APIs. A definition that can not be used is
+/// [`Api::Refused`], and an error in the report.
 pub fn load(
     file: &Path,
     environment: &Environment,
@@ -166,12 +169,27 @@ pub fn load(
     let Some(config) = config else {
         return (None, report);
     };
-    let (loaded, more) = load_with(Arc::new(config), environment);
+    let config = Arc::new(config);
+    let (loaded, more) = load_with(config.clone(), environment);
     report.extend(more.problems);
-    (loaded, report)
+    let record_file = Path::new(&config.policies.policy_record_name);
+    let lacks_policies =
+        loaded.is_none() && config.policies.policy_path.is_empty() && !record_file.exists();
+    if lacks_policies {
+        let message = "no API is served until a reload finds it";
+        report.push(Problem::warning(record_file, message));
+    }
+    let without = || Loaded {
+        config,
+        apis: Vec::new(),
+        policies: PolicySet::default(),
+        lacks_policies: true,
+    };
+    (loaded.or_else(|| lacks_policies.then(without)), report)
 }
 
-/// Reads what the configuration names: definitions and policies. As [`load`].
+/// Reads what the configuration names: definitions and policies. As [`load`], but there is no snapshot
+/// without the file of policies.
 pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Loaded>, Report) {
     let mut report = Report::default();
     let mut apis = apis(&config, environment, &mut report);
@@ -186,6 +204,7 @@ pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Load
             config,
             apis,
             policies,
+            lacks_policies: false,
         }),
         report,
     )

@@ -343,6 +343,10 @@ fn admin(
         health_checks: config.health_check.enable_health_checks,
         hello_path: config.health_check_path(),
         ready_path: Some(config.readiness_check_path()),
+        exact_quota_reset: config.tollgate.exact_quota_reset,
+        refuse_short_ids: config.tollgate.refuse_short_ids,
+        drop_unknown_members: !config.tollgate.keep_unknown_members,
+        ignore_per_api_signatures: !config.tollgate.per_api_signatures,
         ..Settings::new(config.secret.clone())
     };
     let (store, keys) = (gateway.store().clone(), gateway.keys().clone());

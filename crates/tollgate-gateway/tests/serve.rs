@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 mod serve {
     mod apis;
+    mod as_tyk;
     mod attacks;
     mod checks;
     mod clients;

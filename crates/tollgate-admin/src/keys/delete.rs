@@ -36,7 +36,7 @@ pub(crate) async fn remove(admin: &Inner, key: &StorageKey) -> Result<bool, Refu
     if let Some(stored) = stored {
         let session = stored.session();
         if !admin.shares_counters(key, session).await? {
-            admin.reset_counters(key, &[session]).await?;
+            admin.reset_counters(key, session).await?;
         }
     }
     admin
@@ -51,8 +51,6 @@ pub(crate) async fn reset(admin: &Inner, call: &Call, id: &str) -> Answer {
     let found = admin.find(&admin.named(&call.query, org, id)).await?;
     let found = found.ok_or(Refusal::new(404, "Key not found"))?;
     let loaded = &found.loaded;
-    admin
-        .reset_counters(loaded.key(), &[loaded.session()])
-        .await?;
+    admin.reset_counters(loaded.key(), loaded.session()).await?;
     Ok(modified(&found.shown, "updated", None))
 }

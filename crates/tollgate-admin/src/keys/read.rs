@@ -3,11 +3,12 @@
 use http::StatusCode;
 use tollgate_core::{Session, policy};
 
-use super::{Policies, read, to_json};
+use super::{Policies, read_sent, to_json};
 use crate::{
     Inner,
     answer::{Answer, Refusal, json},
     call::{Call, Tail, json_text},
+    members::Members,
 };
 
 /// `GET /tyk/keys/{id}`: the session with its policies as they are in force.
@@ -26,14 +27,29 @@ pub(crate) async fn show(admin: &Inner, call: &Call, id: &str) -> Answer {
 
 /// `POST /tyk/keys/preview`: the session with its policies; nothing is stored.
 pub(crate) fn preview(admin: &Inner, call: &Call) -> Answer {
-    let session = json_text(&call.body, Tail::Ignored).and_then(|json| read(&json));
-    let mut session = session.ok_or(Refusal::new(500, "Unmarshalling failed"))?;
+    let malformed = || Refusal::new(500, "Unmarshalling failed");
+    let sent = json_text(&call.body, Tail::Ignored).ok_or_else(malformed)?;
+    let mut session = read_sent(&sent, &admin.settings).ok_or_else(malformed)?;
     let now = admin.now();
     let created = jiff::Timestamp::from_nanosecond(i128::from(now.unix_nanos));
     session.date_created = created.unwrap_or_default().into();
     session.last_updated = now.unix().0.to_string();
     let (session, policies) = shown(admin, &session);
-    Ok(json(StatusCode::OK, to_json(&session, policies)))
+    let shown = with_empty_lists(to_json(&session, policies), &sent);
+    Ok(json(StatusCode::OK, shown))
+}
+
+/// A list of policies that was sent empty is shown so; a stored one is `null`.
+fn with_empty_lists(shown: String, sent: &str) -> String {
+    const POLICIES: &str = "apply_policies";
+    let is_empty = Members::of(sent).is_ok_and(|sent| sent.get(POLICIES) == Some("[]"));
+    match Members::of(&shown) {
+        Ok(mut members) if is_empty => {
+            members.set(POLICIES, &[(); 0]);
+            members.to_json()
+        }
+        _ => shown,
+    }
 }
 
 /// The session with its policies.

@@ -8,7 +8,7 @@ use tollgate_core::{
     token::{Token, TokenError, TokenErrorKind, TokenForm},
 };
 
-use super::{Unfit, read};
+use super::{Unfit, read_sent};
 use crate::{
     Inner, KeyEvent,
     answer::{self, Answer, Refusal},
@@ -40,7 +40,7 @@ impl Counters {
 /// `POST /tyk/keys/create`: a key with a random token, or one of its certificate.
 pub(crate) async fn create(admin: &Inner, call: &Call) -> Answer {
     let json = json_text(&call.body, Tail::Ignored);
-    let session = json.and_then(|json| read(&json));
+    let session = json.and_then(|json| read_sent(&json, &admin.settings));
     let mut session = session.ok_or(Refusal::new(500, "Unmarshalling failed"))?;
     let merged = admin.merged(&session).map_err(|unfit| match unfit {
         Unfit::NoRights => Refusal::new(
@@ -74,9 +74,9 @@ pub(crate) async fn create(admin: &Inner, call: &Call) -> Answer {
 
 /// `POST /tyk/keys` and `POST /tyk/keys/{id}`: whatever has this id is written over.
 pub(crate) async fn create_named(admin: &Inner, call: &Call, id: &str) -> Answer {
-    let session = read_strictly(call)?;
+    let session = read_strictly(admin, call)?;
     let shortest = admin.keys.min_length();
-    if !id.is_empty() && id.len() < shortest {
+    if admin.settings.refuse_short_ids && !id.is_empty() && id.len() < shortest {
         return Err(Refusal::new(400, too_short(id.len(), shortest)));
     }
     let now = admin.now().unix().0;
@@ -114,7 +114,7 @@ pub(crate) async fn create_named(admin: &Inner, call: &Call, id: &str) -> Answer
 
 /// `PUT /tyk/keys/{id}`: replaces a key, in one step against other writers.
 pub(crate) async fn update(admin: &Inner, call: &Call, id: &str) -> Answer {
-    let sent = read_strictly(call)?;
+    let sent = read_strictly(admin, call)?;
     let counters = Counters::of(call);
     let named = admin.named(&call.query, sent.org_id.clone(), id);
     for _ in 0..TRIES {
@@ -159,9 +159,9 @@ pub(crate) async fn replace(
     written.put(admin, stored.key(), session, &merged).await
 }
 
-fn read_strictly(call: &Call) -> Result<Session, Refusal> {
+fn read_strictly(admin: &Inner, call: &Call) -> Result<Session, Refusal> {
     let json = json_text(&call.body, Tail::Refused);
-    let session = json.and_then(|json| read(&json));
+    let session = json.and_then(|json| read_sent(&json, &admin.settings));
     session.ok_or(Refusal::new(400, "Request malformed"))
 }
 
@@ -301,8 +301,7 @@ impl Written<'_> {
             {
                 old = None; // They stay the other's.
             }
-            let sessions: Vec<&Session> = old.into_iter().chain([&session]).collect();
-            admin.reset_counters(key, &sessions).await?;
+            admin.restart_counters(key, old, &session).await?;
         }
         let (org, name) = (&session.org_id, key.as_str());
         admin.control.key_changed(if self.is_new {

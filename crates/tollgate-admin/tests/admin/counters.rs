@@ -74,6 +74,20 @@ async fn an_update_starts_all_counters_afresh() {
 }
 
 #[tokio::test]
+async fn a_rate_that_is_lowered_acts_at_once() {
+    let world = world().await;
+    assert_eq!(spend(&world, "orders", 2).await, 2);
+    let mut lower = session();
+    lower["rate"] = json!(2);
+    assert_eq!(world.ask_json("PUT", KEY, &lower).await.status, 200);
+    assert_eq!(spend(&world, "orders", 1).await, 0);
+    world.ask_json("PUT", KEY, &lower).await; // The same again is no lower one.
+    assert_eq!(spend(&world, "orders", 9).await, 2);
+    world.ask_json("PUT", KEY, &session()).await;
+    use_up(&world).await;
+}
+
+#[tokio::test]
 async fn suppress_reset_keeps_them() {
     let world = world().await;
     use_up(&world).await;

@@ -57,9 +57,13 @@ pub(super) fn merge(
     };
     let mut session = granted.put_into(session);
     drop_repeated_tags(&mut session);
-    policies
-        .iter()
-        .for_each(|policy| apply_whole(&mut session, policy));
+    for policy in policies {
+        apply_whole(&mut session, policy);
+        if !(policy.partitions.per_api && options.ignore_per_api_signatures) {
+            session.hmac_enabled |= policy.hmac_enabled;
+            session.enable_http_signature_validation |= policy.enable_http_signature_validation;
+        }
+    }
     Ok(Merged {
         session,
         origins: granted.origins.clone(),
@@ -585,8 +589,6 @@ impl Draft {
 /// What a policy gives to the whole session, whatever its partitions.
 fn apply_whole(session: &mut Session, policy: &Policy) {
     session.is_inactive |= policy.is_inactive;
-    session.hmac_enabled |= policy.hmac_enabled;
-    session.enable_http_signature_validation |= policy.enable_http_signature_validation;
     unite_texts(&mut session.tags, &policy.tags);
     session.meta_data.extend(&policy.meta_data);
     if !policy.post_expiry_action.is_empty() {
@@ -597,11 +599,8 @@ fn apply_whole(session: &mut Session, policy: &Policy) {
     if policy.post_expiry_grace_period != 0 {
         session.post_expiry_grace_period = policy.post_expiry_grace_period;
     }
-    let (theirs, ours) = (
-        seconds(&policy.last_updated),
-        seconds(&session.last_updated),
-    );
-    if theirs.is_some() && ours < theirs {
+    // For information only, so that they are compared as Tyk does: as texts.
+    if session.last_updated < policy.last_updated {
         session.last_updated.clone_from(&policy.last_updated);
     }
 }
@@ -644,11 +643,4 @@ fn drop_repeated_tags(session: &mut Session) {
 fn remove_repeated(ids: &mut Vec<PolicyId>) {
     let mut seen = BTreeSet::new();
     ids.retain(|id| seen.insert(id.clone()));
-}
-
-/// A time in Unix seconds, written as such or in RFC 3339 form.
-fn seconds(last_updated: &str) -> Option<i64> {
-    let timestamp = || last_updated.parse::<jiff::Timestamp>().ok();
-    let number = last_updated.parse::<i64>().ok();
-    number.or_else(|| timestamp().map(jiff::Timestamp::as_second))
 }

@@ -113,6 +113,7 @@ fn apply(
     let options = PolicyOptions {
         organisations,
         allow_inline_policies: case.corrections["allow_inline_policies"] == true,
+        ..PolicyOptions::default()
     };
     let org = case.apis().next().map(|api| text(&api["org_id"]));
     let org = OrgId::from(org.unwrap_or("default"));

@@ -87,6 +87,7 @@ impl Composer<'_> {
                 PathSpelling::Go
             },
             preserve_host: settings.preserve_host_header,
+            user_agent: Some(self.config.user_agent()),
             head_timeout: self.config.upstream_timeout(),
             upgrades: self.config.http_server_options.enable_websockets,
             close_connections: self.config.close_connections,

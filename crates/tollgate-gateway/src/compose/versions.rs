@@ -75,6 +75,7 @@ impl Composer<'_> {
         Ok(Versions {
             location: location(source)?,
             strips: source.strips(),
+            strips_final: self.config.tollgate.strip_final_version,
             falls_back: source.fallback_to_default,
             by_name,
             default,
@@ -187,7 +188,7 @@ impl Composer<'_> {
             let compiled: Result<Vec<_>, String> = list.map(compile).collect();
             compiled.map_err(|message| (format!("extended_paths.{member}"), message))
         };
-        Ok(HeaderRules {
+        let rules = HeaderRules {
             request: set(
                 "global_headers",
                 version.global_headers_disabled,
@@ -209,7 +210,9 @@ impl Composer<'_> {
                 "transform_response_headers",
                 &paths.transform_response_headers,
             )?,
-        })
+            ..HeaderRules::default()
+        };
+        Ok(rules.spelled())
     }
 
     fn header_set(
@@ -242,7 +245,13 @@ impl Composer<'_> {
         {
             set.retain(|(name, _)| !remove.contains(name));
         }
-        Ok(HeaderSet { remove, set })
+        let keeps_spelling = self.config.ignore_canonical_mime_header_key;
+        let spelled = add.keys().filter(|_| keeps_spelling).cloned().collect();
+        Ok(HeaderSet {
+            remove,
+            set,
+            spelled,
+        })
     }
 
     /// What response processors called `header_injector` do; of several, the later goes before the earlier.

@@ -380,6 +380,23 @@ record! {
         pub watch_files: bool,
         /// Whether refusals have `WWW-Authenticate` and `Retry-After`, which Tyk does not send.
         pub refusal_headers: bool,
+        /// Whether the first answer of a quota's period tells when the period ends. In Tyk its
+        /// `X-RateLimit-Reset`, and `quota_renews` until the next request, tell when it began.
+        pub exact_quota_reset: bool,
+        /// Whether the control API refuses ids below `min_token_length`, and tokens of just that length are
+        /// looked up, as in newer releases of Tyk. Otherwise such keys open by the token that the answer
+        /// shows, as in Tyk 5.6.
+        pub refuse_short_ids: bool,
+        /// Whether members that Tyk's record does not have are stored where they are sent to the control
+        /// API. Tyk drops them. Those of stored records always stay.
+        pub keep_unknown_members: bool,
+        /// Whether `per_api` policies switch on signatures for their keys, as other policies do.
+        pub per_api_signatures: bool,
+        /// Whether a version that ends the path is cut from it, too, where versions are stripped.
+        pub strip_final_version: bool,
+        /// What the gateway calls itself to upstreams where the client said nothing, or where a
+        /// definition took out what it said. Empty: `Tyk/v5.6.0`.
+        pub user_agent: String,
         /// The header in which a request's name is taken from the client, handed on to the upstream, and
         /// told to the client. Empty: `X-Request-ID` is read for the log, and none is handed on.
         pub request_id_header: String,

@@ -212,10 +212,7 @@ pub const SETTINGS: &[Row] = &[
     part_of("coprocess_options", "coprocess_options.enable_coprocess"),
     warns("coprocess_options.enable_coprocess", PLUGINS),
     works("ignore_endpoint_case"),
-    warns(
-        "ignore_canonical_mime_header_key",
-        "headers are sent in their usual spelling",
-    ),
+    works("ignore_canonical_mime_header_key"),
     works("log_level"),
     works("log_format"),
     works("access_logs.enabled"),

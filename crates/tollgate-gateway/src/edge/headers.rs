@@ -20,6 +20,7 @@ use tollgate::{
 
 use super::{
     Where, is_own_answer, place_of,
+    spelling::Spelling,
     versions::{Chosen, VersionRules},
 };
 use crate::proxy::ProxyHints;
@@ -31,6 +32,8 @@ pub struct HeaderSet {
     pub remove: Vec<HeaderName>,
     /// Headers that are set, after that.
     pub set: Vec<(HeaderName, Text)>,
+    /// The names of these as they are to be written; empty for the usual spelling.
+    pub spelled: Vec<String>,
 }
 
 /// The headers of a version.
@@ -46,9 +49,36 @@ pub struct HeaderRules {
     pub response_last: HeaderSet,
     /// Of answers of single paths.
     pub response_by_path: Vec<(Where, HeaderSet)>,
+    /// How the names of both are written.
+    pub spelling: Spellings,
+}
+
+/// How names are written to upstreams and to clients.
+#[derive(Clone, Debug, Default)]
+pub struct Spellings {
+    request: Spelling,
+    response: Spelling,
 }
 
 impl HeaderRules {
+    /// The same, with names written as they are spelled.
+    pub fn spelled(mut self) -> Self {
+        let names = |sets: [&HeaderSet; 2], by_path: &[(Where, HeaderSet)]| {
+            let sets = sets.into_iter().chain(by_path.iter().map(|(_, set)| set));
+            let names: Vec<_> = sets.flat_map(|set| set.spelled.clone()).collect();
+            Spelling::of(names.iter().map(String::as_str))
+        };
+        let no_other = HeaderSet::default();
+        self.spelling = Spellings {
+            request: names([&self.request, &no_other], &self.request_by_path),
+            response: names(
+                [&self.response, &self.response_last],
+                &self.response_by_path,
+            ),
+        };
+        self
+    }
+
     /// The names of context variables that its texts have.
     pub fn context_names(&self) -> impl Iterator<Item = &str> {
         let by_path = self.request_by_path.iter().chain(&self.response_by_path);
@@ -161,6 +191,7 @@ impl HeaderGate {
             };
             visit.notes_mut().insert(changes);
         }
+        rules.spelling.request.put_into(&mut head.extensions);
         rules.request.apply_to_request(all, &mut head.headers);
         if let Some((set, values)) = own {
             set.apply_to_request(values, &mut head.headers);
@@ -198,6 +229,7 @@ impl Gate for HeaderGate {
             return;
         };
         let rules = &changes.rules.headers;
+        rules.spelling.response.put_into(response.extensions);
         if let Some((at, values)) = &changes.own {
             rules.response_by_path[*at]
                 .1

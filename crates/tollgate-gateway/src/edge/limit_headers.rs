@@ -1,11 +1,15 @@
 //! `X-RateLimit-…` on answers, as Tyk writes them: of the quota, on every answer to a request with a
 //! session, whether it has a quota or not; zeros on answers to others, where the upstream said nothing of
 //! its own. Answers of the gateway itself have none.
+//!
+//! Tyk's answer to the request that begins a quota's period has the present time as `X-RateLimit-Reset`,
+//! and all others the end of the period; so have these, unless the end is asked for (`exact_reset`).
 
 use http::{HeaderName, HeaderValue, request::Parts};
 use tollgate::{
     ApiId, Session,
     gate::{Acts, Departure, Gate, Step},
+    store::Standing,
     visit::{LimitKind, Visit},
 };
 
@@ -21,6 +25,8 @@ const RESET: HeaderName = HeaderName::from_static("x-ratelimit-reset");
 pub struct LimitHeadersGate {
     /// Whose entry of the session has the numbers.
     pub api: ApiId,
+    /// Whether the first answer of a period tells its end, too.
+    pub exact_reset: bool,
 }
 
 impl Gate for LimitHeadersGate {
@@ -58,11 +64,12 @@ impl Gate for LimitHeadersGate {
         let is_quota =
             |limit: &&tollgate::visit::LimitStanding| matches!(limit.kind, LimitKind::Quota);
         if let Some(quota) = visit.limits().iter().find(is_quota) {
-            let resets = visit
-                .now()
-                .after(quota.standing.resets_in.unwrap_or_default());
-            set(LIMIT, digits(quota.standing.max));
-            set(REMAINING, digits(quota.standing.remaining));
+            let Standing { max, remaining, .. } = quota.standing;
+            let begins_now = !self.exact_reset && remaining + 1 == max;
+            let left = quota.standing.resets_in.filter(|_| !begins_now);
+            let resets = visit.now().after(left.unwrap_or_default());
+            set(LIMIT, digits(max));
+            set(REMAINING, digits(remaining));
             set(RESET, digits(resets.unix().0));
         } else {
             let (max, remaining, renews) = recorded(session, &self.api);

@@ -57,6 +57,8 @@ pub struct Versions {
     pub location: Location,
     /// Whether the name is taken out of the request.
     pub strips: bool,
+    /// Whether it is taken out of a path that ends with it, too.
+    pub strips_final: bool,
     /// All of them.
     pub by_name: BTreeMap<String, Arc<VersionRules>>,
     /// The version of a request that names none.
@@ -197,9 +199,10 @@ impl Versions {
             return Ok(None);
         }
         let named = segment.to_owned();
-        if self.strips {
-            let start = rest.find(segment).unwrap_or_default();
-            let after = rest[start + segment.len()..].trim_start_matches('/');
+        let start = rest.find(segment).unwrap_or_default();
+        let after = &rest[start + segment.len()..];
+        if self.strips && (self.strips_final || !after.is_empty()) {
+            let after = after.trim_start_matches('/');
             let query = head
                 .uri
                 .query()
@@ -273,6 +276,7 @@ mod tests {
         Versions {
             location,
             strips: true,
+            strips_final: false,
             by_name: ["v1", "v2", "old"].map(version).into(),
             default: Default::Named(default.into()),
             falls_back,
@@ -359,7 +363,8 @@ mod tests {
         let pattern = Regex::new(r"^v\d+$").expect("compiles");
         let by_path = versions(Location::Path(Some(pattern)), "v1", false);
         check(&by_path, "/api/v2/x?a=1", "", Ok(("v2", "/api/x?a=1")));
-        check(&by_path, "/api/v2", "", Ok(("v2", "/api/")));
+        check(&by_path, "/api/v2", "", Ok(("v2", "/api/v2")));
+        check(&by_path, "/api/v2/", "", Ok(("v2", "/api/")));
         check(&by_path, "/api/v2/a%20b", "", Ok(("v2", "/api/a%20b")));
         check(&by_path, "/api/x", "", Ok(("v1", "/api/x")));
         check(
@@ -368,6 +373,11 @@ mod tests {
             "",
             Err("This API version does not seem to exist"),
         );
+        let whole = Versions {
+            strips_final: true,
+            ..by_path
+        };
+        check(&whole, "/api/v2", "", Ok(("v2", "/api/")));
     }
 
     /// A base called `base`, with one version of its own, `two`, and one whose API is not loaded.

@@ -12,9 +12,9 @@ use crate::{
 
 /// Of the cases that count, this many of a hundred pass in each file, and in all together.
 ///
-/// The aim is 90 and 97, without a failure; until the gateway is there, this is how far it is.
-const OF_EACH_FILE: f64 = 86.0;
-const OF_ALL: f64 = 92.0;
+/// The aim is 90 and 97, without a failure.
+const OF_EACH_FILE: f64 = 90.0;
+const OF_ALL: f64 = 96.5;
 const FAILURES: usize = 0;
 
 /// What came of one case.
@@ -190,7 +190,7 @@ fn row(name: &str, counts: &Counts) -> String {
 }
 
 /// Why we answer otherwise, by the name of the case.
-fn reasons() -> BTreeMap<String, String> {
+pub(crate) fn reasons() -> BTreeMap<String, String> {
     #[derive(serde::Deserialize)]
     struct File {
         differences: BTreeMap<String, String>,

@@ -79,6 +79,17 @@ fn the_corpus_is_answered_as_recorded() {
     ledger.judge();
 }
 
+#[test]
+fn every_difference_is_told() {
+    let page = case::folder().join("../../docs/compatibility.md");
+    let page = std::fs::read_to_string(page).expect("the page is there");
+    let untold: Vec<_> = ledger::reasons()
+        .into_keys()
+        .filter(|name| !page.contains(&format!("`{name}`")))
+        .collect();
+    assert!(untold.is_empty(), "docs/compatibility.md lacks {untold:?}");
+}
+
 fn unbuilt(case: &Case) -> impl Iterator<Item = Need> {
     needs::of(case).into_iter().filter(|need| !need.is_built())
 }
