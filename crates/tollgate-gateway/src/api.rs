@@ -20,9 +20,9 @@ use crate::{
         query::set_target,
         sizes,
         usage::{self, Usage},
-        versions::{Choice, Versions},
+        versions::{Choice, VersionRules, Versions},
     },
-    observe::ApiWatch,
+    observe::{ApiWatch, tracked::Tracked},
     onward::{Handover, onto},
     serve::RequestBody,
 };
@@ -41,6 +41,8 @@ pub struct Api {
     pub(crate) cuts_words: bool,
     /// Whether requests may go on to other APIs, which they then have to bring.
     pub(crate) hands_on: bool,
+    /// Whether some requests are tracked otherwise than the rest.
+    pub(crate) tracks: bool,
     pub(crate) versions: Versions,
     pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) addresses: Addresses,
@@ -124,11 +126,29 @@ impl Api {
         request: Request<RequestBody>,
         now: UnixSeconds,
     ) -> Response<AnswerBody> {
-        let (mut head, mut body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         if body.is_too_large() {
             return self.refuse(sizes::too_large(), &head);
         }
-        let entered = match self.enter(&mut head, now) {
+        let entered = self.enter(&mut head, now);
+        if !self.tracks {
+            return self.go_on(entered, head, body).await;
+        }
+        let tracked = head.extensions.remove::<Tracked>();
+        let mut response = self.go_on(entered, head, body).await;
+        if let Some(tracked) = tracked {
+            response.extensions_mut().insert(tracked);
+        }
+        response
+    }
+
+    async fn go_on(
+        &self,
+        entered: Result<Entered, Rejection>,
+        mut head: Parts,
+        mut body: RequestBody,
+    ) -> Response<AnswerBody> {
+        let entered = match entered {
             Ok(entered) => entered,
             Err(rejection) => return self.refuse(rejection, &head),
         };
@@ -185,22 +205,35 @@ impl Api {
                 "API has expired, please check documentation or contact administrator",
             ));
         }
-        let listed = {
-            let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
-            let method = head.method.as_str();
-            let listed = chosen.rules.lists.ask(method, &path)?;
-            self.addresses.ask(client(head))?;
-            if !matches!(listed, Listed::Answered(_)) {
-                chosen.rules.sizes.ask(method, &path, &head.headers)?;
-            }
-            listed
-        };
+        let path = RequestPath::of(head.uri.path(), Some(&self.listen))?;
+        let tracked = chosen.rules.tracking.ask(head.method.as_str(), &path);
+        let listed = self.listed(&chosen.rules, head, &path);
+        if let Some(tracked) = tracked {
+            tracked.leave(&mut head.extensions);
+        }
+        let listed = listed?;
         head.extensions.insert(chosen);
         Ok(match listed {
             Listed::Open => Entered::Guarded,
             Listed::Ignored => Entered::Open,
             Listed::Answered(reply) => Entered::Answered(reply),
         })
+    }
+
+    /// What the lists say of a request from an address that may call, with a body that is not too large.
+    fn listed(
+        &self,
+        rules: &VersionRules,
+        head: &Parts,
+        path: &RequestPath<'_>,
+    ) -> Result<Listed, Rejection> {
+        let method = head.method.as_str();
+        let listed = rules.lists.ask(method, path)?;
+        self.addresses.ask(client(head))?;
+        if !matches!(listed, Listed::Answered(_)) {
+            rules.sizes.ask(method, path, &head.headers)?;
+        }
+        Ok(listed)
     }
 
     fn way_to(&self, api: ApiId) -> Handover {

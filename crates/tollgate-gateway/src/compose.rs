@@ -10,6 +10,7 @@ mod onward;
 mod public_urls;
 mod rates;
 mod tokens;
+mod tracking;
 mod upstream_tls;
 mod versions;
 
@@ -37,7 +38,7 @@ use crate::{
         versions::{Chosen, Versions},
     },
     load::ServedApi,
-    observe::Observer,
+    observe::{Leads, Observer},
     overrides::refusals,
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
@@ -123,6 +124,10 @@ impl Composer<'_> {
             })
             .transpose()?;
         let hands_on = onward.leads_to_apis() || versions.apis.is_some();
+        let leads = Leads {
+            to_apis: hands_on,
+            to_tracked: versions.have_tracking(),
+        };
         let onward = if versions.has_checks() {
             Checked::new(onward, self.refusals(definition)?)
         } else {
@@ -137,6 +142,7 @@ impl Composer<'_> {
             id: definition.api_id.clone(),
             file: served.file.clone(),
             hands_on,
+            tracks: leads.to_tracked,
             listen_path: cut_path(definition, &listen),
             cuts_words: definition.proxy.strip_listen_path
                 && !self.config.http_server_options.enable_strict_routes
@@ -155,7 +161,7 @@ impl Composer<'_> {
             open: open.layer().layer(onward),
             refusals: self.refusals(definition)?,
             names_generator: !self.config.hide_generator_header,
-            watch: self.observer.api(definition, sources, self.keys),
+            watch: self.observer.api(definition, sources, self.keys, leads),
         })
     }
 

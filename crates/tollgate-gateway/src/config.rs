@@ -53,6 +53,7 @@ use crate::{
 mod environment;
 mod sections;
 mod settings;
+mod traces;
 
 pub use sections::{
     AccessLogs, AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
@@ -62,6 +63,7 @@ pub use sections::{
     WebHook,
 };
 pub use settings::SETTINGS;
+pub use traces::{OpenTelemetryOptions, OtlpMetricsOptions, Sampling, TracesTls};
 
 /// The secret of the configuration that Tyk writes where there is none. Everybody knows it.
 pub const DEFAULT_SECRET: &str = "352d20ee67be67f6340b4c0605b044b7";
@@ -287,7 +289,7 @@ record! {
         /// Traces.
         pub tracing: Unread,
         /// Traces.
-        pub opentelemetry: Unread,
+        pub opentelemetry: OpenTelemetryOptions,
         /// New Relic.
         pub newrelic: Unread,
         /// Whether profiles are served.
@@ -495,6 +497,7 @@ impl Config {
             }
         }
         problems.extend(self.check_observation());
+        problems.extend(self.opentelemetry.check());
         if ![0, 500, 502].contains(&self.tollgate.bad_gateway_status) {
             let path = JsonPath::from("tollgate.bad_gateway_status");
             problems.push(Problem::error("", "expected 500 or 502").at(path));

@@ -3,7 +3,8 @@
 //! Each file holds one matter, compiled from a definition when that is loaded: [`versions`] chooses the
 //! version, [`lists`] says which paths are open, closed, or answered here, [`addresses`] who may call,
 //! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which
-//! rate of the API counts, [`usage`] where a key's limits stand; [`headers`] with their [`spelling`], [`limit_headers`],
+//! rate of the API counts, [`tracking`] how a request is told of, [`usage`] where a key's limits stand; [`headers`] with
+//! their [`spelling`], [`limit_headers`],
 //! [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks
 //! [`schema`] and [`breaker`].
 
@@ -22,6 +23,7 @@ pub mod schema;
 pub mod sizes;
 pub mod spelling;
 pub mod token;
+pub mod tracking;
 mod unique;
 pub mod upstream;
 pub mod usage;

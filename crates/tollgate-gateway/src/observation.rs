@@ -1,4 +1,4 @@
-//! What the program tells of itself: its log, the access log, metrics.
+//! What the program tells of itself: its log, the access log, metrics, traces.
 
 use std::{
     io::{self, BufWriter, Write},
@@ -13,6 +13,7 @@ use tollgate_gateway::{
         access_log::{AccessLog, Form},
         meters,
         prometheus::Exporter,
+        traces::Tracer,
     },
     serve::Stop,
 };
@@ -32,6 +33,7 @@ const WAITING_LINES: usize = 16 * 1024;
 pub(crate) struct Observation {
     observer: Observer,
     exporter: Option<Exporter>,
+    tracer: Option<Tracer>,
     lost: Vec<ErrorCounter>,
     _writers: Vec<WorkerGuard>,
 }
@@ -73,9 +75,12 @@ impl Observation {
                 Err(err) => tracing::warn!(%err, "no metrics"),
             }
         }
+        // What it has to say goes into the log.
+        let tracer = Tracer::begin(config);
         Self {
-            observer,
+            observer: observer.with_tracer(tracer.clone()),
             exporter,
+            tracer,
             lost,
             _writers: writers,
         }
@@ -96,6 +101,14 @@ impl Observation {
         self.exporter
             .clone()
             .map(|exporter| exporter.with_look(look))
+    }
+}
+
+impl Drop for Observation {
+    fn drop(&mut self) {
+        if let Some(tracer) = &self.tracer {
+            tracer.end();
+        }
     }
 }
 
@@ -129,7 +142,10 @@ fn log_by(config: &Config, out: NonBlocking) {
     } else {
         lines.boxed()
     };
-    let level = config.log_level.parse().unwrap_or(LevelFilter::INFO);
+    let level = match config.log_level.as_str() {
+        "" => LevelFilter::INFO, // Which the parser would take for errors alone.
+        level => level.parse().unwrap_or(LevelFilter::INFO),
+    };
     // A second call changes nothing: a test of the program may have set one.
     let log = tracing_subscriber::registry().with(lines.with_filter(filter(level)));
     let _ = log.try_init();

@@ -1,4 +1,4 @@
-//! What the outside is told of requests: the access log and metrics.
+//! What the outside is told of requests: the access log, metrics and traces.
 //!
 //! An [`Observer`] is made once, when the program starts. Each API is given an `ApiWatch`, which holds
 //! its counters and what the log says of it, when it is composed. A `Watch` follows one request from
@@ -13,6 +13,9 @@ mod caller;
 pub mod meters;
 pub mod prometheus;
 mod request_id;
+#[cfg_attr(not(feature = "otlp"), path = "observe/untraced.rs")]
+pub mod traces;
+pub mod tracked;
 mod watch;
 
 use std::sync::Arc;
@@ -23,10 +26,11 @@ use self::{
     access_log::{AccessLog, Subject},
     meters::{Meters, UpstreamMeters},
     request_id::RequestIds,
+    traces::Tracer,
 };
 pub(crate) use self::{
-    caller::CallerGate,
-    watch::{ApiWatch, Watch, span},
+    caller::{Caller, CallerGate},
+    watch::{ApiWatch, Leads, Watch, span},
 };
 use crate::{config::Config, definition::Definition};
 
@@ -35,6 +39,7 @@ use crate::{config::Config, definition::Definition};
 pub struct Observer {
     log: Option<AccessLog>,
     has_meters: bool,
+    tracer: Option<Tracer>,
     request_ids: RequestIds,
 }
 
@@ -61,20 +66,35 @@ impl Observer {
         self
     }
 
-    /// What is told of requests to one API.
+    /// Traces requests.
+    #[must_use]
+    pub fn with_tracer(mut self, tracer: Option<Tracer>) -> Self {
+        self.tracer = tracer;
+        self
+    }
+
+    /// What is told of requests to one API; no single one is told of where the definition does not want
+    /// them to be tracked.
     pub(crate) fn api(
         &self,
         definition: &Definition,
         sources: Vec<Arc<dyn TokenSource>>,
         keys: &KeyScheme,
+        leads: Leads,
     ) -> ApiWatch {
         let subject = || Subject::of(definition, sources, keys.clone());
+        let is_tracked = !definition.do_not_track;
+        let log = self.log.clone().filter(|_| is_tracked);
+        let tracer = self.tracer.as_ref().filter(|_| is_tracked);
         ApiWatch {
-            log: self.log.clone().map(|log| (log, Arc::new(subject()))),
+            log: log.map(|log| (log, Arc::new(subject()))),
             meters: self
                 .has_meters
                 .then(|| Arc::new(Meters::of(definition.api_id.as_str()))),
+            tracer: tracer.map(|tracer| tracer.api(definition)),
             request_ids: self.request_ids.clone(),
+            is_untracked: !is_tracked,
+            leads,
         }
     }
 
@@ -83,21 +103,29 @@ impl Observer {
         ApiWatch {
             log: self.log.clone().map(|log| (log, Arc::default())),
             meters: self.has_meters.then(|| Arc::new(Meters::of(""))),
+            tracer: self.tracer.as_ref().map(Tracer::no_api),
             request_ids: self.request_ids.clone(),
+            is_untracked: false,
+            leads: Leads::default(),
         }
     }
 
-    /// What tells the log who calls, if there is one.
+    /// What tells the log and traces who calls, if there are any.
     pub(crate) fn caller_gate(&self) -> Option<CallerGate> {
-        self.log.as_ref().map(|_| CallerGate)
+        (self.log.is_some() || self.tracer.is_some()).then_some(CallerGate)
+    }
+
+    /// Whether requests are counted.
+    pub(crate) fn has_meters(&self) -> bool {
+        self.has_meters
     }
 
     /// What is told of the upstream of one API.
     pub(crate) fn upstream(&self, definition: &Definition) -> Option<Arc<UpstreamMeters>> {
         let is_noted = self.log.is_some();
-        (self.has_meters || is_noted).then(|| {
+        (self.has_meters || is_noted || self.tracer.is_some()).then(|| {
             let api = self.has_meters.then_some(definition.api_id.as_str());
-            Arc::new(UpstreamMeters::of(api, is_noted))
+            Arc::new(UpstreamMeters::of(api, is_noted, self.tracer.clone()))
         })
     }
 }

@@ -106,9 +106,11 @@ impl Handover {
     pub(crate) fn call(&self, request: Request<RequestBody>) -> BoxFuture<Response<AnswerBody>> {
         let api = self.api.as_ref();
         match onto(api, self.listen_path.as_deref(), request) {
-            Ok((api, request)) => {
-                Box::pin(async move { api.serve(request, TokioClock.now().unix()).await })
-            }
+            Ok((api, mut request)) => Box::pin(async move {
+                let watch = api.watch.begin_handed(&mut request);
+                let response = api.serve(request, TokioClock.now().unix()).await;
+                api.watch.answered_handed(watch, response)
+            }),
             Err(refused) => {
                 let (rejection, head) = *refused;
                 let mut response = self.refusals.render(&rejection, &head).map(whole);

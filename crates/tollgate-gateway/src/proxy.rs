@@ -260,7 +260,7 @@ where
         match directed {
             Ok(protocol) => {
                 let meters = options.meters.as_ref();
-                let noted = meters.and_then(|meters| meters.note(request.uri()));
+                let noted = meters.and_then(|meters| meters.note(&mut request));
                 let call = self.inner.client.request(protocol, request);
                 let flight = Flight {
                     inner: self.inner.clone(),

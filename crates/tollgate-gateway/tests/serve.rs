@@ -31,6 +31,8 @@ mod serve {
     mod targets;
     mod tls;
     mod tokens;
+    #[cfg(feature = "otlp")]
+    mod traces;
     mod versions;
     mod watch;
 }

@@ -8,6 +8,7 @@
 //! | `request_data` | all parameters, as `a:1;b:2,3`: those of a form where [`FormData`] is in the request's extensions, then those of the query |
 //! | `request_data_<name>` | the first value of a parameter; `-` in the name is written `_` |
 //! | `remote_addr` | the client's address, where [`ClientAddr`] is in the request's extensions |
+//! | `tyk_trace_id` | the trace of the request, where [`TraceId`] is in the request's extensions |
 //! | `token` | nothing, unless [`ShownToken`] is in the request's extensions: a credential has no place in a header |
 //! | `rate_limit_limit`, `rate_limit_remaining`, `rate_limit_reset` | the rate that was charged last; seconds since 1970 |
 //! | `quota_limit`, `quota_remaining`, `quota_reset` | the quota that was charged last |
@@ -38,6 +39,12 @@ use crate::{
 /// client's word, so it is never read here: decide which proxies you trust, and put the address in.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ClientAddr(pub IpAddr);
+
+/// The trace that a request belongs to, for `$tyk_context.tyk_trace_id`: 32 hexadecimal digits.
+///
+/// Whoever traces puts it into the request's extensions.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct TraceId(pub Arc<str>);
 
 /// The pairs of a form in the request's body, for `$tyk_context.request_data`.
 ///
@@ -118,6 +125,10 @@ impl RequestContext<'_> {
                 .extensions
                 .get::<ClientAddr>()
                 .map(|ClientAddr(ip)| ip.to_string()),
+            "tyk_trace_id" => head
+                .extensions
+                .get::<TraceId>()
+                .map(|TraceId(id)| id.as_ref().to_owned()),
             "headers_Host" => host(head),
             "request_data" => Some(request_data(head)),
             "token" => head

@@ -24,6 +24,7 @@ use crate::{
         SkippedVersion, Where,
         headers::{HeaderRules, HeaderSet},
         sizes::Sizes,
+        tracking::Tracking,
         upstream::{CheckRules, UpstreamRules},
         versions::{Default as DefaultVersion, Location, VersionApis, VersionRules, Versions},
     },
@@ -46,6 +47,9 @@ impl Composer<'_> {
             let rules = self.version(name, version, skips.as_ref(), last.as_ref());
             let mut rules = rules.map_err(|(inner, message)| (place(&inner), message))?;
             rules.expires = expiry(definition, version);
+            rules.tracking = self
+                .tracking(definition, version, skips.as_ref())
+                .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
             rules.upstream.checks = self
                 .check_rules(definition, version, skips.as_ref())
                 .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
@@ -151,6 +155,7 @@ impl Composer<'_> {
             },
             headers,
             rates: Vec::new(),
+            tracking: Tracking::default(),
             upstream: UpstreamRules {
                 timeout: has_timeout.then_some(whole),
                 timeout_by_path: limits.map_err(|message| in_paths("hard_timeouts", message))?,
@@ -313,7 +318,7 @@ fn ends_at_this_hop(name: &HeaderName, value: &str) -> bool {
 }
 
 /// Entries for single paths that are on.
-fn entries<T, V>(
+pub(super) fn entries<T, V>(
     extended: bool,
     list: &[T],
     (options, skips): (PathOptions, Option<&SkippedVersion>),

@@ -219,8 +219,19 @@ pub const SETTINGS: &[Row] = &[
     part_of("access_logs", "access_logs.enabled"),
     warns("tracing.enabled", TRACES),
     part_of("tracing", "tracing.enabled"),
-    warns("opentelemetry.enabled", TRACES),
+    if cfg!(feature = "otlp") {
+        works("opentelemetry.enabled")
+    } else {
+        warns(
+            "opentelemetry.enabled",
+            "this program is built without the feature `otlp`; nothing is traced",
+        )
+    },
     part_of("opentelemetry", "opentelemetry.enabled"),
+    warns(
+        "opentelemetry.metrics.enabled",
+        "metrics are not sent over OTLP; Prometheus reads them",
+    ),
     warns("newrelic", TRACES),
     warns("enable_http_profiler", "profiles are not built"),
     warns("use_redis_log", LOGS),

@@ -194,14 +194,8 @@ pub const FIELDS: &[Row] = &[
     ),
     works("version_data.versions.*.extended_paths.size_limits"),
     works("version_data.versions.*.extended_paths.method_transforms"),
-    warns(
-        "version_data.versions.*.extended_paths.track_endpoints",
-        ANALYTICS,
-    ),
-    warns(
-        "version_data.versions.*.extended_paths.do_not_track_endpoints",
-        ANALYTICS,
-    ),
+    works("version_data.versions.*.extended_paths.track_endpoints"),
+    works("version_data.versions.*.extended_paths.do_not_track_endpoints"),
     works("version_data.versions.*.extended_paths.validate_json"),
     refused(
         "version_data.versions.*.extended_paths.validate_request",

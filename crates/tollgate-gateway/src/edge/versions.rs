@@ -12,6 +12,7 @@ use super::{
     query::{set_target, write_anew},
     rates::RateEntries,
     sizes::Sizes,
+    tracking::Tracking,
     upstream::UpstreamRules,
     version_headers::Expiry,
 };
@@ -46,6 +47,8 @@ pub struct VersionRules {
     pub headers: HeaderRules,
     /// Rates of single paths.
     pub rates: RateEntries,
+    /// How requests are tracked.
+    pub tracking: Tracking,
     /// How the upstream is called.
     pub upstream: UpstreamRules,
 }
@@ -108,6 +111,12 @@ pub struct Chosen {
 }
 
 impl Versions {
+    /// Whether any of them says how requests are tracked.
+    pub fn have_tracking(&self) -> bool {
+        let mut all = self.by_name.values();
+        all.any(|rules| !rules.tracking.is_empty())
+    }
+
     /// Whether any of them has something to check behind the gates.
     pub fn has_checks(&self) -> bool {
         let mut all = self.by_name.values();

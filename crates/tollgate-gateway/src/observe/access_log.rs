@@ -28,6 +28,7 @@ use super::{
     caller::Caller,
     meters::UpstreamNote,
     request_id::trace_of,
+    tracked::Endpoint,
     watch::{CLIENT_GONE, End},
 };
 use crate::{
@@ -68,7 +69,7 @@ macro_rules! fields {
 }
 
 fields! {
-    /// The API's id.
+    /// The id of the API that answered.
     ApiId = "api_id",
     /// The token's name in the store where tokens are stored hashed, else its last four characters.
     ApiKey = "api_key",
@@ -82,10 +83,14 @@ fields! {
     BytesIn = "bytes_in",
     /// How many bytes of the answer's body were handed on.
     BytesOut = "bytes_out",
+    /// The APIs that handed the request on to the one that answered, by commas.
+    CameBy = "came_by",
     /// The client's address, as trusted proxies tell it.
     ClientIp = "client_ip",
     /// Whether the answer broke off, or the client did not wait for it.
     CutOff = "cut_off",
+    /// The pattern of the endpoint, where the definition tracks it.
+    Endpoint = "endpoint",
     /// The host that was asked for.
     Host = "host",
     /// All of the time but the upstream's.
@@ -233,10 +238,54 @@ fn obfuscated(token: &str) -> String {
     }
 }
 
+/// Who answers a request, and what it has to say of it.
+#[derive(Clone)]
+pub(super) struct Answerer {
+    subject: Arc<Subject>,
+    key: Option<String>,
+    caller: Caller,
+    refused_by: Option<&'static str>,
+    reason: Option<String>,
+    endpoint: Option<Arc<Endpoint>>,
+    /// The APIs that handed the request on, the last one first.
+    came_by: Vec<Arc<Subject>>,
+}
+
+impl Answerer {
+    pub(super) fn new(subject: Arc<Subject>, request: &mut Request<RequestBody>) -> Self {
+        Self {
+            key: subject.key_of(request),
+            subject,
+            caller: Caller::default(),
+            refused_by: None,
+            reason: None,
+            endpoint: None,
+            came_by: Vec::new(),
+        }
+    }
+
+    pub(super) fn answered(&mut self, decision: Option<&str>, extensions: &mut Extensions) {
+        self.reason = decision.map(str::to_owned);
+        self.caller = extensions.remove().unwrap_or_default();
+        if let Some(refused) = extensions.remove::<RefusedBy>() {
+            self.refused_by = Some(refused.gate);
+            self.caller.session = self.caller.session.take().or(refused.session);
+        }
+    }
+
+    pub(super) fn tracks(&mut self, endpoint: Arc<Endpoint>) {
+        self.endpoint = Some(endpoint);
+    }
+
+    /// The request was handed on by this API.
+    pub(super) fn came_by(&mut self, api: &Self) {
+        self.came_by.push(api.subject.clone());
+    }
+}
+
 /// A line in the making.
 pub(super) struct Entry {
     log: AccessLog,
-    subject: Arc<Subject>,
     at: Timestamp,
     id: HeaderValue,
     method: Method,
@@ -247,31 +296,24 @@ pub(super) struct Entry {
     trace: Option<HeaderValue>,
     client: Option<IpAddr>,
     peer: Option<SocketAddr>,
-    key: Option<String>,
     received: Arc<AtomicU64>,
-    caller: Caller,
-    refused_by: Option<&'static str>,
-    reason: Option<String>,
     upstream: Option<UpstreamNote>,
 }
 
 impl Entry {
+    /// The trace is the client's, where there is none of our own.
     pub(super) fn new(
         log: AccessLog,
-        subject: Arc<Subject>,
-        id: HeaderValue,
+        (id, trace): (HeaderValue, Option<HeaderValue>),
         request: &mut Request<RequestBody>,
     ) -> Self {
         let received = request.body_mut().counted();
         let client = request.extensions().get::<ClientAddr>();
         let client = client.map(|ClientAddr(addr)| *addr);
         let peer = request.extensions().get::<Peer>().map(Peer::addr);
-        let key = subject.key_of(request);
         let header = |name| request.headers().get(name).cloned();
         Self {
-            key,
             log,
-            subject,
             at: Timestamp::now(),
             id,
             method: request.method().clone(),
@@ -279,60 +321,59 @@ impl Entry {
             version: request.version(),
             host: header(HOST),
             user_agent: header(USER_AGENT),
-            trace: trace_of(request.headers()),
+            trace: trace.or_else(|| trace_of(request.headers())),
             client,
             peer,
             received,
-            caller: Caller::default(),
-            refused_by: None,
-            reason: None,
             upstream: None,
         }
     }
 
-    pub(super) fn answered(&mut self, decision: Option<&str>, extensions: &mut Extensions) {
-        self.reason = decision.map(str::to_owned);
+    pub(super) fn answered(&mut self, extensions: &mut Extensions) {
         self.upstream = extensions.remove();
-        self.caller = extensions.remove().unwrap_or_default();
-        if let Some(refused) = extensions.remove::<RefusedBy>() {
-            self.refused_by = Some(refused.gate);
-            self.caller.session = self.caller.session.take().or(refused.session);
-        }
     }
 
-    pub(super) fn write(&self, end: &End) {
+    pub(super) fn write(&self, by: &Answerer, end: &End) {
         let log = &self.log.0;
         let mut line = Line::begin(log.form);
         line.text("time", &format!("{:.3}", self.at));
         line.text("level", "info");
         line.text("prefix", "access-log");
         for field in &log.fields {
-            self.put(*field, end, &mut line);
+            self.put(*field, by, end, &mut line);
         }
         (log.write)(&line.end());
     }
 
     /// Writes a member, where there is something to be said.
-    fn put(&self, field: Field, end: &End, line: &mut Line) {
+    fn put(&self, field: Field, by: &Answerer, end: &End, line: &mut Line) {
         let name = field.name();
         let upstream = self.upstream.as_ref();
         match field {
-            Field::ApiId => line.given(name, &self.subject.id),
-            Field::ApiKey => line.given(name, self.key.as_deref().unwrap_or_default()),
-            Field::ApiName => line.given(name, &self.subject.name),
+            Field::ApiId => line.given(name, &by.subject.id),
+            Field::ApiKey => line.given(name, by.key.as_deref().unwrap_or_default()),
+            Field::ApiName => line.given(name, &by.subject.name),
             Field::ApiVersion => {
-                let called = self.caller.version.as_ref();
+                let called = by.caller.version.as_ref();
                 line.given(name, called.map_or("", |called| &called.name));
             }
             Field::Alias => {
-                let session = self.caller.session.as_ref();
+                let session = by.caller.session.as_ref();
                 line.given(name, session.map_or("", |session| &session.alias));
             }
             Field::BytesIn => line.raw(name, self.received.load(Ordering::Relaxed)),
             Field::BytesOut => line.raw(name, end.sent),
+            Field::CameBy => {
+                let ids = by.came_by.iter().rev().map(|api| api.id.as_str());
+                line.given(name, &ids.collect::<Vec<_>>().join(","));
+            }
             Field::ClientIp => line.shown(name, self.client),
             Field::CutOff if end.is_whole => {}
             Field::CutOff => line.raw(name, true),
+            Field::Endpoint => {
+                let endpoint = by.endpoint.as_ref();
+                line.given(name, endpoint.map_or("", |endpoint| endpoint.name()));
+            }
             Field::Host => line.header(name, self.host.as_ref()),
             Field::LatencyGateway => {
                 let upstream = upstream.map_or(Duration::ZERO, |upstream| upstream.latency);
@@ -340,14 +381,14 @@ impl Entry {
             }
             Field::LatencyTotal => line.raw(name, Millis(end.took)),
             Field::Method => line.text(name, self.method.as_str()),
-            Field::OrgId => line.given(name, &self.subject.org),
+            Field::OrgId => line.given(name, &by.subject.org),
             Field::Path => line.text(name, self.uri.path()),
             Field::Protocol => line.text(name, &format!("{:?}", self.version)),
             Field::Reason => {
                 let gone = end.status.is_none().then_some(CLIENT_GONE);
-                line.given(name, gone.or(self.reason.as_deref()).unwrap_or_default());
+                line.given(name, gone.or(by.reason.as_deref()).unwrap_or_default());
             }
-            Field::RefusedBy => line.given(name, self.refused_by.unwrap_or_default()),
+            Field::RefusedBy => line.given(name, by.refused_by.unwrap_or_default()),
             Field::RemoteAddr => line.shown(name, self.peer),
             Field::RequestId => line.header(name, Some(&self.id)),
             Field::Status => line.raw(name, end.status.map_or(499, |status| status.as_u16())),

@@ -13,7 +13,7 @@ use crate::edge::versions::{Chosen, VersionRules};
 
 /// Whose request it is, and which version it calls: in the extensions of its answer.
 #[derive(Clone, Default)]
-pub(super) struct Caller {
+pub(crate) struct Caller {
     pub(super) session: Option<Arc<Session>>,
     pub(super) version: Option<Arc<VersionRules>>,
 }

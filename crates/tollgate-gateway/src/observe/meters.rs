@@ -10,17 +10,20 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use http::StatusCode;
+use http::{Request, Response, StatusCode};
 use metrics::{Counter, Histogram, SharedString, Unit};
 use parking_lot::Mutex;
 
-use crate::serve::InFlight;
+use super::traces::{Tracer, UpstreamSpan};
+use crate::{proxy::ProxyError, serve::InFlight};
 
 /// How many APIs have labels of their own.
 pub const MAX_APIS: usize = 1000;
 
 const REQUESTS: &str = "tollgate_requests_total";
 const DURATION: &str = "tollgate_request_duration_seconds";
+const ENDPOINT_REQUESTS: &str = "tollgate_endpoint_requests_total";
+const ENDPOINT_DURATION: &str = "tollgate_endpoint_request_duration_seconds";
 const UPSTREAM: &str = "tollgate_upstream_duration_seconds";
 const SENT: &str = "tollgate_response_body_bytes_total";
 const RELOADS: &str = "tollgate_config_reloads_total";
@@ -31,6 +34,7 @@ const REQUESTS_NOW: &str = "tollgate_requests_in_flight";
 const CONNECTIONS_NOW: &str = "tollgate_connections";
 const TUNNELS_NOW: &str = "tollgate_tunnels";
 const LINES_LOST: &str = "tollgate_log_lines_lost_total";
+const SPANS_LOST: &str = "tollgate_spans_lost_total";
 const STORE_UP: &str = "tollgate_store_up";
 const BUILD: &str = "tollgate_build_info";
 
@@ -52,6 +56,16 @@ pub fn describe() {
         DURATION,
         seconds,
         "From a request's head to its answer's end"
+    );
+    metrics::describe_counter!(
+        ENDPOINT_REQUESTS,
+        count,
+        "Requests to endpoints that a definition tracks, by class of status"
+    );
+    metrics::describe_histogram!(
+        ENDPOINT_DURATION,
+        seconds,
+        "The same, from a request's head to its answer's end"
     );
     metrics::describe_histogram!(
         UPSTREAM,
@@ -79,6 +93,7 @@ pub fn describe() {
         "Connections that went over to another protocol"
     );
     metrics::describe_counter!(LINES_LOST, count, "Lines that no log had room for");
+    metrics::describe_counter!(SPANS_LOST, count, "Spans that could not be sent");
     metrics::describe_gauge!(
         STORE_UP,
         count,
@@ -115,7 +130,7 @@ pub(crate) struct Meters {
 impl Meters {
     pub(crate) fn of(api: &str) -> Self {
         let api = label(api);
-        let served = ["1xx", "2xx", "3xx", "4xx", "5xx"].map(|class| {
+        let served = CLASSES.map(|class| {
             metrics::counter!(REQUESTS, "api" => api.clone(), "status" => class, "decision" => "served")
         });
         Self {
@@ -128,18 +143,12 @@ impl Meters {
 
     /// Counts an answer of the upstream, or one in its place that a definition holds.
     pub(crate) fn served(&self, status: StatusCode) {
-        let class = usize::from(status.as_u16() / 100).clamp(1, 5);
-        self.served[class - 1].increment(1);
+        self.served[class_index(status)].increment(1);
     }
 
     /// Counts an answer that is the gateway's own, by its reason.
     pub(crate) fn decided(&self, status: Option<StatusCode>, decision: &str) {
-        let class = match status.map(|status| status.as_u16() / 100) {
-            None => "none",
-            Some(0..=3) => "3xx",
-            Some(4) => "4xx",
-            Some(_) => "5xx",
-        };
+        let class = status.map_or("none", class);
         let labels = [
             ("api", self.api.clone()),
             ("status", SharedString::const_str(class)),
@@ -155,11 +164,69 @@ impl Meters {
     }
 }
 
-/// The histogram of one API's upstream, and whether answers are to say where they come from.
+/// Statuses by their hundreds.
+const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+fn class_index(status: StatusCode) -> usize {
+    usize::from(status.as_u16() / 100).clamp(1, 5) - 1
+}
+
+fn class(status: StatusCode) -> &'static str {
+    CLASSES[class_index(status)]
+}
+
+/// The counters of one endpoint that a definition has tracked, looked up once.
+#[derive(Debug)]
+pub(crate) struct EndpointMeters {
+    answered: [Counter; 5],
+    duration: Histogram,
+}
+
+impl EndpointMeters {
+    /// The endpoint is the pattern of the definition, so that clients can not make new ones.
+    pub(crate) fn of(api: &str, endpoint: &str, method: &str) -> Self {
+        let labels = [
+            ("api", label(api)),
+            ("endpoint", endpoint.to_owned().into()),
+            ("method", method.to_owned().into()),
+        ];
+        let answered = CLASSES.map(|class| {
+            let [api, endpoint, method] = labels.clone();
+            let labels = [
+                api,
+                endpoint,
+                method,
+                ("status", SharedString::const_str(class)),
+            ];
+            metrics::counter!(ENDPOINT_REQUESTS, &labels)
+        });
+        Self {
+            answered,
+            duration: metrics::histogram!(ENDPOINT_DURATION, &labels),
+        }
+    }
+
+    pub(crate) fn answered(&self, status: StatusCode) {
+        self.answered[class_index(status)].increment(1);
+    }
+
+    pub(crate) fn ended(&self, after: Duration) {
+        self.duration.record(after);
+    }
+}
+
+/// The histogram of one API's upstream, whether answers are to say where they come from, and who traces.
 #[derive(Debug)]
 pub struct UpstreamMeters {
     duration: Histogram,
     is_noted: bool,
+    tracer: Option<Tracer>,
+}
+
+/// What is kept of a request that is sent.
+pub(crate) struct Noted {
+    uri: Option<http::Uri>,
+    span: Option<UpstreamSpan>,
 }
 
 /// Where an answer comes from; in its extensions, if the access log asks for it.
@@ -170,31 +237,47 @@ pub(crate) struct UpstreamNote {
 }
 
 impl UpstreamMeters {
-    pub(crate) fn of(api: Option<&str>, is_noted: bool) -> Self {
+    pub(crate) fn of(api: Option<&str>, is_noted: bool, tracer: Option<Tracer>) -> Self {
         let histogram = |api| metrics::histogram!(UPSTREAM, "api" => label(api));
         Self {
             duration: api.map_or_else(Histogram::noop, histogram),
             is_noted,
+            tracer,
         }
     }
 
-    /// What is to be kept of a request that is sent.
-    pub(crate) fn note(&self, uri: &http::Uri) -> Option<Box<http::Uri>> {
-        self.is_noted.then(|| Box::new(uri.clone()))
+    /// A request is about to be sent; a trace is named in its headers.
+    pub(crate) fn note<B>(&self, request: &mut Request<B>) -> Option<Box<Noted>> {
+        let tracer = self.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.upstream(request));
+        let uri = self.is_noted.then(|| request.uri().clone());
+        (uri.is_some() || span.is_some()).then(|| Box::new(Noted { uri, span }))
     }
 
     /// The head of an answer has come, or it is clear that none will.
-    pub(crate) fn answered(
+    pub(crate) fn answered<B>(
         &self,
         latency: Duration,
-        uri: Option<Box<http::Uri>>,
-        extensions: &mut http::Extensions,
+        noted: Option<Box<Noted>>,
+        response: &mut Response<B>,
     ) {
         self.duration.record(latency);
-        if let Some(uri) = uri {
-            extensions.insert(UpstreamNote { uri: *uri, latency });
+        let Some(noted) = noted else { return };
+        if let Some(span) = noted.span {
+            let error = response.extensions().get::<ProxyError>();
+            span.answered(error.map_or(Ok(response.status()), |error| Err(error.kind().code())));
+        }
+        if let Some(uri) = noted.uri {
+            let note = UpstreamNote { uri, latency };
+            response.extensions_mut().insert(note);
         }
     }
+}
+
+/// Tells that so many spans could not be sent.
+#[cfg(feature = "otlp")]
+pub(crate) fn spans_lost(spans: usize) {
+    metrics::counter!(SPANS_LOST).increment(u64::try_from(spans).unwrap_or(u64::MAX));
 }
 
 /// Tells whether the store answers.

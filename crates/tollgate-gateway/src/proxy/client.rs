@@ -130,9 +130,22 @@ where
         &self,
         request: Request<B>,
     ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+        self.send_over(Protocol::Automatic, request).await
+    }
+
+    /// As [`send`](Self::send), in a protocol.
+    ///
+    /// # Errors
+    ///
+    /// Where no answer comes.
+    pub async fn send_over(
+        &self,
+        protocol: Protocol,
+        request: Request<B>,
+    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
         let watch = Watch::new(Instant::now());
         let request = request.map(|body| Outgoing::new(body, watch));
-        Ok(self.request(Protocol::Automatic, request).await?)
+        Ok(self.request(protocol, request).await?)
     }
 
     pub(super) fn request(

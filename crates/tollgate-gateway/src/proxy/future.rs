@@ -25,6 +25,7 @@ use super::{
     headers::{put_upgrade, take_hop_by_hop},
     upgrade::PendingUpgrade,
 };
+use crate::observe::meters::Noted;
 
 pin_project! {
     /// The answer to a proxied request.
@@ -52,7 +53,7 @@ pub(super) struct Flight<B> {
     pub(super) upgrade: Option<Box<PendingUpgrade>>,
     pub(super) deadline: Option<Instant>, // Of the whole exchange.
     pub(super) again: Option<Box<Again>>,
-    pub(super) noted: Option<Box<Uri>>, // Where it was sent, if somebody wants to know.
+    pub(super) noted: Option<Box<Noted>>, // Where it was sent, if somebody wants to know.
 }
 
 /// What is needed to send a request to another target, if none of it has left.
@@ -181,7 +182,7 @@ impl<B> Flight<B> {
     fn tell<T>(&mut self, response: &mut Response<T>) {
         if let Some(meters) = &self.inner.options.meters {
             let took = self.watch.started().elapsed();
-            meters.answered(took, self.noted.take(), response.extensions_mut());
+            meters.answered(took, self.noted.take(), response);
         }
     }
 
@@ -245,7 +246,7 @@ where
         let protocol = self.inner.direct(&mut request, &again.uri, next).ok()?;
         self.target = Some(next);
         let meters = self.inner.options.meters.as_ref();
-        self.noted = meters.and_then(|meters| meters.note(request.uri()));
+        self.noted = meters.and_then(|meters| meters.note(&mut request));
         Some(self.inner.client.request(protocol, request))
     }
 }

@@ -14,7 +14,7 @@ use crate::{Gateway, SECRET, api, read_head, upstream};
 
 impl Gateway {
     /// Tells the program to stop, and reads all that it wrote.
-    fn log_of_all(&mut self) -> String {
+    pub(super) fn log_of_all(&mut self) -> String {
         let id = self.program.id().to_string();
         let told = Command::new("kill").args(["-TERM", &id]).status();
         assert!(told.unwrap().success());
@@ -22,12 +22,12 @@ impl Gateway {
         self.log()
     }
 
-    fn log(&self) -> String {
+    pub(super) fn log(&self) -> String {
         fs::read_to_string(self.folder.join("log")).unwrap()
     }
 
     /// Waits until the log has a line with this in it.
-    fn wait_for_line(&self, part: &str) -> String {
+    pub(super) fn wait_for_line(&self, part: &str) -> String {
         let start = Instant::now();
         loop {
             let log = self.log();
@@ -39,7 +39,7 @@ impl Gateway {
         }
     }
 
-    fn metrics(&self) -> String {
+    pub(super) fn metrics(&self) -> String {
         let told = self.admin("GET", "/tollgate/metrics", "");
         assert_eq!(told.status, 200);
         assert!(
@@ -334,6 +334,116 @@ fn metrics_are_for_who_shows_the_secret_or_at_an_address_of_their_own() {
         &json!({"tollgate": {"metrics": {"disabled": true}}}),
     );
     assert_eq!(off.admin("GET", "/tollgate/metrics", "").status, 404);
+}
+
+#[test]
+fn what_is_handed_on_is_told_of_the_api_that_answered() {
+    let mut first = api("first", "/first/", "tyk://second");
+    first["use_keyless"] = json!(true);
+    let target = format!("http://127.0.0.1:{}", upstream());
+    let mut second = api("second", "/second/", &target);
+    second["internal"] = json!(true);
+    let mut silent = api("silent", "/silent/", "tyk://second");
+    silent["use_keyless"] = json!(true);
+    silent["do_not_track"] = json!(true);
+    let mut gateway = Gateway::with("handed-on", &json_log(), &[first, second, silent]);
+    let key = gateway.make_key_of(&json!({
+        "org_id": "org1", "alias": "ann", "rate": 1000, "per": 1, "quota_max": -1,
+        "access_rights": {"second": {"api_id": "second", "versions": ["Default"]}}}));
+    assert_eq!(gateway.ask("/first/7", &key).status, 200);
+    assert_eq!(gateway.ask("/first/7", "nobody").status, 403);
+    assert_eq!(gateway.ask("/silent/7", &key).status, 200);
+    let metrics = gateway.metrics();
+    for line in [
+        r#"tollgate_requests_total{api="first",status="2xx",decision="handed_on"} 1"#,
+        r#"tollgate_requests_total{api="first",status="4xx",decision="handed_on"} 1"#,
+        r#"tollgate_requests_total{api="second",status="2xx",decision="served"} 2"#,
+        r#"tollgate_requests_total{api="second",status="4xx",decision="key_unknown"} 1"#,
+        r#"tollgate_request_duration_seconds_count{api="first"} 2"#,
+        r#"tollgate_request_duration_seconds_count{api="second"} 3"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let log = gateway.log_of_all();
+    let told: Vec<_> = entries(&log)
+        .into_iter()
+        .map(|entry| {
+            let names = [
+                "path",
+                "api_id",
+                "came_by",
+                "alias",
+                "reason",
+                "refused_by",
+                "api_name",
+            ];
+            names.map(|name| entry[name].as_str().unwrap_or_default().to_owned())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["/first/7", "second", "first", "ann", "", "", "second"],
+            [
+                "/first/7",
+                "second",
+                "first",
+                "",
+                "key_unknown",
+                "session",
+                "second"
+            ],
+        ]
+    );
+    assert!(!log.contains(&key));
+}
+
+#[test]
+fn endpoints_are_told_of_as_the_definition_says() {
+    let mut orders = api(
+        "orders",
+        "/orders/",
+        &format!("http://127.0.0.1:{}", upstream()),
+    );
+    let paths = &mut orders["version_data"]["versions"]["Default"]["extended_paths"];
+    paths["track_endpoints"] = json!([{"path": "/pets/{id}", "method": "GET"}]);
+    paths["do_not_track_endpoints"] = json!([
+        {"path": "/pets/secret", "method": "GET"}, {"path": "/never", "method": "GET"}]);
+    let mut gateway = Gateway::with("tracked", &json_log(), &[orders]);
+    let key = gateway.make_key();
+    for (path, token, status) in [
+        ("/orders/pets/7", &*key, 200),
+        ("/orders/pets/8", "", 401),
+        ("/orders/pets/secret", &key, 200),
+        ("/orders/never", "", 401),
+        ("/orders/other", &key, 200),
+    ] {
+        assert_eq!(gateway.ask(path, token).status, status, "{path}");
+    }
+    let metrics = gateway.metrics();
+    for line in [
+        r#"tollgate_endpoint_requests_total{api="orders",endpoint="/pets/{id}",method="GET",status="2xx"} 1"#,
+        r#"tollgate_endpoint_requests_total{api="orders",endpoint="/pets/{id}",method="GET",status="4xx"} 1"#,
+        r#"tollgate_endpoint_request_duration_seconds_count{api="orders",endpoint="/pets/{id}",method="GET"} 2"#,
+        r#"tollgate_requests_total{api="orders",status="2xx",decision="served"} 3"#,
+    ] {
+        assert!(metrics.contains(line), "{line} in {metrics}");
+    }
+    let log = gateway.log_of_all();
+    let told: Vec<_> = entries(&log)
+        .into_iter()
+        .map(|entry| {
+            ["path", "endpoint"].map(|name| entry[name].as_str().unwrap_or_default().to_owned())
+        })
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["/orders/pets/7", "/pets/{id}"],
+            ["/orders/pets/8", "/pets/{id}"],
+            ["/orders/other", ""],
+        ]
+    );
 }
 
 /// Everything that a client or an operator would not want to read elsewhere.
