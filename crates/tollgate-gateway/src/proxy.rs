@@ -43,8 +43,10 @@ mod connect;
 mod error;
 mod future;
 pub(crate) mod headers;
+mod kept;
 mod path;
 mod pools;
+mod relay;
 mod target;
 mod trust;
 mod unverified;
@@ -58,7 +60,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Uri, Version, header::HOST};
+use http::{
+    HeaderValue, Request, Response, StatusCode, Uri, Version, header::HOST, uri::PathAndQuery,
+};
 use http_body::Body;
 use tokio::time::Instant;
 use tollgate::{Refusals, context::ClientAddr};
@@ -66,6 +70,7 @@ use tower_service::Service;
 
 use self::{
     body::{Outgoing, Watch},
+    client::{Call, Limits, Way},
     error::AnswerForm,
     future::{Again, Flight},
     upgrade::PendingUpgrade,
@@ -81,7 +86,10 @@ pub use self::{
     target::{HealthOptions, Target, TargetError, Targets},
     trust::{ByHost, Identity, KeyPin, Roots, UpstreamTls},
 };
-use crate::{observe::meters::UpstreamMeters, serve::Peer};
+use crate::{
+    observe::meters::{Noted, UpstreamMeters},
+    serve::Peer,
+};
 
 /// How requests are sent to an upstream.
 #[derive(Clone)]
@@ -179,10 +187,15 @@ pub struct Proxy<B> {
 struct Inner<B> {
     client: UpstreamClient<B>,
     targets: Targets,
+    ways: Box<[Way<B>]>, // To each target of the list.
     options: ProxyOptions,
 }
 
-impl<B> Proxy<B> {
+impl<B> Proxy<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
     /// Sends to `targets` over the connections of `client`.
     ///
     /// # Errors
@@ -200,9 +213,12 @@ impl<B> Proxy<B> {
         if !options.bad_gateway.is_server_error() {
             return Err(ProxyOptionsError::BadGateway);
         }
+        let way = |target: &Target| client.way(target, options.protocol(target));
+        let ways = targets.iter().map(way).collect();
         let inner = Arc::new(Inner {
             client,
             targets,
+            ways,
             options,
         });
         Ok(Self { inner })
@@ -252,33 +268,59 @@ where
         let watch = Watch::new(now);
         let mut request = request.map(|body| Outgoing::new(body, watch.clone()));
 
-        let target = own_target.is_none().then(|| self.inner.targets.pick());
-        let directed = match (&own_target, target) {
-            (Some(target), _) => self.inner.direct_to(&mut request, target),
-            (None, index) => self.inner.direct(&mut request, &uri, index.unwrap_or(0)),
+        let inner = &self.inner;
+        let index = own_target.is_none().then(|| inner.targets.pick());
+        let target = match (&own_target, index) {
+            (Some(own), _) => own,
+            (None, index) => inner.targets.get(index.unwrap_or(0)),
         };
-        match directed {
-            Ok(protocol) => {
-                let meters = options.meters.as_ref();
-                let noted = meters.and_then(|meters| meters.note(&mut request));
-                let call = self.inner.client.request(protocol, request);
-                let flight = Flight {
-                    inner: self.inner.clone(),
-                    target,
-                    form,
-                    watch,
-                    upgrade,
-                    deadline: timeout.map(|timeout| now + timeout),
-                    again,
-                    noted,
-                };
-                ProxyFuture::sent(call, flight, now)
-            }
+        let path = match own_target {
+            Some(_) => whole_of(target),
+            None => inner.path_to(target, &uri),
+        };
+        let path = match path {
+            Ok(path) => path,
             Err(kind) => {
                 let error = ProxyError::new(kind);
                 let answer = form.answer(error, options.bad_gateway, &options.refusals);
-                ProxyFuture::answered(answer)
+                return ProxyFuture::answered(answer);
             }
+        };
+        let flight = Flight {
+            inner: inner.clone(),
+            target: index,
+            form,
+            deadline: timeout.map(|timeout| now + timeout),
+            noted: inner.note(&mut request, target, &path),
+            watch,
+            upgrade,
+            again,
+        };
+        let limits = flight.limits();
+        let call = match index {
+            Some(index) => inner.send(&inner.ways[index], target, path, request, limits),
+            None => {
+                let way = inner.client.way(target, options.protocol(target));
+                inner.send(&way, target, path, request, limits)
+            }
+        };
+        ProxyFuture::sent(call, flight)
+    }
+}
+
+/// A target's own path and query.
+fn whole_of(target: &Target) -> Result<PathAndQuery, ProxyErrorKind> {
+    let path = target.path_and_query(&Uri::default(), "", FinalSlash::Kept);
+    path.map_err(|_| ProxyErrorKind::BadRequest)
+}
+
+impl ProxyOptions {
+    /// What is spoken with a target.
+    fn protocol(&self, target: &Target) -> Protocol {
+        if self.preserve_host {
+            Protocol::Http1
+        } else {
+            target.protocol()
         }
     }
 }
@@ -343,48 +385,52 @@ impl<B> Inner<B> {
         })
     }
 
-    /// Gives a request the URI and host of a target of the list. `uri` is the client's.
-    fn direct<T>(
-        &self,
-        request: &mut Request<T>,
-        uri: &Uri,
-        index: usize,
-    ) -> Result<Protocol, ProxyErrorKind> {
+    /// Path and query of a request to a target of the list. `uri` is the client's.
+    fn path_to(&self, target: &Target, uri: &Uri) -> Result<PathAndQuery, ProxyErrorKind> {
         let rest = path::outbound(
             uri.path(),
             self.options.listen_path.as_deref(),
             self.options.spelling,
         )
         .map_err(|_| ProxyErrorKind::PathAmbiguous)?;
-        let target = self.targets.get(index);
-        let sent = target.uri(uri, &rest, self.options.final_slash);
-        *request.uri_mut() = sent.map_err(|_| ProxyErrorKind::BadRequest)?;
-        Ok(self.address(request, target))
+        let path = target.path_and_query(uri, &rest, self.options.final_slash);
+        path.map_err(|_| ProxyErrorKind::BadRequest)
     }
 
-    /// Sends a request to a target of its own, whose path is taken as it is.
-    fn direct_to<T>(
+    /// What is kept of a request that is sent, if somebody wants to know of it.
+    fn note<T>(
         &self,
         request: &mut Request<T>,
         target: &Target,
-    ) -> Result<Protocol, ProxyErrorKind> {
-        let sent = target.uri(&Uri::default(), "", FinalSlash::Kept);
-        *request.uri_mut() = sent.map_err(|_| ProxyErrorKind::BadRequest)?;
-        Ok(self.address(request, target))
+        path: &PathAndQuery,
+    ) -> Option<Box<Noted>> {
+        let meters = self.options.meters.as_ref()?;
+        meters.note(request, || target.uri(path.clone()))
     }
+}
 
-    fn address<T>(&self, request: &mut Request<T>, target: &Target) -> Protocol {
+impl<B> Inner<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    /// Sends a request to a target.
+    fn send(
+        &self,
+        way: &Way<B>,
+        target: &Target,
+        path: PathAndQuery,
+        mut request: Request<Outgoing<B>>,
+        limits: Limits<B>,
+    ) -> Call<B> {
         // Which version the client speaks concerns only its own hop.
         *request.version_mut() = Version::HTTP_11;
-        if self.options.preserve_host {
-            return Protocol::Http1;
-        }
-        if target.protocol() == Protocol::Http2 {
+        if target.protocol() == Protocol::Http2 && !self.options.preserve_host {
             *request.version_mut() = Version::HTTP_2;
             request.headers_mut().remove(HOST); // The authority says it.
-        } else {
+        } else if !self.options.preserve_host {
             request.headers_mut().insert(HOST, target.host().clone());
         }
-        target.protocol()
+        self.client.request(way, target, path, request, limits)
     }
 }

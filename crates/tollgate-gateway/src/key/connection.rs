@@ -342,10 +342,7 @@ impl Connection {
                     .uri(format!("{base}{path}"))
                     .header(header::HOST, host.clone())
                     .body(Full::new(body))?;
-                let sent = client
-                    .send(request)
-                    .await
-                    .map_err(anyhow::Error::from_boxed);
+                let sent = client.send(request).await;
                 let response = sent.with_context(|| format!("no gateway answers at {base}"))?;
                 let (head, body) = response.into_parts();
                 (head.status, Limited::new(body, LONGEST).collect().await)

@@ -246,11 +246,15 @@ impl UpstreamMeters {
         }
     }
 
-    /// A request is about to be sent; a trace is named in its headers.
-    pub(crate) fn note<B>(&self, request: &mut Request<B>) -> Option<Box<Noted>> {
+    /// A request is about to be sent to this URI; a trace is named in its headers.
+    pub(crate) fn note<B>(
+        &self,
+        request: &mut Request<B>,
+        uri: impl Fn() -> http::Uri,
+    ) -> Option<Box<Noted>> {
         let tracer = self.tracer.as_ref();
-        let span = tracer.and_then(|tracer| tracer.upstream(request));
-        let uri = self.is_noted.then(|| request.uri().clone());
+        let span = tracer.and_then(|tracer| tracer.upstream(request, &uri()));
+        let uri = self.is_noted.then(uri);
         (uri.is_some() || span.is_some()).then(|| Box::new(Noted { uri, span }))
     }
 

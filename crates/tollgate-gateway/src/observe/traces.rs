@@ -115,9 +115,12 @@ impl Tracer {
 
     /// Begins the span of a call of an upstream, and names it to that. There is none where the request that
     /// leads to it is not traced.
-    pub(crate) fn upstream<B>(&self, request: &mut Request<B>) -> Option<UpstreamSpan> {
+    pub(crate) fn upstream<B>(
+        &self,
+        request: &mut Request<B>,
+        uri: &http::Uri,
+    ) -> Option<UpstreamSpan> {
         let Parent(parent) = request.extensions_mut().remove::<Parent>()?;
-        let uri = request.uri();
         let mut attributes = vec![
             method(request.method()),
             KeyValue::new("server.address", uri.host().unwrap_or_default().to_owned()),

@@ -27,7 +27,7 @@ impl Tracer {
         match *self {}
     }
 
-    pub(crate) fn upstream<B>(&self, _: &mut Request<B>) -> Option<UpstreamSpan> {
+    pub(crate) fn upstream<B>(&self, _: &mut Request<B>, _: &http::Uri) -> Option<UpstreamSpan> {
         match *self {}
     }
 }

@@ -15,9 +15,9 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::kept::Reply;
 use crate::serve::{RequestBodyTimedOut, RequestBodyTooLarge};
 
 /// A request's body on its way to an upstream.
@@ -183,9 +183,9 @@ pub struct ProxyBody {
 }
 
 enum Kind {
-    Upstream(Incoming),
+    Upstream(Reply),
     Limited {
-        body: Incoming,
+        body: Reply,
         deadline: Pin<Box<Sleep>>,
     },
     Own(Full<Bytes>),
@@ -204,7 +204,7 @@ pub enum ProxyBodyError {
 }
 
 impl ProxyBody {
-    pub(super) fn upstream(body: Incoming, deadline: Option<Instant>) -> Self {
+    pub(super) fn upstream(body: Reply, deadline: Option<Instant>) -> Self {
         let kind = match deadline {
             Some(deadline) if !body.is_end_stream() => Kind::Limited {
                 body,

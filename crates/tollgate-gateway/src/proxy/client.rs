@@ -1,21 +1,36 @@
 //! The connections to upstreams that proxies share.
 
-use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
-
-use super::{
-    body::{Outgoing, Watch},
-    connect::Connector,
-    trust::{Sessions, UpstreamTls, Verifier},
+use std::{
+    fmt,
+    future::{Future, poll_fn},
+    io,
+    path::PathBuf,
+    pin::{Pin, pin},
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
 };
+
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{
+    Request, Response, Uri,
+    uri::{PathAndQuery, Scheme},
+};
 use http_body::Body;
-use hyper::body::Incoming;
 use hyper_util::{
     client::legacy::{Builder, Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::Instant;
+
+use super::{
+    body::{Outgoing, ProxyBody, Watch},
+    connect::Connector,
+    error::{ProxyError, ProxyErrorKind},
+    kept::{Exchange, Kept, Origin, Reply},
+    target::Target,
+    trust::{Sessions, UpstreamTls, Verifier},
+};
 
 /// How connections to upstreams are made and kept.
 #[derive(Clone, Debug)]
@@ -78,9 +93,76 @@ impl Default for ClientOptions {
 ///
 /// `B` is the body of requests.
 pub struct UpstreamClient<B> {
+    /// Where it is known beforehand that HTTP/1.1 is spoken.
+    http1: Arc<Kept<B>>,
+    /// Where TLS agrees on it.
     automatic: Client<Connector, Outgoing<B>>,
-    http1: Client<Connector, Outgoing<B>>,
     http2: Client<Connector, Outgoing<B>>,
+}
+
+/// How requests reach one target.
+pub(super) enum Way<B> {
+    Kept(Arc<Origin<B>>),
+    Pooled(Protocol),
+}
+
+/// A request that was sent.
+pub(super) enum Call<B> {
+    Kept(Exchange<B>),
+    Pooled(Pin<Box<dyn Future<Output = Result<Response<Reply>, ProxyError>> + Send>>),
+}
+
+impl<B> Future for Call<B>
+where
+    B: Body<Data = Bytes> + Send + Unpin + 'static,
+    B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    type Output = Result<Response<Reply>, ProxyError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut *self {
+            Self::Kept(exchange) => Pin::new(exchange).poll(cx),
+            Self::Pooled(call) => call.as_mut().poll(cx),
+        }
+    }
+}
+
+/// How long a response is waited for.
+pub(super) struct Limits<B> {
+    /// For its head, once the request has been sent.
+    pub(super) head: Duration,
+    /// Of the whole exchange.
+    pub(super) deadline: Option<Instant>,
+    pub(super) watch: Arc<Watch<B>>,
+}
+
+impl<B> Limits<B> {
+    /// When the request was handed to the client.
+    pub(super) fn started(&self) -> Instant {
+        self.watch.started()
+    }
+
+    /// When the response's head is first missed.
+    pub(super) fn first(&self, now: Instant) -> Instant {
+        self.within_deadline(now + self.head)
+    }
+
+    fn within_deadline(&self, limit: Instant) -> Instant {
+        self.deadline.map_or(limit, |deadline| deadline.min(limit))
+    }
+
+    /// When to look again; none where the time is over.
+    ///
+    /// The time for the head begins when the whole request has been sent, as with Tyk: what it takes
+    /// to connect has limits of its own.
+    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+        if self.deadline.is_some_and(|deadline| deadline <= now) {
+            return None;
+        }
+        let begins = self.watch.sent().unwrap_or(now);
+        let limit = begins + self.head;
+        (now < limit).then(|| self.within_deadline(limit))
+    }
 }
 
 /// Which protocol an upstream is spoken to in.
@@ -113,8 +195,8 @@ where
             Ok::<_, ClientError>(Connector::new(Arc::new(sessions), connect, handshake))
         };
         Ok(Self {
+            http1: Arc::new(Kept::new(options, connector(&[b"http/1.1"])?)),
             automatic: builder(options).build(connector(&[b"h2", b"http/1.1"])?),
-            http1: builder(options).build(connector(&[b"http/1.1"])?),
             http2: builder(options)
                 .http2_only(true)
                 .build(connector(&[b"h2"])?),
@@ -126,10 +208,7 @@ where
     /// # Errors
     ///
     /// Where no answer comes.
-    pub async fn send(
-        &self,
-        request: Request<B>,
-    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+    pub async fn send(&self, request: Request<B>) -> Result<Response<ProxyBody>, ProxyError> {
         self.send_over(Protocol::Automatic, request).await
     }
 
@@ -142,23 +221,76 @@ where
         &self,
         protocol: Protocol,
         request: Request<B>,
-    ) -> Result<Response<Incoming>, Box<dyn std::error::Error + Send + Sync>> {
+    ) -> Result<Response<ProxyBody>, ProxyError> {
         let watch = Watch::new(Instant::now());
         let request = request.map(|body| Outgoing::new(body, watch));
-        Ok(self.request(protocol, request).await?)
+        let response = self.pool(protocol).request(request).await;
+        let response = response.map_err(|err| ProxyError::of(&err))?;
+        Ok(response.map(|body| ProxyBody::upstream(Reply::elsewhere(body), None)))
     }
 
-    pub(super) fn request(
-        &self,
-        protocol: Protocol,
-        request: Request<Outgoing<B>>,
-    ) -> ResponseFuture {
+    /// How requests reach a target; to be asked once.
+    pub(super) fn way(&self, target: &Target, protocol: Protocol) -> Way<B> {
+        let scheme = target.scheme();
         match protocol {
-            Protocol::Automatic => self.automatic.request(request),
-            Protocol::Http1 => self.http1.request(request),
-            Protocol::Http2 => self.http2.request(request),
+            Protocol::Automatic if *scheme == Scheme::HTTPS => Way::Pooled(protocol),
+            Protocol::Http2 => Way::Pooled(protocol),
+            Protocol::Automatic | Protocol::Http1 => {
+                Way::Kept(self.http1.origin(scheme, target.authority()))
+            }
         }
     }
+
+    /// Sends a request, which has no URI yet, to a target.
+    pub(super) fn request(
+        &self,
+        way: &Way<B>,
+        target: &Target,
+        path_and_query: PathAndQuery,
+        mut request: Request<Outgoing<B>>,
+        limits: Limits<B>,
+    ) -> Call<B> {
+        match way {
+            Way::Kept(origin) => {
+                *request.uri_mut() = Uri::from(path_and_query);
+                Call::Kept(origin.send(request, limits))
+            }
+            Way::Pooled(protocol) => {
+                *request.uri_mut() = target.uri(path_and_query);
+                let call = self.pool(*protocol).request(request);
+                Call::Pooled(Box::pin(in_time(call, limits)))
+            }
+        }
+    }
+
+    fn pool(&self, protocol: Protocol) -> &Client<Connector, Outgoing<B>> {
+        match protocol {
+            Protocol::Http2 => &self.http2,
+            Protocol::Automatic | Protocol::Http1 => &self.automatic,
+        }
+    }
+}
+
+/// Waits for the head of a response.
+async fn in_time<B>(
+    mut call: ResponseFuture,
+    limits: Limits<B>,
+) -> Result<Response<Reply>, ProxyError> {
+    let mut timer = pin!(tokio::time::sleep_until(limits.first(limits.started())));
+    poll_fn(|cx| {
+        if let Poll::Ready(answered) = Pin::new(&mut call).poll(cx) {
+            let answered = answered.map_err(|err| ProxyError::of(&err));
+            return Poll::Ready(answered.map(|response| response.map(Reply::elsewhere)));
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            match limits.next(Instant::now()) {
+                Some(limit) => timer.as_mut().reset(limit),
+                None => return Poll::Ready(Err(ProxyError::new(ProxyErrorKind::TimedOut))),
+            }
+        }
+        Poll::Pending
+    })
+    .await
 }
 
 fn builder(options: &ClientOptions) -> Builder {
@@ -182,8 +314,8 @@ fn builder(options: &ClientOptions) -> Builder {
 impl<B> Clone for UpstreamClient<B> {
     fn clone(&self) -> Self {
         Self {
-            automatic: self.automatic.clone(),
             http1: self.http1.clone(),
+            automatic: self.automatic.clone(),
             http2: self.http2.clone(),
         }
     }

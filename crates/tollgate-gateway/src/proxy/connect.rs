@@ -86,7 +86,8 @@ impl Connector {
         }
     }
 
-    async fn connect(mut self, uri: Uri) -> Result<UpstreamIo, ConnectFailure> {
+    /// Makes a connection to scheme, host and port of a URI.
+    pub(super) async fn connect(&self, uri: Uri) -> Result<UpstreamIo, ConnectFailure> {
         let is_tls = uri.scheme() == Some(&http::uri::Scheme::HTTPS);
         let session = if is_tls {
             let name = server_name(&uri)?;
@@ -96,7 +97,7 @@ impl Connector {
         } else {
             None
         };
-        let connecting = self.tcp.call(uri);
+        let connecting = self.tcp.clone().call(uri);
         // The look-up of the name counts as well.
         let tcp = match timeout(self.connect_timeout, connecting).await {
             Ok(Ok(tcp)) => tcp.into_inner(),
@@ -168,7 +169,8 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, uri: Uri) -> Self::Future {
-        Box::pin(self.clone().connect(uri))
+        let connector = self.clone();
+        Box::pin(async move { connector.connect(uri).await })
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
@@ -13,35 +13,31 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONNECTION,
 };
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper_util::client::legacy::ResponseFuture;
-use pin_project_lite::pin_project;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::{
     Inner,
     body::{Outgoing, ProxyBody, Watch},
+    client::{Call, Limits},
     error::{AnswerForm, ProxyError, ProxyErrorKind},
     headers::{put_upgrade, take_hop_by_hop},
+    kept::Reply,
     upgrade::PendingUpgrade,
 };
 use crate::observe::meters::Noted;
 
-pin_project! {
-    /// The answer to a proxied request.
-    #[must_use = "futures do nothing unless polled"]
-    pub struct ProxyFuture<B> {
-        #[pin]
-        state: State<B>,
-    }
+/// The answer to a proxied request.
+#[must_use = "futures do nothing unless polled"]
+pub struct ProxyFuture<B> {
+    state: State<B>,
 }
 
-pin_project! {
-    #[project = StateProjection]
-    enum State<B> {
-        Answered { response: Option<Response<ProxyBody>> },
-        Sent { call: ResponseFuture, #[pin] timer: Sleep, flight: Option<Flight<B>> },
-    }
+enum State<B> {
+    Answered(Option<Response<ProxyBody>>),
+    Sent {
+        call: Call<B>,
+        flight: Option<Flight<B>>,
+    },
 }
 
 /// What is kept of a request that was sent.
@@ -67,18 +63,14 @@ pub(super) struct Again {
 impl<B> ProxyFuture<B> {
     pub(super) fn answered(response: Response<ProxyBody>) -> Self {
         Self {
-            state: State::Answered {
-                response: Some(response),
-            },
+            state: State::Answered(Some(response)),
         }
     }
 
-    pub(super) fn sent(call: ResponseFuture, flight: Flight<B>, now: Instant) -> Self {
-        let timer = tokio::time::sleep_until(flight.first_limit(now));
+    pub(super) fn sent(call: Call<B>, flight: Flight<B>) -> Self {
         Self {
             state: State::Sent {
                 call,
-                timer,
                 flight: Some(flight),
             },
         }
@@ -92,39 +84,23 @@ where
 {
     type Output = Result<Response<ProxyBody>, Infallible>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let (call, mut timer, flight) = match self.project().state.project() {
-            StateProjection::Answered { response } => {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let (call, flight) = match &mut self.state {
+            State::Answered(response) => {
                 return Poll::Ready(Ok(response.take().expect("polled after completion")));
             }
-            StateProjection::Sent {
-                call,
-                timer,
-                flight,
-            } => (call, timer, flight),
+            State::Sent { call, flight } => (call, flight),
         };
         loop {
-            let going = flight.as_mut().expect("polled after completion");
-            let response = match Pin::new(&mut *call).poll(cx) {
-                Poll::Ready(Ok(response)) => flight.take().expect("seen").finish(response),
-                Poll::Ready(Err(err)) => {
-                    let error = going.failed(ProxyError::of(&err));
+            let response = match ready!(Pin::new(&mut *call).poll(cx)) {
+                Ok(response) => flight.take().expect("seen").finish(response),
+                Err(error) => {
+                    let going = flight.as_mut().expect("polled after completion");
+                    let error = going.failed(error);
                     if let Some(next) = going.try_another(&error) {
                         *call = next;
-                        timer.as_mut().reset(going.first_limit(Instant::now()));
                         continue;
                     }
-                    flight.take().expect("seen").answer(error)
-                }
-                Poll::Pending => {
-                    if timer.as_mut().poll(cx).is_pending() {
-                        return Poll::Pending;
-                    }
-                    if let Some(limit) = going.next_limit(Instant::now()) {
-                        timer.as_mut().reset(limit);
-                        continue;
-                    }
-                    let error = going.failed(ProxyError::new(ProxyErrorKind::TimedOut));
                     flight.take().expect("seen").answer(error)
                 }
             };
@@ -134,26 +110,13 @@ where
 }
 
 impl<B> Flight<B> {
-    /// When the response's head is first missed.
-    fn first_limit(&self, now: Instant) -> Instant {
-        self.within_deadline(now + self.inner.options.head_timeout)
-    }
-
-    fn within_deadline(&self, limit: Instant) -> Instant {
-        self.deadline.map_or(limit, |deadline| deadline.min(limit))
-    }
-
-    /// When to look again; none where the time is over.
-    ///
-    /// The time for the head begins when the whole request has been sent, as with Tyk: what it takes
-    /// to connect has limits of its own.
-    fn next_limit(&self, now: Instant) -> Option<Instant> {
-        if self.deadline.is_some_and(|deadline| deadline <= now) {
-            return None;
+    /// How long the response is waited for.
+    pub(super) fn limits(&self) -> Limits<B> {
+        Limits {
+            head: self.inner.options.head_timeout,
+            deadline: self.deadline,
+            watch: self.watch.clone(),
         }
-        let begins = self.watch.sent().unwrap_or(now);
-        let limit = begins + self.inner.options.head_timeout;
-        (now < limit).then(|| self.within_deadline(limit))
     }
 
     /// An error, put down to the client where its body was what failed.
@@ -187,7 +150,7 @@ impl<B> Flight<B> {
     }
 
     /// Hands the upstream's response on.
-    fn finish(mut self, mut response: Response<Incoming>) -> Response<ProxyBody> {
+    fn finish(mut self, mut response: Response<Reply>) -> Response<ProxyBody> {
         if let Some(target) = self.target {
             self.inner.targets.succeeded(target);
         }
@@ -204,7 +167,7 @@ impl<B> Flight<B> {
         response.map(|body| ProxyBody::upstream(body, deadline))
     }
 
-    fn switch(mut self, mut response: Response<Incoming>) -> Response<ProxyBody> {
+    fn switch(mut self, mut response: Response<Reply>) -> Response<ProxyBody> {
         let Some(upgrade) = self.upgrade.take() else {
             return self.answer(ProxyError::new(ProxyErrorKind::BadReply)); // Nobody asked.
         };
@@ -225,28 +188,29 @@ where
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
     /// Sends the request to another target, where no connection was made to this one.
-    fn try_another(&mut self, error: &ProxyError) -> Option<ResponseFuture> {
+    fn try_another(&mut self, error: &ProxyError) -> Option<Call<B>> {
         let failed = self.target?;
         if !error.is_connect() {
             return None;
         }
-        if self.inner.targets.distinct() > 1 {
-            self.inner.targets.failed(failed);
+        let inner = self.inner.clone();
+        if inner.targets.distinct() > 1 {
+            inner.targets.failed(failed);
         }
         let again = self.again.as_mut()?;
         again.tried.push(failed);
-        if again.tried.len() > self.inner.options.retries {
+        if again.tried.len() > inner.options.retries {
             return None;
         }
-        let next = self.inner.targets.pick_other(&again.tried)?;
+        let next = inner.targets.pick_other(&again.tried)?;
         let body = self.watch.take_unsent()?;
         let mut request = Request::new(Outgoing::new(body, self.watch.clone()));
         *request.method_mut() = again.method.clone();
         *request.headers_mut() = again.headers.clone();
-        let protocol = self.inner.direct(&mut request, &again.uri, next).ok()?;
+        let target = inner.targets.get(next);
+        let path = inner.path_to(target, &again.uri).ok()?;
         self.target = Some(next);
-        let meters = self.inner.options.meters.as_ref();
-        self.noted = meters.and_then(|meters| meters.note(&mut request));
-        Some(self.inner.client.request(protocol, request))
+        self.noted = inner.note(&mut request, target, &path);
+        Some(inner.send(&inner.ways[next], target, path, request, self.limits()))
     }
 }

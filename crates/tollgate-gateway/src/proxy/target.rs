@@ -94,26 +94,38 @@ impl Target {
         self.protocol
     }
 
-    /// The URI of a request: `rest` is its path behind the listen path, in the spelling to be sent.
-    pub(super) fn uri(
+    pub(super) fn scheme(&self) -> &Scheme {
+        &self.scheme
+    }
+
+    pub(super) fn authority(&self) -> &Authority {
+        &self.authority
+    }
+
+    /// Path and query of a request: `rest` is its path behind the listen path, in the spelling to be sent.
+    pub(super) fn path_and_query(
         &self,
         request: &Uri,
         rest: &str,
         slash: FinalSlash,
-    ) -> Result<Uri, http::Error> {
+    ) -> Result<PathAndQuery, http::Error> {
         let is_whole = rest.len() == request.path().len();
         let unchanged = self.base.is_empty() && self.query.is_none() && is_whole;
-        let path_and_query = match request.path_and_query() {
+        match request.path_and_query() {
             // The usual gateway without prefixes: nothing is copied. A path that was
             // normalised has become shorter, or has no byte that could be.
-            Some(same) if unchanged && rest == request.path() => same.clone(),
-            _ => self.joined(request.query(), rest, slash)?,
-        };
+            Some(same) if unchanged && rest == request.path() => Ok(same.clone()),
+            _ => self.joined(request.query(), rest, slash),
+        }
+    }
+
+    /// The whole URI of a request.
+    pub(super) fn uri(&self, path_and_query: PathAndQuery) -> Uri {
         let mut parts = http::uri::Parts::default();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
         parts.path_and_query = Some(path_and_query);
-        Ok(Uri::from_parts(parts)?)
+        Uri::from_parts(parts).unwrap_or_default() // All three are there.
     }
 
     fn joined(
@@ -322,7 +334,8 @@ mod tests {
     fn check(target: &str, request: &str, rest: &str, sent: &str) {
         let target = Target::parse(target).unwrap();
         let request: Uri = request.parse().unwrap();
-        let uri = target.uri(&request, rest, FinalSlash::Cut).unwrap();
+        let path_and_query = target.path_and_query(&request, rest, FinalSlash::Cut);
+        let uri = target.uri(path_and_query.unwrap());
         assert_eq!(uri.to_string(), sent);
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use http::{HeaderValue, Response, header::UPGRADE};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
 
@@ -29,7 +29,7 @@ pub(super) struct PendingUpgrade {
 
 impl PendingUpgrade {
     /// Whether the upstream goes over to what was asked for.
-    pub(super) fn agrees(&self, response: &Response<Incoming>) -> Result<(), ProxyErrorKind> {
+    pub(super) fn agrees<T>(&self, response: &Response<T>) -> Result<(), ProxyErrorKind> {
         let theirs = response.headers().get(UPGRADE).map(HeaderValue::as_bytes);
         match theirs {
             Some(theirs) if theirs.eq_ignore_ascii_case(self.protocol.as_bytes()) => Ok(()),

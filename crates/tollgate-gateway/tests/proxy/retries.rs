@@ -82,6 +82,56 @@ async fn a_connection_is_kept_and_used_again() {
 }
 
 #[tokio::test]
+async fn a_connection_that_waits_for_too_long_is_closed() {
+    let (told, closed) = tokio::sync::mpsc::unbounded_channel();
+    let mut closed = closed;
+    let upstream = Upstream::play(move |mut wire: Wire, _| {
+        let told = told.clone();
+        async move {
+            wire.head().await;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+                .await;
+            let _ = told.send(wire.rest().await);
+        }
+    })
+    .await;
+    let client = ClientOptions {
+        idle_timeout: std::time::Duration::from_millis(20),
+        ..ClientOptions::default()
+    };
+    let proxy = proxy(&client, ProxyOptions::default(), &[&upstream.url()]);
+    assert_eq!(text(&proxy, get()).await, (200, "ok".into()));
+    assert_eq!(within(closed.recv()).await.as_deref(), Some(""));
+}
+
+#[tokio::test]
+async fn a_connection_is_used_again_only_where_all_of_its_answer_was_read() {
+    let upstream = Upstream::play(|mut wire, before| async move {
+        wire.head().await;
+        wire.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+            .await;
+        if before == 1 {
+            wire.send("0\r\n\r\n").await;
+            wire.head().await;
+            wire.send("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nagain")
+                .await;
+        }
+        wire.rest().await;
+    })
+    .await;
+    let proxy = proxy(
+        &ClientOptions::default(),
+        ProxyOptions::default(),
+        &[&upstream.url()],
+    );
+    let left = within(proxy.clone().oneshot(get())).await.unwrap();
+    drop(left); // Somebody went away in the middle.
+    assert_eq!(text(&proxy, get()).await, (200, "one".into()));
+    assert_eq!(text(&proxy, get()).await, (200, "again".into()));
+    assert_eq!(upstream.seen(), 2);
+}
+
+#[tokio::test]
 async fn a_body_that_began_is_not_sent_again() {
     let bodies = Arc::new(AtomicUsize::new(0));
     let play = {

@@ -16,7 +16,6 @@ use http::{
     uri::PathAndQuery,
 };
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
 use opentelemetry_proto::{
     tonic::collector::trace::v1::{ExportTraceServiceRequest, ExportTraceServiceResponse},
     transform::{
@@ -34,7 +33,9 @@ use prost::Message;
 use crate::{
     config::{OpenTelemetryOptions, TracesTls},
     observe::meters,
-    proxy::{ByHost, ClientOptions, Identity, Protocol, Roots, UpstreamClient, UpstreamTls},
+    proxy::{
+        ByHost, ClientOptions, Identity, Protocol, ProxyBody, Roots, UpstreamClient, UpstreamTls,
+    },
     tls::TlsRules,
 };
 
@@ -123,7 +124,7 @@ impl OtlpExporter {
         };
         let sending = async {
             let response = self.client.send_over(protocol, self.request(spans)).await;
-            let response = response.map_err(|err| ExportError::Unreachable(said(&*err)))?;
+            let response = response.map_err(|err| ExportError::Unreachable(said(&err)))?;
             self.read(response).await
         };
         let sent = tokio::time::timeout(self.timeout, sending).await;
@@ -155,7 +156,7 @@ impl OtlpExporter {
     }
 
     /// What the answer says of the spans.
-    async fn read(&self, response: Response<Incoming>) -> Result<(), ExportError> {
+    async fn read(&self, response: Response<ProxyBody>) -> Result<(), ExportError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MOST_ANSWER).collect().await;
         let body = body.map_err(|err| ExportError::Unreachable(said(&*err)))?;
