@@ -13,6 +13,7 @@ mod check;
 mod key;
 mod observation;
 mod quickstart;
+mod server;
 mod start;
 mod watch;
 

@@ -6,6 +6,8 @@ use std::{
 };
 
 use anyhow::Context;
+use tollgate::SharedStore;
+use tollgate_core::store::{LimitStore, SessionStore};
 use tollgate_gateway::{
     config::Config,
     observe::{
@@ -13,6 +15,7 @@ use tollgate_gateway::{
         access_log::{AccessLog, Form},
         meters,
         prometheus::Exporter,
+        store::Measured,
         traces::Tracer,
     },
     serve::Stop,
@@ -89,6 +92,18 @@ impl Observation {
     /// Who looks at requests.
     pub(crate) fn observer(&self) -> Observer {
         self.observer.clone()
+    }
+
+    /// A handle on a store, which tells metrics how long its calls take.
+    pub(crate) fn measured<S>(&self, store: S, name: &'static str) -> SharedStore
+    where
+        S: SessionStore + LimitStore + Clone,
+    {
+        if self.exporter.is_none() {
+            return SharedStore::new(store.clone(), store);
+        }
+        let measured = Measured::new(store, name);
+        SharedStore::new(measured.clone(), measured)
     }
 
     /// Who tells metrics, with what only the server knows.

@@ -13,6 +13,7 @@ mod caller;
 pub mod meters;
 pub mod prometheus;
 mod request_id;
+pub mod store;
 #[cfg_attr(not(feature = "otlp"), path = "observe/untraced.rs")]
 pub mod traces;
 pub mod tracked;

@@ -15,7 +15,7 @@ use tollgate_gateway::{
 };
 use tower::{ServiceExt, service_fn};
 
-use crate::start::{self, Server};
+use crate::{server::Server, start};
 
 /// What `quickstart` takes.
 #[derive(Debug, clap::Args)]

@@ -35,6 +35,8 @@ const CONNECTIONS_NOW: &str = "tollgate_connections";
 const TUNNELS_NOW: &str = "tollgate_tunnels";
 const LINES_LOST: &str = "tollgate_log_lines_lost_total";
 const SPANS_LOST: &str = "tollgate_spans_lost_total";
+const STORE_DURATION: &str = "tollgate_store_op_duration_seconds";
+const STORE_OP_FAILURES: &str = "tollgate_store_op_failures_total";
 const STORE_UP: &str = "tollgate_store_up";
 const BUILD: &str = "tollgate_build_info";
 
@@ -94,6 +96,16 @@ pub fn describe() {
     );
     metrics::describe_counter!(LINES_LOST, count, "Lines that no log had room for");
     metrics::describe_counter!(SPANS_LOST, count, "Spans that could not be sent");
+    metrics::describe_histogram!(
+        STORE_DURATION,
+        seconds,
+        "Calls of the store that were waited for"
+    );
+    metrics::describe_counter!(
+        STORE_OP_FAILURES,
+        count,
+        "Calls of the store that failed, by what they failed of"
+    );
     metrics::describe_gauge!(
         STORE_UP,
         count,
@@ -276,6 +288,16 @@ impl UpstreamMeters {
             response.extensions_mut().insert(note);
         }
     }
+}
+
+/// How long one kind of call of a store takes.
+pub(super) fn store_duration(store: &'static str, op: &'static str) -> Histogram {
+    metrics::histogram!(STORE_DURATION, "store" => store, "op" => op)
+}
+
+/// Tells that a call of a store failed.
+pub(super) fn store_failed(store: &'static str, op: &'static str, kind: &'static str) {
+    metrics::counter!(STORE_OP_FAILURES, "store" => store, "op" => op, "kind" => kind).increment(1);
 }
 
 /// Tells that so many spans could not be sent.

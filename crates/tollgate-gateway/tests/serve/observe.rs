@@ -290,6 +290,8 @@ fn metrics_count_by_api_status_and_decision() {
         "# TYPE tollgate_request_duration_seconds histogram",
         "process_resident_memory_bytes ",
         "tollgate_store_up 1",
+        r#"tollgate_store_op_duration_seconds_count{store="embedded",op="put"} 1"#,
+        r#"tollgate_store_op_duration_seconds_bucket{store="embedded",op="put",le="0.00005"} 0"#,
         "tollgate_connections ",
     ] {
         assert!(metrics.contains(line), "{line} in {metrics}");
