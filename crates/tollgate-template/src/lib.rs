@@ -1,0 +1,338 @@
+//! Go's `text/template`, with the functions of sprig, over JSON and XML.
+//!
+//! A [`Template`] is parsed once and rendered any number of times. It prints what Go prints for the same
+//! document: numbers of JSON are floats (`1000000` is `1e+06`), what is missing is `<no value>`, maps are
+//! sorted. Recorded output of Go is this crate's test, and what differs is [told below](self#differences-from-go).
+//!
+//! # Example
+//!
+//! ```
+//! use serde_json::json;
+//! use tollgate_template::Template;
+//!
+//! let template = Template::parse("greeting", r#"{"hello": {{ .name | jsonMarshal }}}"#)?;
+//! let text = template.render(&json!({"name": "Ann \"A\" Lee"}))?;
+//! assert_eq!(text, br#"{"hello": "Ann \"A\" Lee"}"#);
+//! # Ok::<(), tollgate_template::TemplateError>(())
+//! ```
+//!
+//! # Escaping
+//!
+//! Nothing is escaped by itself: `"{{ .name }}"` in JSON is open to whoever chooses the name. The
+//! functions that make a value fit where it is put:
+//!
+//! | into | function |
+//! |---|---|
+//! | JSON | `{{ .x \| jsonMarshal }}`, without quotes of your own around it |
+//! | XML, HTML | `{{ .x \| html }}`, in text and in attributes in quotes |
+//! | XML, whole | `{{ .x \| xmlMarshal }}` of a map |
+//! | a query | `{{ .x \| urlquery }}` |
+//! | JavaScript | `{{ .x \| js }}` within a string |
+//!
+//! # Bounds
+//!
+//! A template may come from others than those who run it. [`Limits`] bound what a rendering writes, holds and
+//! does; it reads no file, no environment and, but for functions that have to be switched on, no network.
+//! Data is never changed: `set` on a map of the document changes a copy that lives as long as the rendering.
+//!
+//! # Differences from Go
+//!
+//! - The zone of `date` and of times without a zone is UTC, wherever the program runs.
+//! - `keys` and `values` are sorted. In Go their order is random.
+//! - `abbrev`, `abbrevboth` and `initials` cut between characters, not within them.
+//! - `xmlMarshal` repeats the element for every list, and reports keys that are no names of XML and
+//!   characters that XML can not hold.
+//! - XML is read in the encoding that it declares. In Go it is guessed.
+//! - Functions that take long or ask the network (`bcrypt`, `genCA`, `getHostByName` …) are refused unless
+//!   [`Options::with_costly_functions`] switches them on; keys of RSA and DSA are not made.
+//! - Error messages name a value's type and never the value.
+//! - Templates do not know each other: what one defines no other can call.
+//! - Values nest and templates call each other up to a depth ([`Limits::depth`]).
+//! - Of the methods of Go's types there are those of times, versions and forms that templates use.
+
+mod case;
+mod certificate;
+mod decimal;
+mod error;
+mod escape;
+mod float;
+mod format;
+mod funcs;
+mod json;
+mod lex;
+mod literal;
+mod parse;
+mod print;
+mod quote;
+mod regexes;
+mod render;
+mod semver;
+mod time;
+mod tree;
+mod unicode;
+mod value;
+mod xml;
+
+use std::{collections::BTreeMap, fmt};
+
+use serde_json::Value as Json;
+
+pub use self::{
+    error::{ErrorKind, TemplateError},
+    render::Input,
+};
+use self::{
+    error::{Fault, place},
+    funcs::Functions,
+    regexes::Regexes,
+    render::{Render, root},
+    tree::Body,
+    value::Heap,
+};
+
+/// A parsed template.
+///
+/// See the [crate's docs](crate) for an example.
+pub struct Template {
+    name: Box<str>,
+    text: Box<[u8]>,
+    main: Body,
+    named: BTreeMap<Box<str>, Body>,
+    regexes: Regexes,
+    limits: Limits,
+}
+
+/// What a rendering may use.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Limits {
+    /// How much it writes, in bytes.
+    pub output: usize,
+    /// How much it makes on the way, in bytes: texts, lists and maps.
+    pub memory: usize,
+    /// How much it does: nodes, calls, turns of a range, and the work of functions on long values.
+    pub steps: u64,
+    /// How deeply templates call each other.
+    pub depth: u16,
+}
+
+impl Default for Limits {
+    /// 8 MiB written, 32 MiB made, a million steps, 64 calls deep.
+    fn default() -> Self {
+        Self {
+            output: 8 << 20,
+            memory: 32 << 20,
+            steps: 1_000_000,
+            depth: 64,
+        }
+    }
+}
+
+/// How templates are parsed and rendered.
+///
+/// ```
+/// use tollgate_template::{Limits, Options};
+///
+/// let options = Options::new().with_limits(Limits { output: 1024, ..Limits::default() });
+/// let template = options.parse("long", "{{ range until 10000 }}x{{ end }}")?;
+/// assert!(template.render(&serde_json::json!({})).is_err());
+/// # Ok::<(), tollgate_template::TemplateError>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+#[must_use]
+pub struct Options {
+    limits: Limits,
+    functions: Functions,
+}
+
+impl Options {
+    /// Go's and sprig's functions but for the costly ones, within the [default limits](Limits::default).
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Renders within these limits.
+    pub fn with_limits(mut self, limits: Limits) -> Self {
+        self.limits = limits;
+        self
+    }
+
+    /// Adds functions that take long (`bcrypt`, `htpasswd`, `derivePassword`, `gen…`, `buildCustomCert`;
+    /// these with the feature `costly` of this crate) or wait for the network (`getHostByName`).
+    pub fn with_costly_functions(mut self) -> Self {
+        self.functions.with_costly = true;
+        self
+    }
+
+    /// Parses a template. Its name is for errors.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the text is no template, with the place.
+    pub fn parse(self, name: &str, text: impl AsRef<[u8]>) -> Result<Template, TemplateError> {
+        let text = text.as_ref();
+        let parsed = parse::parse(text, &self.functions).map_err(|(at, message)| {
+            let (line, column) = place(text, at);
+            TemplateError {
+                kind: ErrorKind::Parse,
+                name: name.into(),
+                line,
+                column,
+                message: message.into(),
+            }
+        })?;
+        Ok(Template {
+            name: name.into(),
+            text: text.into(),
+            main: parsed.main,
+            named: parsed.named,
+            regexes: Regexes::default(),
+            limits: self.limits,
+        })
+    }
+}
+
+impl Template {
+    /// Parses a template with the [default options](Options::new). Its name is for errors.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the text is no template, with the place.
+    pub fn parse(name: &str, text: impl AsRef<[u8]>) -> Result<Self, TemplateError> {
+        Options::new().parse(name, text)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Renders a document. The result is UTF-8 unless the template or its functions make it otherwise.
+    ///
+    /// # Errors
+    ///
+    /// Fails where an action can not be done, or a limit is met, with the place. Nothing of what was
+    /// written is given then.
+    pub fn render(&self, document: &Json) -> Result<Vec<u8>, TemplateError> {
+        self.render_with(document, &[])
+    }
+
+    /// Renders a document, with more values among its members. They hide members of the same names.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tollgate_template::{Input, Template};
+    ///
+    /// let template = Template::parse("who", "{{ .user }} asks for {{ .n }}")?;
+    /// let text = template.render_with(&json!({"n": 2, "user": "forged"}), &[("user", Input::Text("ann".into()))])?;
+    /// assert_eq!(text, b"ann asks for 2");
+    /// # Ok::<(), tollgate_template::TemplateError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_with<'a>(
+        &'a self,
+        document: &'a Json,
+        besides: &'a [(&'a str, Input<'a>)],
+    ) -> Result<Vec<u8>, TemplateError> {
+        let heap = Heap::new(self.limits.memory);
+        self.rendered(&heap, document, besides).map_err(|fault| {
+            let (line, column) = place(&self.text, fault.at.unwrap_or(0));
+            TemplateError {
+                kind: fault.kind,
+                name: self.name.clone(),
+                line,
+                column,
+                message: fault.message,
+            }
+        })
+    }
+
+    fn rendered<'r>(
+        &'r self,
+        heap: &'r Heap<'r>,
+        document: &'r Json,
+        besides: &'r [(&'r str, Input<'r>)],
+    ) -> Result<Vec<u8>, Fault> {
+        let dot = root(heap, document, besides)?;
+        let length = self.text.len() * 2;
+        let render = Render::new(heap, &self.regexes, &self.named, &self.limits, length);
+        render.run(&self.main, dot)
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Template({:?})", self.name)
+    }
+}
+
+/// A body that is no document.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("{message}")]
+pub struct InputError {
+    message: String,
+}
+
+impl InputError {
+    fn new(message: impl Into<String>) -> Self {
+        let message = message.into();
+        Self { message }
+    }
+}
+
+/// What becomes of text that stands beside elements, as in `<a>one<b/>two</a>`.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum MixedContent {
+    /// All of it, joined, as `#text`.
+    #[default]
+    Joined,
+    /// As Tyk has it: text before the first element hides the elements, of several texts the last counts.
+    Tyk,
+}
+
+/// Reads JSON as Go does: nothing is an empty object, an array is the member `array` of one, and of
+/// whatever else is no object nothing is seen.
+///
+/// # Errors
+///
+/// Fails where it is no JSON, or nested too deeply.
+pub fn json(bytes: &[u8]) -> Result<Json, InputError> {
+    if bytes.is_empty() {
+        return Ok(Json::Object(serde_json::Map::new()));
+    }
+    let value = json::decode(bytes).map_err(|err| {
+        // What it says of the text may be of use to nobody but its author: the place is enough.
+        InputError::new(format!(
+            "no JSON, at line {} column {}",
+            err.line(),
+            err.column()
+        ))
+    })?;
+    Ok(match value {
+        Json::Object(_) => value,
+        Json::Array(_) => Json::Object([("array".to_owned(), value)].into_iter().collect()),
+        _ => Json::Object(serde_json::Map::new()),
+    })
+}
+
+/// Reads XML: the root is the one member, attributes are members with `-` before their names, the text
+/// beside them is `#text`, and what is repeated is a list. Nothing is read as `<_/>`.
+///
+/// ```
+/// use serde_json::json;
+/// use tollgate_template::{MixedContent, xml};
+///
+/// let read = xml(br#"<a id="1"><b>x</b><b>y</b></a>"#, MixedContent::Joined)?;
+/// assert_eq!(read, json!({"a": {"-id": "1", "b": ["x", "y"]}}));
+/// # Ok::<(), tollgate_template::InputError>(())
+/// ```
+///
+/// # Errors
+///
+/// Fails where it is no XML, nested too deeply, in an encoding that is not known, or with entities of its
+/// own.
+pub fn xml(bytes: &[u8], mixed: MixedContent) -> Result<Json, InputError> {
+    xml::read::read(bytes, mixed)
+}

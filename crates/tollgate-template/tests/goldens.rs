@@ -1,0 +1,123 @@
+//! What Go's `text/template`, with sprig and mxj, printed for the same documents.
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use serde_json::Value as Json;
+use tollgate_template::{Input, Limits, MixedContent, Options, json, xml};
+
+/// How many of the cases that count must be as recorded.
+const LEAST: f64 = 0.99;
+
+/// A recorded rendering.
+#[derive(serde::Deserialize)]
+struct Golden {
+    name: String,
+    template: String,
+    input_type: String,
+    input: Option<String>,
+    input_base64: Option<String>,
+    meta: Option<Json>,
+    output: Option<String>,
+    output_base64: Option<String>,
+    error: Option<String>,
+    /// What is wrong with the reference: such a case need not match.
+    defect: Option<String>,
+}
+
+/// What came of a case: the text, or the class of the error.
+type Outcome = Result<Vec<u8>, String>;
+
+/// What is no UTF-8 is there in base64.
+fn bytes(text: Option<&String>, in_base64: Option<&String>) -> Vec<u8> {
+    match in_base64 {
+        Some(text) => STANDARD.decode(text).unwrap(),
+        None => text.unwrap().as_bytes().to_vec(),
+    }
+}
+
+impl Golden {
+    fn input(&self) -> Vec<u8> {
+        bytes(self.input.as_ref(), self.input_base64.as_ref())
+    }
+
+    fn expected(&self) -> Outcome {
+        if let Some(class) = &self.error {
+            return Err(class.clone());
+        }
+        Ok(bytes(self.output.as_ref(), self.output_base64.as_ref()))
+    }
+
+    fn play(&self) -> Outcome {
+        let options = Options::new().with_costly_functions();
+        let options = options.with_limits(Limits {
+            output: 1 << 20,
+            ..Limits::default()
+        });
+        let template = options.parse("", &self.template).map_err(|_| "parse")?;
+        let input = self.input();
+        let document = match &*self.input_type {
+            "xml" => xml(&input, MixedContent::Tyk),
+            _ => json(&input),
+        };
+        let document = document.map_err(|_| "input")?;
+        let meta = self
+            .meta
+            .as_ref()
+            .map(|meta| [("_tyk_meta", Input::Json(meta))]);
+        let besides = meta.as_ref().map_or(&[][..], |meta| meta);
+        let rendered = template.render_with(&document, besides);
+        rendered.map_err(|err| {
+            assert_eq!(err.line() > 0, err.column() > 0, "{err}");
+            "exec".into()
+        })
+    }
+}
+
+/// Those of functions that are there with a feature alone.
+fn is_there(golden: &Golden) -> bool {
+    const COSTLY: [&str; 6] = [
+        "bcrypt",
+        "htpasswd",
+        "derivePassword",
+        "gen",
+        "Cert",
+        "mustCert",
+    ];
+    cfg!(feature = "costly") || !COSTLY.iter().any(|name| golden.template.contains(name))
+}
+
+#[test]
+fn templates_print_what_go_prints() {
+    let goldens: Vec<Golden> =
+        serde_json::from_str(include_str!("conformance/templates.json")).unwrap();
+    let (mut counted, mut same, mut told) = (0, 0, Vec::new());
+    for golden in goldens.iter().filter(|golden| is_there(golden)) {
+        let (expected, found) = (golden.expected(), golden.play());
+        let is_same = expected == found;
+        if golden.defect.is_none() {
+            counted += 1;
+            same += usize::from(is_same);
+            if !is_same {
+                let shown = |outcome: &Outcome| match outcome {
+                    Ok(text) => format!("{:?}", String::from_utf8_lossy(text)),
+                    Err(class) => format!("error: {class}"),
+                };
+                let (name, template) = (&golden.name, &golden.template);
+                let (expected, found) = (shown(&expected), shown(&found));
+                told.push(format!(
+                    "{name}: {template}\n  recorded {expected}\n  printed  {found}"
+                ));
+            }
+        }
+    }
+    println!("{same} of {counted} are as recorded");
+    let told = told.join("\n");
+    assert!(
+        f64::from(same as u32) >= LEAST * f64::from(counted),
+        "{same} of {counted}\n{told}"
+    );
+    assert!(
+        told.is_empty() || std::env::var_os("TOLLGATE_GOLDENS").is_none(),
+        "{told}"
+    );
+}
