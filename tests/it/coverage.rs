@@ -54,6 +54,7 @@ const ATTACKS: &[(u8, &str, Option<&str>)] = &[
     (40, "headers without end", None),
     (41, "values that look like variables", None),
     (42, "names that start another", None),
+    (47, "values that write more than a value", None),
     (49, "many connections at once", None),
     (50, "a burst at a window's edge", None),
     (51, "many nodes and the last unit", None),

@@ -43,6 +43,7 @@ mod translate;
 pub use clean::{clean_path, clean_target};
 pub use endpoints::{EndpointLimit, EndpointRules};
 pub use path::RequestPath;
+pub(crate) use pattern::compile_expression;
 pub use pattern::{PathOptions, PathPattern, PatternError};
 pub use rules::{PathRules, RuleProblem};
 

@@ -18,6 +18,7 @@ pub mod policy;
 pub mod quota;
 pub mod rate;
 pub mod rejection;
+pub mod rewrite;
 pub mod session;
 pub mod store;
 mod sync;

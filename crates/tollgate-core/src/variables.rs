@@ -18,9 +18,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use http::HeaderValue;
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use crate::{meta::MetaData, rejection::Rejection, wire::Json};
@@ -84,6 +85,14 @@ pub fn header_value(
 pub trait Context {
     /// Writes the value of `name` to `out`; a name without a value writes nothing.
     fn write(&self, name: &str, out: &mut String);
+
+    /// The value of `name`, where it is one text and no list or number: what a rewrite's trigger may look
+    /// at. Without a word of its own it is what is written, where that is anything.
+    fn text(&self, name: &str) -> Option<String> {
+        let mut text = String::new();
+        self.write(name, &mut text);
+        (!text.is_empty()).then_some(text)
+    }
 }
 
 /// No context variable has a value.
@@ -207,7 +216,8 @@ fn close(parts: &mut Vec<Part>, literal: &mut String, variable: Part) {
     parts.push(variable);
 }
 
-enum Variable<'a> {
+/// A variable that a text names.
+pub(crate) enum Variable<'a> {
     Meta(&'a str),
     Context(&'a str),
     Secret(SecretName<'a>),
@@ -215,7 +225,7 @@ enum Variable<'a> {
 
 impl<'a> Variable<'a> {
     /// The variable that `text` starts with, and its length.
-    fn at_start_of(text: &'a str) -> Option<(Self, usize)> {
+    pub(crate) fn at_start_of(text: &'a str) -> Option<(Self, usize)> {
         let (space, rest) = text.split_once('.')?;
         let slash = matches!(space, "$secret_vault" | "$secret_consul" | "$secret_file");
         let of_name = |c: char| {
@@ -291,6 +301,32 @@ fn write_number(number: &str, out: &mut String) {
         }
         _ => out.push_str(number), // All digits as they were written.
     }
+}
+
+/// A pair of a query or form, decoded; `None` where it is empty, or holds a broken escape or a `;`.
+pub fn form_pair(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
+    if pair.is_empty() || pair.contains(';') {
+        return None;
+    }
+    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+    Some((form_text(name)?, form_text(value)?))
+}
+
+fn form_text(text: &str) -> Option<Cow<'_, str>> {
+    let hex = |bytes: &[u8]| bytes.len() >= 2 && bytes[..2].iter().all(u8::is_ascii_hexdigit);
+    if text
+        .match_indices('%')
+        .any(|(at, _)| !hex(&text.as_bytes()[at + 1..]))
+    {
+        return None;
+    }
+    if text.contains('+') {
+        let spaced = text.replace('+', " ");
+        return Some(Cow::Owned(
+            percent_decode_str(&spaced).decode_utf8_lossy().into_owned(),
+        ));
+    }
+    Some(percent_decode_str(text).decode_utf8_lossy())
 }
 
 /// Escapes as Go's `url.QueryEscape`: a space is `+`, all but letters, digits and `-_.~` is `%XX`.

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
 use tollgate::{
     ApiId, Refusals, Rejection, Tollgate, access::RequestPath, clock::UnixSeconds,
-    context::ClientAddr, explain::Explanation, gated::Gated,
+    context::ClientAddr, explain::Explanation, gated::Gated, visit::Visit,
 };
 use tower_service::Service;
 
@@ -16,14 +16,14 @@ use crate::{
         cors::{Cors, Way},
         exchange::Checked,
         forms, is_own_answer,
-        lists::{Listed, Reply},
+        lists::{From, Listed, Reply},
         query::set_target,
         sizes,
         usage::{self, Usage},
-        versions::{Choice, VersionRules, Versions},
+        versions::{Choice, Chosen, VersionRules, Versions},
     },
     observe::{ApiWatch, tracked::Tracked},
-    onward::{Handover, onto},
+    onward::{At, Handover, Looped, onto},
     serve::RequestBody,
 };
 
@@ -43,6 +43,8 @@ pub struct Api {
     pub(crate) hands_on: bool,
     /// Whether some requests are tracked otherwise than the rest.
     pub(crate) tracks: bool,
+    /// Whether rewrites may send them to APIs of this gateway.
+    pub(crate) loops: bool,
     pub(crate) versions: Versions,
     pub(crate) cors: Option<Arc<Cors>>,
     pub(crate) addresses: Addresses,
@@ -53,6 +55,9 @@ pub struct Api {
     pub(crate) reads_forms: bool,
     /// For requests that need no key.
     pub(crate) open: Gated<Checked>,
+    /// For requests that a rewrite of this API sent back, with the session that was found before; none
+    /// where no rewrite does.
+    pub(crate) looped: Option<Gated<Checked>>,
     pub(crate) refusals: Refusals,
     /// Whether the gateway's own answers say so, as Tyk's do.
     pub(crate) names_generator: bool,
@@ -121,7 +126,8 @@ impl Api {
         response
     }
 
-    async fn answer(
+    /// The same past CORS, which concerns the client's own request.
+    pub(crate) async fn answer(
         &self,
         request: Request<RequestBody>,
         now: UnixSeconds,
@@ -163,7 +169,9 @@ impl Api {
             {
                 return usage.answer(head).await;
             }
-            (Access::Guarded { service, .. }, Entered::Guarded) => service,
+            (Access::Guarded { service, .. }, Entered::Guarded) => {
+                self.looped(&mut head).unwrap_or(service)
+            }
             _ => &self.open,
         };
         if self.reads_forms
@@ -192,11 +200,27 @@ impl Api {
         }
     }
 
+    /// What a request goes through that keeps its session.
+    fn looped(&self, head: &mut Parts) -> Option<&Gated<Checked>> {
+        let looped = head.extensions.get::<Looped>()?;
+        let keeps_session = looped.keeps_session;
+        if keeps_session && self.looped.is_none() {
+            head.extensions.remove::<Arc<Visit>>(); // Its key is looked for, as nobody was.
+        }
+        self.looped.as_ref().filter(|_| keeps_session)
+    }
+
     /// What is decided before the key is looked for.
     fn enter(&self, head: &mut Parts, now: UnixSeconds) -> Result<Entered, Rejection> {
-        let chosen = match self.versions.choose(head, &self.listen, now.0)? {
-            Choice::Here(chosen) => chosen,
-            Choice::Api(api) => return Ok(Entered::Elsewhere(api)),
+        let looped = head.extensions.get::<Looped>().copied();
+        let before = looped.filter(|looped| looped.is_own);
+        let before = before.and_then(|_| head.extensions.remove::<Chosen>());
+        let chosen = match before {
+            Some(chosen) => chosen, // It stays the version that was called.
+            None => match self.versions.choose(head, &self.listen, now.0)? {
+                Choice::Here(chosen) => chosen,
+                Choice::Api(api) => return Ok(Entered::Elsewhere(api)),
+            },
         };
         if self.ends.is_some_and(|end| end <= now.0) {
             return Err(Rejection::custom(
@@ -213,6 +237,9 @@ impl Api {
         }
         let listed = listed?;
         head.extensions.insert(chosen);
+        if self.loops {
+            head.extensions.insert(At(self.id.clone()));
+        }
         Ok(match listed {
             Listed::Open => Entered::Guarded,
             Listed::Ignored => Entered::Open,
@@ -228,7 +255,9 @@ impl Api {
         path: &RequestPath<'_>,
     ) -> Result<Listed, Rejection> {
         let method = head.method.as_str();
-        let listed = rules.lists.ask(method, path)?;
+        let looped = head.extensions.get::<Looped>();
+        let from = looped.map_or(From::Client, |_| From::Rewrite);
+        let listed = rules.lists.ask(method, path, from)?;
         self.addresses.ask(client(head))?;
         if !matches!(listed, Listed::Answered(_)) {
             rules.sizes.ask(method, path, &head.headers)?;

@@ -9,6 +9,7 @@ mod names;
 mod onward;
 mod public_urls;
 mod rates;
+mod rewrites;
 mod tokens;
 mod tracking;
 mod upstream_tls;
@@ -31,6 +32,7 @@ use crate::{
         addresses::Addresses,
         exchange::Checked,
         headers::HeaderGate,
+        kept_session::KeptSession,
         limit_headers::LimitHeadersGate,
         token::TokenGate,
         upstream::UpstreamGate,
@@ -39,6 +41,7 @@ use crate::{
     },
     load::ServedApi,
     observe::{Leads, Observer},
+    onward::Looped,
     overrides::refusals,
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
@@ -88,7 +91,7 @@ impl Composer<'_> {
         let listen = served.listen_path.as_ref();
         let listen: Arc<str> = listen.map_or("/", |path| path.as_str()).into();
         let onward = self.onward(definition, &listen)?;
-        let versions = self.versions(definition)?;
+        let versions = self.versions(definition, &listen)?;
         let context = ContextNames::of(definition, &versions);
         let header_gate = HeaderGate {
             listen: listen.clone(),
@@ -123,7 +126,11 @@ impl Composer<'_> {
                 Ok((gate, self.usage(definition, &listen)?))
             })
             .transpose()?;
-        let hands_on = onward.leads_to_apis() || versions.apis.is_some();
+        let looped = (!definition.use_keyless && versions.lead_back())
+            .then(|| build(self.looped_gates(definition, &listen)?))
+            .transpose()?;
+        let loops = versions.rewrite_to_apis();
+        let hands_on = loops || onward.leads_to_apis() || versions.apis.is_some();
         let leads = Leads {
             to_apis: hands_on,
             to_tracked: versions.have_tracking(),
@@ -143,6 +150,7 @@ impl Composer<'_> {
             file: served.file.clone(),
             hands_on,
             tracks: leads.to_tracked,
+            loops,
             listen_path: cut_path(definition, &listen),
             cuts_words: definition.proxy.strip_listen_path
                 && !self.config.http_server_options.enable_strict_routes
@@ -158,6 +166,7 @@ impl Composer<'_> {
                 gate,
                 usage,
             }),
+            looped: looped.map(|gate| gate.layer().layer(onward.clone())),
             open: open.layer().layer(onward),
             refusals: self.refusals(definition)?,
             names_generator: !self.config.hide_generator_header,
@@ -200,6 +209,15 @@ impl Composer<'_> {
         Ok(builder)
     }
 
+    /// What requests go through that a rewrite of the same API sent back, with the session that was found
+    /// before: their rights are asked again, and nothing is charged.
+    fn looped_gates(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
+        let rule = definition.version_data.rule(&definition.definition);
+        let builder = self.gates_of_all(definition, listen)?;
+        let builder = builder.session_gate(KeptSession);
+        Ok(builder.api(definition.api_id.clone()).versions(rule, named))
+    }
+
     /// What requests without a key go through. Where others need one, these use up no limit of the
     /// organisation.
     fn open_gates(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
@@ -218,6 +236,16 @@ impl Composer<'_> {
 
     /// What holds with a key and without: the API's own limits.
     fn common_gates(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
+        let builder = self.gates_of_all(definition, listen)?;
+        let builder = self.api_limits(builder, definition, listen)?;
+        Ok(match self.names.are_looped_to() {
+            true => builder.limits_where(is_charged),
+            false => builder,
+        })
+    }
+
+    /// What holds of every request.
+    fn gates_of_all(&self, definition: &Definition, listen: &Arc<str>) -> Result<Builder, Wrong> {
         let rules = Rules {
             organisation: definition.org_id.clone(),
             paths: self.config.path_options(),
@@ -226,12 +254,11 @@ impl Composer<'_> {
             ignore_per_api_signatures: !self.config.tollgate.per_api_signatures,
             ..Rules::default()
         };
-        let builder = Tollgate::builder(self.store.clone())
+        Ok(Tollgate::builder(self.store.clone())
             .token_sources([])
             .rules(rules)
             .listen_path(listen)
-            .refusals(self.refusals(definition)?);
-        self.api_limits(builder, definition, listen)
+            .refusals(self.refusals(definition)?))
     }
 
     /// How requests are refused.
@@ -292,7 +319,7 @@ impl ContextNames {
     fn of(definition: &Definition, versions: &Versions) -> Self {
         let all = || {
             let versions = versions.by_name.values();
-            versions.flat_map(|rules| rules.headers.context_names())
+            versions.flat_map(|rules| rules.context_names())
         };
         let has_context = definition.enable_context_vars;
         Self {
@@ -300,6 +327,13 @@ impl ContextNames {
             request_data: has_context && all().any(|name| name.starts_with("request_data")),
         }
     }
+}
+
+/// Whether limits are charged: what a rewrite sent from one API to another costs nothing more, unless it
+/// says `check_limits=true`.
+fn is_charged(head: &Parts) -> bool {
+    let looped = head.extensions.get::<Looped>();
+    looped.is_none_or(|looped| looped.charges)
 }
 
 /// The version that a request names.

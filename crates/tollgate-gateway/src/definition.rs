@@ -426,6 +426,20 @@ pub(crate) struct Outline {
 }
 
 impl Definition {
+    /// Whether a rewrite may send requests to APIs of the gateway.
+    pub(crate) fn rewrites_to_apis(&self) -> bool {
+        let versions = self.version_data.versions.values();
+        let entries = versions.flat_map(|version| &version.extended_paths.url_rewrites);
+        let mut targets = entries.flat_map(|entry| {
+            let triggers = entry.triggers.iter().map(|trigger| &trigger.rewrite_to);
+            triggers.chain([&entry.rewrite_to])
+        });
+        targets.any(|target| {
+            let scheme = target.get(.."tyk:".len());
+            scheme.is_some_and(|scheme| scheme.eq_ignore_ascii_case("tyk:"))
+        })
+    }
+
     /// Reads a file. Where the report has errors, the API can not be served; the definition is there
     /// as far as it could be read.
     pub fn load(file: &Path, environment: &Environment, config: &Config) -> (Option<Self>, Report) {

@@ -6,7 +6,7 @@
 //! rate of the API counts, [`tracking`] how a request is told of, [`usage`] where a key's limits stand; [`headers`] with
 //! their [`spelling`], [`limit_headers`],
 //! [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks
-//! [`schema`] and [`breaker`].
+//! [`schema`], [`rewrites`] and [`breaker`].
 
 pub mod addresses;
 pub mod breaker;
@@ -14,11 +14,13 @@ pub mod cors;
 pub mod exchange;
 pub mod forms;
 pub mod headers;
+pub mod kept_session;
 pub mod limit_headers;
 pub mod lists;
 pub mod public_urls;
 pub(crate) mod query;
 pub mod rates;
+pub mod rewrites;
 pub mod schema;
 pub mod sizes;
 pub mod spelling;

@@ -1,11 +1,16 @@
 //! Where a request goes that has passed the gates of its API: to an upstream, to that of its version, or
-//! to another API of this gateway.
+//! to an API of this gateway.
 //!
 //! Another API is called in this process, without a socket, and through all that it has before its
 //! upstream: lists, addresses, key, rights, limits. Nothing that was decided for the first API counts for
 //! the second; a request may go on so only a few times ([`MOST_HOPS`]).
+//!
+//! A rewrite may lead back to the same API (`tyk://self`). Lists, addresses and rights are asked again for
+//! the new path; the session stays, where the gates of this API found one. On the way of a rewrite limits
+//! are charged, and the key of the same API is looked for again, only with `check_limits=true`, as in Tyk.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, HashMap},
     convert::Infallible,
     future::Future,
@@ -22,6 +27,8 @@ use tollgate::{
     ApiId, Refusals, Rejection,
     access::RequestPath,
     clock::{Clock, TokioClock},
+    context::ShownToken,
+    rewrite::LoopSettings,
     visit::Visit,
 };
 use tollgate_core::future::BoxFuture;
@@ -30,8 +37,12 @@ use tower_service::Service;
 use crate::{
     answer::{AnswerBody, whole},
     api::Api,
-    edge::versions::Chosen,
-    proxy::{Proxy, ProxyBody, ProxyFuture},
+    edge::{
+        query::set_path_and_query,
+        rewrites::{Onto, Whither},
+        versions::Chosen,
+    },
+    proxy::{Proxy, ProxyBody, ProxyFuture, ProxyHints},
     serve::RequestBody,
 };
 
@@ -50,13 +61,44 @@ impl FromIterator<Arc<Api>> for Directory {
     }
 }
 
-/// How often a request has gone from one API to another.
+/// How often a request has gone from one API to another, and how often it may.
 #[derive(Clone, Copy, Debug, Default)]
-struct Hops(u8);
+struct Hops {
+    gone: u8,
+    /// What the first rewrite said that said anything.
+    most: Option<u8>,
+}
+
+/// In the extensions of a request that a rewrite sent to an API of this gateway.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Looped {
+    /// Whether it came from the same API.
+    pub(crate) is_own: bool,
+    /// Whether limits are charged.
+    pub(crate) charges: bool,
+    /// Whether the session is that which the gates of this API found before.
+    pub(crate) keeps_session: bool,
+}
+
+/// A step of a rewrite to an API of this gateway.
+#[derive(Debug)]
+pub(crate) struct Hop {
+    /// Which API.
+    pub(crate) whither: Whither,
+    /// Path and query there.
+    pub(crate) path: PathAndQuery,
+    /// How it is called.
+    pub(crate) settings: Arc<LoopSettings>,
+}
 
 /// In the extensions of an answer: another API gave it, and told of limits what there is to tell.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OfAnotherApi;
+
+/// The API that a request is at. It travels in the extensions of requests to APIs whose rewrites may lead
+/// to APIs.
+#[derive(Clone, Debug)]
+pub(crate) struct At(pub(crate) ApiId);
 
 /// The service behind the gates of an API.
 #[derive(Clone, Debug)]
@@ -79,6 +121,18 @@ impl Onward {
                 all.any(Self::leads_to_apis)
             }
             Self::Api(_) => true,
+        }
+    }
+
+    /// Sends a request on that may have been rewritten.
+    pub(crate) fn go(&mut self, onto: Onto<RequestBody>, refusals: &Refusals) -> OnwardFuture {
+        match onto {
+            Onto::Upstream(request) => self.call(request),
+            Onto::Api(hop, request) => {
+                let marks = hop.whither != Whither::Own || hop.settings.check_limits;
+                let future = hop.call(request, refusals);
+                OnwardFuture::Api { future, marks }
+            }
         }
     }
 }
@@ -111,14 +165,94 @@ impl Handover {
                 let response = api.serve(request, TokioClock.now().unix()).await;
                 api.watch.answered_handed(watch, response)
             }),
-            Err(refused) => {
-                let (rejection, head) = *refused;
-                let mut response = self.refusals.render(&rejection, &head).map(whole);
-                response.extensions_mut().insert(rejection);
-                Box::pin(std::future::ready(response))
-            }
+            Err(refused) => no_way(*refused, &self.refusals),
         }
     }
+}
+
+fn no_way(
+    (rejection, head): (Rejection, Parts),
+    refusals: &Refusals,
+) -> BoxFuture<Response<AnswerBody>> {
+    let response = refusals.render(&rejection, &head).map(whole);
+    Box::pin(std::future::ready(response))
+}
+
+impl Hop {
+    fn call(
+        self,
+        request: Request<RequestBody>,
+        refusals: &Refusals,
+    ) -> BoxFuture<Response<AnswerBody>> {
+        let is_own = self.whither == Whither::Own;
+        let (mut head, body) = request.into_parts();
+        match self.enter(&mut head) {
+            Ok(api) => Box::pin(async move {
+                let mut request = Request::from_parts(head, body);
+                let now = TokioClock.now().unix();
+                if is_own {
+                    return api.answer(request, now).await;
+                }
+                let watch = api.watch.begin_handed(&mut request);
+                let response = api.serve(request, now).await;
+                api.watch.answered_handed(watch, response)
+            }),
+            Err(rejection) => no_way((rejection, head), refusals),
+        }
+    }
+
+    /// Makes a request one to the API that it goes to. What was decided for the step before goes; the
+    /// session stays where it is the same API's, and the key is not to be looked at again.
+    fn enter(self, head: &mut Parts) -> Result<Arc<Api>, Rejection> {
+        let mut hops: Hops = head.extensions.get().copied().unwrap_or_default();
+        hops.most = hops.most.or(self.settings.limit);
+        count(&mut hops)?;
+        let here = head.extensions.get::<At>().map(|At(api)| api);
+        let id = match &self.whither {
+            Whither::Own => here,
+            Whither::Other(id) => id.as_ref(),
+        };
+        let directory = head.extensions.get::<Directory>();
+        let api = id.and_then(|id| directory?.0.get(id)).cloned();
+        let api = api.ok_or_else(|| failed("target_missing", "Can't detect loop target"))?;
+
+        let is_own = self.whither == Whither::Own;
+        let charges = self.settings.check_limits;
+        let visit = head.extensions.get::<Arc<Visit>>();
+        let has_session = visit.is_some_and(|visit| visit.pass().is_some());
+        let keeps_session = is_own && !charges && has_session;
+        if api.is_guarded() && !keeps_session {
+            head.extensions.remove::<Arc<Visit>>();
+        }
+        if !is_own {
+            head.extensions.remove::<Chosen>();
+        }
+        head.extensions.remove::<ProxyHints>();
+        head.extensions.remove::<ShownToken>();
+        head.extensions.insert(hops);
+        head.extensions.insert(Looped {
+            is_own,
+            charges,
+            keeps_session,
+        });
+        set_path_and_query(head, self.path);
+        if let Some(method) = &self.settings.method {
+            head.method = method.clone();
+        }
+        Ok(api)
+    }
+}
+
+/// Counts one more step, where it may be gone.
+fn count(hops: &mut Hops) -> Result<(), Rejection> {
+    let most = hops.most.unwrap_or(MOST_HOPS);
+    if hops.gone > most {
+        let message =
+            format!("Loop level too deep. Found more than {most} loops in single request");
+        return Err(failed("too_many_hops", message));
+    }
+    hops.gone += 1;
+    Ok(())
 }
 
 /// Why a request can not go on, and its head.
@@ -137,16 +271,14 @@ pub(crate) fn onto<B>(
         let missing = failed("target_missing", "Couldn't detect target");
         return Err(Box::new((missing, head)));
     };
-    let Hops(hops) = head.extensions.get().copied().unwrap_or_default();
-    if hops > MOST_HOPS {
-        let message = "Loop level too deep. Found more than 5 loops in single request";
-        return Err(Box::new((failed("too_many_hops", message), head)));
-    }
-    if let Err(rejection) = cut(&mut head.uri, listen_path) {
+    let mut hops: Hops = head.extensions.get().copied().unwrap_or_default();
+    if let Err(rejection) = count(&mut hops).and_then(|()| cut(&mut head.uri, listen_path)) {
         return Err(Box::new((rejection, head)));
     }
-    head.extensions.insert(Hops(hops + 1));
+    head.extensions.insert(hops);
     head.extensions.remove::<Chosen>();
+    head.extensions.remove::<Looped>();
+    head.extensions.remove::<ShownToken>();
     if api.is_guarded() {
         head.extensions.remove::<Arc<Visit>>(); // Who called the first API is nobody to the second.
     }
@@ -169,7 +301,7 @@ fn cut(uri: &mut Uri, listen_path: Option<&str>) -> Result<(), Rejection> {
     Ok(())
 }
 
-fn failed(code: &'static str, message: &'static str) -> Rejection {
+fn failed(code: &'static str, message: impl Into<Cow<'static, str>>) -> Rejection {
     Rejection::custom(code, StatusCode::INTERNAL_SERVER_ERROR, message)
 }
 
@@ -194,6 +326,7 @@ impl Service<Request<RequestBody>> for Onward {
             }
             Self::Api(way) => OnwardFuture::Api {
                 future: way.call(request),
+                marks: true,
             },
         }
     }
@@ -205,7 +338,8 @@ pin_project! {
     #[must_use = "futures do nothing unless polled"]
     pub(crate) enum OnwardFuture {
         Upstream { #[pin] future: ProxyFuture<RequestBody> },
-        Api { future: BoxFuture<Response<AnswerBody>> },
+        // It marks the answer where that tells of limits what there is to tell.
+        Api { future: BoxFuture<Response<AnswerBody>>, marks: bool },
     }
 }
 
@@ -218,9 +352,11 @@ impl Future for OnwardFuture {
                 let Ok(response) = ready!(future.poll(cx));
                 response.map(|body| OnwardBody::Upstream { body })
             }
-            FutureProjection::Api { future } => {
+            FutureProjection::Api { future, marks } => {
                 let mut response = ready!(future.as_mut().poll(cx));
-                response.extensions_mut().insert(OfAnotherApi);
+                if *marks {
+                    response.extensions_mut().insert(OfAnotherApi);
+                }
                 response.map(|body| OnwardBody::Api {
                     body: Box::new(body),
                 })

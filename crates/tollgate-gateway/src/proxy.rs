@@ -73,6 +73,7 @@ use self::{
     client::{Call, Limits, Way},
     error::AnswerForm,
     future::{Again, Flight},
+    path::PathAuthor,
     upgrade::PendingUpgrade,
 };
 pub use self::{
@@ -158,8 +159,10 @@ impl Default for ProxyOptions {
 pub struct ProxyHints {
     /// Limit of the whole exchange, body included.
     pub timeout: Option<Duration>,
-    /// Where to send the request, in place of the list: path and query are the target's alone.
+    /// Where to send the request, in place of the list. The query of the list's target goes along.
     pub target: Option<Arc<Target>>,
+    /// A rewrite made the path: segments of it may be empty.
+    pub rewritten: bool,
     /// Leaves `X-Forwarded-For` as it is.
     pub leave_forwarded_for: bool,
 }
@@ -259,10 +262,11 @@ where
         let options = &self.inner.options;
         let timeout = hints.as_ref().and_then(|hints| hints.timeout);
         let timeout = timeout.or(options.exchange_timeout);
+        let rewritten = hints.as_ref().is_some_and(|hints| hints.rewritten);
         let own_target = hints.and_then(|hints| hints.target);
 
         let retries = own_target.is_none() && self.inner.targets.distinct() > 1;
-        let again = (retries && upgrade.is_none()).then(|| Again::of(&request));
+        let again = (retries && upgrade.is_none()).then(|| Again::of(&request, rewritten));
         let uri = std::mem::take(request.uri_mut());
         let now = Instant::now();
         let watch = Watch::new(now);
@@ -270,15 +274,14 @@ where
 
         let inner = &self.inner;
         let index = own_target.is_none().then(|| inner.targets.pick());
-        let target = match (&own_target, index) {
-            (Some(own), _) => own,
-            (None, index) => inner.targets.get(index.unwrap_or(0)),
+        let listed = inner.targets.get(index.unwrap_or(0));
+        let target = own_target.as_deref().unwrap_or(listed);
+        let asked = Asked {
+            uri: &uri,
+            rewritten,
+            query: listed.query(),
         };
-        let path = match own_target {
-            Some(_) => whole_of(target),
-            None => inner.path_to(target, &uri),
-        };
-        let path = match path {
+        let path = match inner.path_to(target, &asked) {
             Ok(path) => path,
             Err(kind) => {
                 let error = ProxyError::new(kind);
@@ -308,12 +311,6 @@ where
     }
 }
 
-/// A target's own path and query.
-fn whole_of(target: &Target) -> Result<PathAndQuery, ProxyErrorKind> {
-    let path = target.path_and_query(&Uri::default(), "", FinalSlash::Kept);
-    path.map_err(|_| ProxyErrorKind::BadRequest)
-}
-
 impl ProxyOptions {
     /// What is spoken with a target.
     fn protocol(&self, target: &Target) -> Protocol {
@@ -326,14 +323,25 @@ impl ProxyOptions {
 }
 
 impl Again {
-    fn of<B>(request: &Request<B>) -> Box<Self> {
+    fn of<B>(request: &Request<B>, rewritten: bool) -> Box<Self> {
         Box::new(Self {
+            rewritten,
             method: request.method().clone(),
             uri: request.uri().clone(),
             headers: request.headers().clone(),
             tried: Vec::new(),
         })
     }
+}
+
+/// What a request asks for.
+struct Asked<'a> {
+    /// Its URI as it came, or as a rewrite left it.
+    uri: &'a Uri,
+    /// Whether a rewrite made the path.
+    rewritten: bool,
+    /// The query that goes before its own.
+    query: Option<&'a str>,
 }
 
 impl<B> Inner<B> {
@@ -385,15 +393,18 @@ impl<B> Inner<B> {
         })
     }
 
-    /// Path and query of a request to a target of the list. `uri` is the client's.
-    fn path_to(&self, target: &Target, uri: &Uri) -> Result<PathAndQuery, ProxyErrorKind> {
-        let rest = path::outbound(
-            uri.path(),
-            self.options.listen_path.as_deref(),
-            self.options.spelling,
-        )
-        .map_err(|_| ProxyErrorKind::PathAmbiguous)?;
-        let path = target.path_and_query(uri, &rest, self.options.final_slash);
+    /// Path and query of a request to a target.
+    fn path_to(&self, target: &Target, asked: &Asked<'_>) -> Result<PathAndQuery, ProxyErrorKind> {
+        let author = if asked.rewritten {
+            PathAuthor::Rewrite
+        } else {
+            PathAuthor::Client
+        };
+        let listen_path = self.options.listen_path.as_deref();
+        let spelling = self.options.spelling;
+        let rest = path::outbound(asked.uri.path(), listen_path, spelling, author)
+            .map_err(|_| ProxyErrorKind::PathAmbiguous)?;
+        let path = target.path_and_query(asked.uri, &rest, self.options.final_slash, asked.query);
         path.map_err(|_| ProxyErrorKind::BadRequest)
     }
 

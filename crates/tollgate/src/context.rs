@@ -26,10 +26,13 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, net::IpAddr, sync
 
 use http::{HeaderMap, header::HOST, request::Parts};
 use percent_encoding::percent_decode_str;
-use tollgate_core::{token::Token, variables::Context};
+use tollgate_core::{
+    token::Token,
+    variables::{Context, form_pair},
+};
 
 use crate::{
-    token_source::{cookies, form_pair},
+    token_source::cookies,
     visit::{LimitKind, LimitStanding, Visit},
 };
 
@@ -112,6 +115,15 @@ impl Context for RequestContext<'_> {
         if let Some(value) = self.head_value(name) {
             out.push_str(&value);
         }
+    }
+
+    /// Lists and numbers are none.
+    fn text(&self, name: &str) -> Option<String> {
+        let is_list = matches!(name, "path_parts" | "request_data");
+        if is_list || is_about_limits(name) {
+            return None;
+        }
+        self.head_value(name)
     }
 }
 

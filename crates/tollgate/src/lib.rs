@@ -45,7 +45,7 @@ pub use stack::Tollgate;
 pub use tollgate_core::{
     ApiId, OrgId, PolicyId, Rejection, Session, access, ids,
     limits::{Algorithm, Limit, Period, Quota, Rate, Throttle},
-    meta, pass, policy, rejection, session as record, store,
+    meta, pass, policy, rejection, rewrite, session as record, store,
     store::{MemoryStore, SharedStore},
     token,
     token::KeyScheme,

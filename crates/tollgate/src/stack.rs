@@ -342,6 +342,38 @@ impl Builder {
         self
     }
 
+    /// Charges limits only for requests of which this says so; others pass, and no limit is told of. Of
+    /// several calls, the last one counts.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// # use http::Request;
+    /// use tollgate::{MemoryStore, Rate, Tollgate};
+    ///
+    /// let gate = Tollgate::builder(MemoryStore::new())
+    ///     .token_sources([])
+    ///     .api_rate(Rate::per_minute(1))
+    ///     .limits_where(|head| head.uri.path() != "/health")
+    ///     .build()?;
+    ///
+    /// let head = |path: &str| Request::get(path).body(()).map(|it| it.into_parts().0);
+    /// assert!(gate.admit(head("/x")?).await.is_ok());
+    /// assert!(gate.admit(head("/x")?).await.is_err());
+    /// assert!(gate.admit(head("/health")?).await.is_ok());
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn limits_where(
+        mut self,
+        charges: impl Fn(&Parts) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        self.limits = self
+            .limits
+            .with(|rules| rules.charges = Some(Arc::new(charges)));
+        self
+    }
+
     /// Charges nothing, and refuses nobody for a limit: the [`Visit`](crate::visit::Visit) is told where
     /// the limits stand, for the service behind to answer.
     ///

@@ -34,8 +34,7 @@ use http::{
     request::Parts,
     uri::PathAndQuery,
 };
-use percent_encoding::percent_decode_str;
-use tollgate_core::Rejection;
+use tollgate_core::{Rejection, variables::form_pair};
 
 /// Finds a token in the head of a request.
 pub trait TokenSource: Send + Sync + 'static {
@@ -193,32 +192,6 @@ impl TokenSource for QuerySource {
         parts.path_and_query = PathAndQuery::try_from(target).ok();
         head.uri = Uri::from_parts(parts).unwrap_or_default();
     }
-}
-
-/// A pair of a query, decoded.
-pub(crate) fn form_pair(pair: &str) -> Option<(Cow<'_, str>, Cow<'_, str>)> {
-    if pair.is_empty() || pair.contains(';') {
-        return None;
-    }
-    let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-    Some((form_text(name)?, form_text(value)?))
-}
-
-fn form_text(text: &str) -> Option<Cow<'_, str>> {
-    let hex = |bytes: &[u8]| bytes.len() >= 2 && bytes[..2].iter().all(u8::is_ascii_hexdigit);
-    if text
-        .match_indices('%')
-        .any(|(at, _)| !hex(&text.as_bytes()[at + 1..]))
-    {
-        return None;
-    }
-    if text.contains('+') {
-        let spaced = text.replace('+', " ");
-        return Some(Cow::Owned(
-            percent_decode_str(&spaced).decode_utf8_lossy().into_owned(),
-        ));
-    }
-    Some(percent_decode_str(text).decode_utf8_lossy())
 }
 
 /// A token in a cookie (RFC 6265 §4.2).

@@ -41,11 +41,32 @@ impl<'a> RequestPath<'a> {
     /// before its end, a `.` or `..` segment, a backslash, a control character, a broken escape, a
     /// dot, slash, backslash or per cent sign that is encoded twice, or an overlong UTF-8 form.
     pub fn of(target: &'a str, listen_path: Option<&str>) -> Result<Self, Rejection> {
+        Self::read(target, listen_path, Strictness::AsClient)
+    }
+
+    /// The same of a path that a rewrite made, which nobody's rights were looked up by. Segments may be
+    /// empty, where a value had nothing to put there; an encoded slash parts none, as it is one of a value.
+    ///
+    /// # Errors
+    ///
+    /// As [`of`](Self::of), but for what this allows.
+    pub fn of_rewritten(target: &'a str, listen_path: Option<&str>) -> Result<Self, Rejection> {
+        Self::read(target, listen_path, Strictness::Rewritten)
+    }
+
+    fn read(
+        target: &'a str,
+        listen_path: Option<&str>,
+        strictness: Strictness,
+    ) -> Result<Self, Rejection> {
         let (raw, text) = if is_usual(target.as_bytes()) {
             (target, Cow::Borrowed(target))
         } else {
             let raw = &target[..target.find(['?', '#']).unwrap_or(target.len())];
-            (raw, unusual(raw).ok_or(Rejection::PathAmbiguous)?)
+            (
+                raw,
+                unusual(raw, strictness).ok_or(Rejection::PathAmbiguous)?,
+            )
         };
         let listen = listen_path.and_then(|listen_path| below(&text, listen_path));
         Ok(Self {
@@ -110,6 +131,13 @@ impl<'a> RequestPath<'a> {
     }
 }
 
+/// Who wrote a path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Strictness {
+    AsClient,
+    Rewritten,
+}
+
 /// Whether nothing in a path has to be looked at twice: segments of letters, digits, `-`, `_` and `~`,
 /// none of them empty but the last.
 fn is_usual(path: &[u8]) -> bool {
@@ -143,8 +171,13 @@ fn is_encoded_slash(escape: &[u8]) -> bool {
 }
 
 /// A path that needs a closer look; `None` where it can be read in two ways.
-fn unusual(path: &str) -> Option<Cow<'_, str>> {
-    decoded(path).filter(|text| is_plain(text.as_bytes()))
+fn unusual(path: &str, strictness: Strictness) -> Option<Cow<'_, str>> {
+    let text = decoded(path)?;
+    let is_plain = match strictness {
+        Strictness::AsClient => is_plain(text.as_bytes()),
+        Strictness::Rewritten => is_plain_rewritten(path, &text),
+    };
+    is_plain.then_some(text)
 }
 
 /// The path with its escapes decoded once; `None` where an escape is broken or hides something.
@@ -213,10 +246,7 @@ fn is_plain(path: &[u8]) -> bool {
     let Some((b'/', rest)) = path.split_first() else {
         return false;
     };
-    if rest
-        .iter()
-        .any(|byte| byte.is_ascii_control() || *byte == b'\\')
-    {
+    if has_odd_bytes(rest) {
         return false;
     }
     let mut segments = rest.split(|byte| *byte == b'/').peekable();
@@ -227,6 +257,17 @@ fn is_plain(path: &[u8]) -> bool {
         }
     }
     true
+}
+
+fn is_plain_rewritten(path: &str, text: &str) -> bool {
+    let is_dots = |segment| decoded(segment).is_none_or(|text| is_dots(text.as_bytes()));
+    path.starts_with('/') && !has_odd_bytes(text.as_bytes()) && !path.split('/').any(is_dots)
+}
+
+/// Control characters and backslashes.
+fn has_odd_bytes(path: &[u8]) -> bool {
+    let is_odd = |byte: &u8| byte.is_ascii_control() || *byte == b'\\';
+    path.iter().any(is_odd)
 }
 
 /// `.` and `..`, also with path parameters behind them, which some servers drop first.
@@ -382,6 +423,24 @@ mod tests {
         ] {
             let refused = RequestPath::of(target, None);
             assert_eq!(refused, Err(Rejection::PathAmbiguous), "{target}");
+        }
+    }
+
+    #[test]
+    fn a_rewritten_path_may_have_empty_segments_and_encoded_slashes() {
+        let path = RequestPath::of_rewritten("/app//x%20", Some("/app/")).expect("is plain");
+        assert_eq!(path.spelled_behind_listen_path().ok(), Some("//x%20"));
+        assert!(RequestPath::of_rewritten("/a%2F..%2Fb", None).is_ok());
+        for target in [
+            "x",
+            "/a/../b",
+            "/a/%2e%2e",
+            "/a%5cb",
+            "/%252e",
+            "/%zz",
+            "/a%0Ab",
+        ] {
+            assert!(RequestPath::of_rewritten(target, None).is_err(), "{target}");
         }
     }
 

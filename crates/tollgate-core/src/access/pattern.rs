@@ -10,7 +10,10 @@ use memchr::memmem;
 use parking_lot::Mutex;
 use regex::bytes::{Regex, RegexBuilder};
 
-use super::{RequestPath, translate::translate};
+use super::{
+    RequestPath,
+    translate::{translate, translate_expression},
+};
 
 const LONGEST_PATTERN: usize = 16 * 1024; // Bytes of text.
 const LARGEST_PROGRAM: usize = 1 << 20; // Bytes compiled.
@@ -242,15 +245,35 @@ impl Program {
     fn search(text: &str, options: PathOptions) -> Result<Self, PatternError> {
         let translated = translate(text).map_err(|reason| PatternError::new(text, reason))?;
         let anchored = anchor(text, translated, options);
-        RegexBuilder::new(&anchored)
+        bounded(&anchored)
             .case_insensitive(options.ignore_case)
-            .size_limit(LARGEST_PROGRAM)
-            .dfa_size_limit(LARGEST_CACHE)
-            .nest_limit(DEEPEST_NESTING)
             .build()
             .map(Self::Search)
             .map_err(|err| PatternError::new(text, reason(&err)))
     }
+}
+
+/// Compiles an expression that is no path pattern, of rewrites: its groups capture.
+///
+/// # Errors
+///
+/// As [`PathPattern::compile`].
+pub(crate) fn compile_expression(text: &str) -> Result<Regex, PatternError> {
+    if text.len() > LONGEST_PATTERN {
+        return Err(PatternError::new(text, "longer than 16 KiB"));
+    }
+    let translated = translate_expression(text).map_err(|why| PatternError::new(text, why))?;
+    let compiled = bounded(&translated).build();
+    compiled.map_err(|err| PatternError::new(text, reason(&err)))
+}
+
+fn bounded(expression: &str) -> RegexBuilder {
+    let mut builder = RegexBuilder::new(expression);
+    builder
+        .size_limit(LARGEST_PROGRAM)
+        .dfa_size_limit(LARGEST_CACHE)
+        .nest_limit(DEEPEST_NESTING);
+    builder
 }
 
 /// Adds the anchors of the options around the whole pattern, so that they bind to every alternative.

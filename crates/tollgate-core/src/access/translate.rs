@@ -3,6 +3,8 @@
 //! A pattern is a Go regular expression in which `{name}` stands for one segment, `/*/` for one
 //! segment and `/*` for anything below. Where the two languages differ the Go meaning is written
 //! out; what Go refuses is refused here too, as a pattern that does not compile grants nothing.
+//!
+//! Expressions of rewrites are Go's without templates and stars, and their groups capture.
 
 const WORD: &str = "0-9A-Za-z_";
 const SPACE: &str = r"\t\n\f\r ";
@@ -13,6 +15,14 @@ pub(super) fn translate(pattern: &str) -> Result<String, String> {
     let opened = pattern.matches('{').count();
     let templates = 0 < opened && opened == pattern.matches('}').count();
     let mut translator = Translator::new(pattern, templates);
+    translator.run()?;
+    Ok(translator.out)
+}
+
+/// A plain expression in the `regex` crate's words; its groups capture, by number.
+pub(super) fn translate_expression(expression: &str) -> Result<String, String> {
+    let mut translator = Translator::new(expression, false);
+    translator.is_plain = true;
     translator.run()?;
     Ok(translator.out)
 }
@@ -30,6 +40,8 @@ struct Translator<'a> {
     rest: &'a str,
     out: String,
     templates: bool,
+    /// No path: slashes are nothing special, and groups capture.
+    is_plain: bool,
     before: Before,
     depth: usize,
     after_segment_star: bool,
@@ -41,6 +53,7 @@ impl<'a> Translator<'a> {
             rest: pattern,
             out: String::with_capacity(pattern.len() + 16),
             templates,
+            is_plain: false,
             before: Before::Nothing,
             depth: 0,
             after_segment_star: false,
@@ -96,6 +109,9 @@ impl<'a> Translator<'a> {
 
     /// A slash, with the star that may follow it. Of `/*/*/` Tyk makes a segment and anything.
     fn slash(&mut self) {
+        if self.is_plain {
+            return self.push("/", Before::Atom);
+        }
         let after_segment_star = std::mem::take(&mut self.after_segment_star);
         if self.rest.starts_with("*/") && !after_segment_star {
             self.rest = &self.rest[1..];
@@ -182,7 +198,7 @@ impl<'a> Translator<'a> {
             return self.flags();
         }
         self.depth += 1;
-        self.push("(?:", Before::Nothing);
+        self.push(if self.is_plain { "(" } else { "(?:" }, Before::Nothing);
         Ok(())
     }
 
@@ -369,6 +385,22 @@ mod tests {
         check(r"\Qa.b\E.", r"a\.b.");
         check(r"\<a\>", "<a>");
         check(r"(?P<x>a)(?<y>b)(?i:c)", "(?:a)(?:b)(?i:c)");
+    }
+
+    #[test]
+    fn groups_of_an_expression_capture_and_slashes_are_plain() {
+        for (expression, regex) in [
+            ("/a/*(.*)$", "/a/*(.*)$"),
+            (r"(?P<x>\d{2})(?<y>b)(?:c)", r"([0-9]{2})(b)(?:c)"),
+            ("/{id}", r"/\{id}"),
+            (r"\x{e9}", r"\x{e9}"),
+        ] {
+            assert_eq!(translate_expression(expression).as_deref(), Ok(regex));
+            regex::bytes::Regex::new(regex).expect("compiles");
+        }
+        for refused in ["(", "a(?=b)", r"(a)\1", "/**"] {
+            assert!(translate_expression(refused).is_err(), "{refused}");
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::{
     edge::{
         SkippedVersion, Where,
         breaker::{Breaker, Settings},
-        schema::{MOST, Schema},
+        schema::Schema,
         upstream::CheckRules,
     },
 };
@@ -45,14 +45,13 @@ impl Composer<'_> {
         });
         let breakers: Result<_, String> = breakers.collect();
         Ok(CheckRules {
+            rewrites: Vec::new(),
             schemas: schemas.map_err(|message| ("validate_json", message))?,
             breakers: breakers.map_err(|message| ("circuit_breakers", message))?,
         })
     }
 
     fn schema(&self, entry: &ValidateJsonEntry) -> Result<Schema, String> {
-        let most = self.config.http_server_options.max_request_body_size;
-        let most = usize::try_from(most).ok().filter(|most| *most > 0);
         let status = match entry.error_response_code {
             0 => StatusCode::UNPROCESSABLE_ENTITY,
             code => u16::try_from(code)
@@ -61,7 +60,7 @@ impl Composer<'_> {
                 .ok_or_else(|| format!("{code} is no status"))?,
         };
         let schema = entry.schema()?;
-        let schema = Schema::new(&schema, status, most.unwrap_or(MOST));
+        let schema = Schema::new(&schema, status, self.most_of_body());
         schema.map_err(|message| format!("the schema of `{}`: {message}", entry.path))
     }
 }

@@ -11,6 +11,8 @@ use crate::definition::Definition;
 pub struct Names {
     ids: HashSet<ApiId>,
     by_name: HashMap<String, Vec<ApiId>>,
+    /// Whether rewrites send requests from API to API.
+    are_looped_to: bool,
 }
 
 impl Names {
@@ -18,6 +20,7 @@ impl Names {
     pub fn of<'a>(definitions: impl IntoIterator<Item = &'a Definition>) -> Self {
         let mut names = Self::default();
         for definition in definitions {
+            names.are_looped_to |= definition.rewrites_to_apis();
             let id = &definition.api_id;
             if id.is_empty() {
                 continue;
@@ -29,6 +32,11 @@ impl Names {
             }
         }
         names
+    }
+
+    /// Whether a rewrite may send a request to one of these.
+    pub fn are_looped_to(&self) -> bool {
+        self.are_looped_to
     }
 
     /// The API that is called so: by its id, or else by the dashboard's, or else by its name, in which all

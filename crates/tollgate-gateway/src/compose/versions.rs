@@ -33,7 +33,11 @@ use crate::{
 };
 
 impl Composer<'_> {
-    pub(super) fn versions(&self, definition: &Definition) -> Result<Versions, Wrong> {
+    pub(super) fn versions(
+        &self,
+        definition: &Definition,
+        listen: &Arc<str>,
+    ) -> Result<Versions, Wrong> {
         let data = &definition.version_data;
         let skips = skipped_version(&definition.definition)?;
         let last = self.injected_last(&definition.response_processors)?;
@@ -53,6 +57,14 @@ impl Composer<'_> {
             rules.upstream.checks = self
                 .check_rules(definition, version, skips.as_ref())
                 .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
+            rules.upstream.checks.rewrites = self
+                .rewrites(
+                    definition,
+                    version,
+                    skips.as_ref(),
+                    (listen, &rules.headers),
+                )
+                .map_err(|message| (place("extended_paths").key("url_rewrites"), message))?;
             rules.rates = self
                 .rate_entries(definition, version, skips.as_ref())
                 .map_err(|message| {
@@ -133,8 +145,7 @@ impl Composer<'_> {
             &paths.method_transforms,
             (options, skips),
             |entry| {
-                let method = Method::from_bytes(entry.to_method.to_ascii_uppercase().as_bytes());
-                let method = method.unwrap_or_default();
+                let method = may_become(&entry.to_method);
                 (entry.disabled, &entry.path, &entry.method, method)
             },
         );
@@ -315,6 +326,14 @@ fn ends_at_this_hop(name: &HeaderName, value: &str) -> bool {
         ]
         .contains(&name),
     }
+}
+
+/// A method that requests may become, as in Tyk.
+fn may_become(name: &str) -> Option<Method> {
+    use Method as M;
+    let method = M::from_bytes(name.to_ascii_uppercase().as_bytes()).ok()?;
+    let known = [M::GET, M::POST, M::PUT, M::DELETE, M::OPTIONS, M::PATCH];
+    known.contains(&method).then_some(method)
 }
 
 /// Entries for single paths that are on.

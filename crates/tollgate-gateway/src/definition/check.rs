@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use http::{HeaderName, StatusCode, Uri};
 use ipnet::IpNet;
-use tollgate_core::access::{PathOptions, PathPattern};
+use tollgate_core::{
+    access::{PathOptions, PathPattern},
+    rewrite::{Rewrite, RewriteOptions, TargetKind, UrlRewriteEntry},
+};
 
 use super::{
     Cors, Definition, ExtendedPaths, ListEntry, ListenPath, Transport, Version, internal_target,
@@ -357,6 +360,9 @@ impl Checks {
         }
         self.single_paths(paths, path);
         self.header_entries(paths, path);
+        for (index, entry) in enabled(&paths.url_rewrites, |entry| entry.disabled) {
+            self.rewrite(entry, &path.key("url_rewrites").index(index));
+        }
         for (index, entry) in enabled(&paths.circuit_breakers, |entry| entry.disabled) {
             let path = path.key("circuit_breakers").index(index);
             if !(0.0..=1.0).contains(&entry.threshold_percent) {
@@ -401,12 +407,56 @@ impl Checks {
             circuit_breakers,
             size_limits,
             method_transforms,
+            url_rewrites,
             track_endpoints,
             do_not_track_endpoints,
             validate_json,
             internal,
             rate_limit
         );
+    }
+
+    fn rewrite(&mut self, entry: &UrlRewriteEntry, path: &JsonPath) {
+        let rewrite = match Rewrite::of_entry(entry, |_| None) {
+            Ok(rewrite) => rewrite,
+            Err(err) => {
+                let place = err.place().split('.');
+                let path = place.fold(path.clone(), |path, part| match part.split_once('[') {
+                    Some((list, index)) => {
+                        let index = index.trim_end_matches(']').parse();
+                        path.key(list).index(index.unwrap_or_default())
+                    }
+                    None => path.key(part),
+                });
+                return self.error(path, format!("can not be used: {}", last_line(err.fault())));
+            }
+        };
+        if entry.method.is_empty() {
+            self.warning(
+                path.key("method"),
+                "empty: no request has it, so nothing is rewritten",
+            );
+        }
+        if rewrite
+            .target_kinds()
+            .any(|kind| kind == TargetKind::Unserved)
+        {
+            let message =
+                "the scheme of a target is not served; such requests are answered with 500";
+            self.warning(path.key("rewrite_to"), message);
+        }
+        for (index, trigger) in entry.triggers.iter().enumerate() {
+            let path = path.key("triggers").index(index);
+            if !["any", "all"].contains(&trigger.on.as_str()) {
+                self.warning(path.key("on"), "expected `any` or `all`; taken as `all`");
+            }
+            if trigger.options == RewriteOptions::default() {
+                let always = trigger.on != "any";
+                let word = if always { "always" } else { "never" };
+                let message = format!("no condition: the trigger {word} fires");
+                self.warning(path.key("options"), message);
+            }
+        }
     }
 
     fn header_entries(&mut self, paths: &ExtendedPaths, path: &JsonPath) {
@@ -593,6 +643,40 @@ mod tests {
             &["proxy.target_list[0]"],
         );
         case(balanced(json!([])), &["proxy.target_list"]);
+    }
+
+    #[test]
+    fn rewrites_are_looked_at() {
+        let rewrite = |change: Value| {
+            let mut entry =
+                json!({"path": "/", "method": "GET", "match_pattern": "/x", "rewrite_to": "/y"});
+            merge(&mut entry, &change);
+            json!({"url_rewrites": [entry]})
+        };
+        let case = |change: Value, place: &str| {
+            paths(rewrite(change), &[&format!("url_rewrites[0].{place}")]);
+        };
+        paths(rewrite(json!({})), &[]);
+        paths(
+            rewrite(json!({"disabled": true, "match_pattern": "("})),
+            &[],
+        );
+        case(json!({"match_pattern": "("}), "match_pattern");
+        case(json!({"path": "("}), "path");
+        case(json!({"method": ""}), "method");
+        case(json!({"rewrite_to": "a:b/c"}), "rewrite_to");
+        case(json!({"rewrite_to": "http://$1/"}), "rewrite_to");
+        case(json!({"rewrite_to": "ftp://h/"}), "rewrite_to");
+        let trigger = |on: &str, options: Value| json!({"triggers": [{"on": on, "options": options, "rewrite_to": "/z"}]});
+        let header = |rx: &str| json!({"header_matches": {"X-A": {"match_rx": rx}}});
+        paths(rewrite(trigger("any", header("1"))), &[]);
+        case(trigger("any", json!({})), "triggers[0].options");
+        case(trigger("all", json!({})), "triggers[0].options");
+        case(trigger("some", header("1")), "triggers[0].on");
+        case(
+            trigger("any", header("(")),
+            "triggers[0].options.header_matches.X-A.match_rx",
+        );
     }
 
     #[test]

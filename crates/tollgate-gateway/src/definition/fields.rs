@@ -184,10 +184,7 @@ pub const FIELDS: &[Row] = &[
     works("version_data.versions.*.extended_paths.transform_response_headers"),
     works("version_data.versions.*.extended_paths.hard_timeouts"),
     works("version_data.versions.*.extended_paths.circuit_breakers"),
-    refused(
-        "version_data.versions.*.extended_paths.url_rewrites",
-        "URL rewrites are not built",
-    ),
+    works("version_data.versions.*.extended_paths.url_rewrites"),
     refused(
         "version_data.versions.*.extended_paths.virtual",
         "virtual endpoints are not built",

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use base64::{Engine, prelude::BASE64_STANDARD};
 use serde_json::Value;
 use tollgate_core::access::VersionRule;
+pub use tollgate_core::rewrite::{RewriteMatch, RewriteOptions, RewriteTrigger, UrlRewriteEntry};
 
 use crate::{
     record::{GoDuration, Unread, record},
@@ -291,56 +292,6 @@ record! {
         pub return_to_service_after: i64,
         /// Whether all requests go there again at once.
         pub disable_half_open_state: bool,
-    }
-
-    /// Another path for the upstream.
-    pub struct UrlRewriteEntry {
-        /// Whether the entry is off.
-        pub disabled: bool,
-        /// The path pattern.
-        pub path: String,
-        /// The method.
-        pub method: String,
-        /// What of the path is matched.
-        pub match_pattern: String,
-        /// What it becomes.
-        pub rewrite_to: String,
-        /// What else it may become.
-        pub triggers: Vec<RewriteTrigger>,
-    }
-
-    /// What else a path may become.
-    pub struct RewriteTrigger {
-        /// `any` or `all`.
-        pub on: String,
-        /// When.
-        pub options: RewriteOptions,
-        /// What it becomes.
-        pub rewrite_to: String,
-    }
-
-    /// When a trigger fires.
-    pub struct RewriteOptions {
-        /// By header.
-        pub header_matches: BTreeMap<String, RewriteMatch>,
-        /// By parameter.
-        pub query_val_matches: BTreeMap<String, RewriteMatch>,
-        /// By segment of the path.
-        pub path_part_matches: BTreeMap<String, RewriteMatch>,
-        /// By metadata.
-        pub session_meta_matches: BTreeMap<String, RewriteMatch>,
-        /// By context variable.
-        pub request_context_matches: BTreeMap<String, RewriteMatch>,
-        /// By body.
-        pub payload_matches: RewriteMatch,
-    }
-
-    /// A pattern for a value.
-    pub struct RewriteMatch {
-        /// The pattern.
-        pub match_rx: String,
-        /// Whether it must not match.
-        pub reverse: bool,
     }
 
     /// A script that answers.

@@ -1,23 +1,31 @@
-//! What stands between the gates and the upstream on single paths: schemas of bodies and circuit breakers.
+//! What stands between the gates and the upstream on single paths: schemas of bodies, other URLs, and circuit
+//! breakers.
 //!
-//! Both come after the limits, as with Tyk: what is refused here was charged.
+//! All come after the limits, as with Tyk: what is refused here was charged.
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, ready as ready_now},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
 };
 
+use bytes::Bytes;
 use http::{Request, Response, StatusCode, request::Parts};
 use pin_project_lite::pin_project;
 use tokio::time::Instant;
-use tollgate::{Refusals, Rejection};
+use tollgate::{Refusals, Rejection, rewrite::TriggerValues};
 use tollgate_core::future::BoxFuture;
 use tower_service::Service;
 
-use super::{breaker::Breaker, schema::Schema, sizes::too_large, unread};
+use super::{
+    breaker::Breaker,
+    rewrites::{Onto, RewriteRule, Unwritten},
+    schema::Schema,
+    sizes::too_large,
+    unread,
+};
 use crate::{
     answer::whole,
     onward::{Onward, OnwardBody, OnwardFuture},
@@ -29,6 +37,8 @@ use crate::{
 pub struct Checks {
     /// The schema of its body.
     pub schema: Option<Arc<Schema>>,
+    /// Where it goes in place of its own URL.
+    pub rewrite: Option<Arc<RewriteRule>>,
     /// The breaker of its path.
     pub breaker: Option<Arc<Breaker>>,
 }
@@ -77,6 +87,16 @@ impl Service<Request<RequestBody>> for Checked {
             let future = self.onward.call(request);
             return CheckedFuture::Direct { future };
         };
+        if let Some(rewrite) = checks.rewrite_alone() {
+            return match rewrite.apply(request, &[]) {
+                Ok((onto, _)) => CheckedFuture::Direct {
+                    future: self.onward.go(onto, refusals),
+                },
+                Err(unwritten) => CheckedFuture::Checked {
+                    future: Box::pin(ready_now(refused(refusals, *unwritten))),
+                },
+            };
+        }
         // What is ready stays so: the way on always is.
         let future = Box::pin(checks.run(self.onward.clone(), request, refusals.clone()));
         CheckedFuture::Checked { future }
@@ -84,6 +104,14 @@ impl Service<Request<RequestBody>> for Checked {
 }
 
 impl Checks {
+    /// The rewrite, where it is all and waits for nothing.
+    fn rewrite_alone(&self) -> Option<&RewriteRule> {
+        let rewrite = self.rewrite.as_deref()?;
+        let waits = rewrite.reads_payload() || rewrite.tells();
+        let is_alone = self.schema.is_none() && self.breaker.is_none() && !waits;
+        is_alone.then_some(rewrite)
+    }
+
     async fn run(
         self,
         mut onward: Onward,
@@ -95,14 +123,21 @@ impl Checks {
         {
             return refuse(&refusals, &rejection, &request.into_parts().0);
         }
+        let (onto, told) = match rewrite(self.rewrite.as_deref(), request).await {
+            Ok(rewritten) => rewritten,
+            Err(unwritten) => return refused(&refusals, *unwritten),
+        };
         let permit = match &self.breaker {
             None => None,
             Some(breaker) => match breaker.ask(Instant::now()) {
                 Some(permit) => Some(permit),
-                None => return refuse(&refusals, &left_alone(), &request.into_parts().0),
+                None => return refuse(&refusals, &left_alone(), &onto.into_head()),
             },
         };
-        let Ok(response) = onward.call(request).await;
+        let Ok(mut response) = onward.go(onto, &refusals).await;
+        if !told.is_empty() {
+            response.extensions_mut().insert(told);
+        }
         if let Some(permit) = permit {
             permit.ended(!response.status().is_server_error(), Instant::now());
         }
@@ -110,14 +145,37 @@ impl Checks {
     }
 }
 
-/// Reads a body whole, which then goes on as it came.
 async fn read(schema: &Schema, body: &mut RequestBody) -> Result<(), Rejection> {
-    let beginning = body.beginning(schema.most).await;
-    let Beginning { bytes, is_whole } = beginning.map_err(|err| unread(&err))?;
-    if !is_whole {
-        return Err(too_large());
-    }
+    let bytes = whole_body(body, schema.most).await?;
     schema.check(&bytes)
+}
+
+/// Gives a request its new URL, where it has one, and tells variables of the trigger that fired.
+async fn rewrite(
+    rule: Option<&RewriteRule>,
+    mut request: Request<RequestBody>,
+) -> Result<(Onto<RequestBody>, TriggerValues), Unwritten> {
+    let Some(rule) = rule else {
+        return Ok((Onto::Upstream(request), TriggerValues::default()));
+    };
+    if !rule.reads_payload() {
+        return rule.apply(request, &[]);
+    }
+    match whole_body(request.body_mut(), rule.most).await {
+        Ok(payload) => rule.apply(request, &payload),
+        Err(rejection) => Err(Box::new((rejection, request.into_parts().0))),
+    }
+}
+
+/// Reads a body whole, which then goes on as it came.
+async fn whole_body(body: &mut RequestBody, most: usize) -> Result<Bytes, Rejection> {
+    let beginning = body.beginning(most).await;
+    let Beginning { bytes, is_whole } = beginning.map_err(|err| unread(&err))?;
+    if is_whole {
+        Ok(bytes)
+    } else {
+        Err(too_large())
+    }
 }
 
 fn left_alone() -> Rejection {
@@ -126,6 +184,10 @@ fn left_alone() -> Rejection {
         StatusCode::SERVICE_UNAVAILABLE,
         "Service temporarily unavailable.",
     )
+}
+
+fn refused(refusals: &Refusals, (rejection, head): (Rejection, Parts)) -> Response<OnwardBody> {
+    refuse(refusals, &rejection, &head)
 }
 
 fn refuse(refusals: &Refusals, rejection: &Rejection, head: &Parts) -> Response<OnwardBody> {

@@ -14,16 +14,17 @@ use tollgate::{
     context::RequestContext,
     gate::{Departure, Gate, Step},
     meta_inject::{remove_header, set_header},
+    rewrite::TriggerValues,
     variables::{Context, NoContext, Text, UnsafeValues, ValueStyle, header_value},
     visit::Visit,
 };
 
 use super::{
-    Where, is_own_answer, place_of,
+    Where, first_of, is_own_answer, place_of,
     spelling::Spelling,
     versions::{Chosen, VersionRules},
 };
-use crate::proxy::ProxyHints;
+use crate::{onward::Looped, proxy::ProxyHints};
 
 /// Headers to take out, then headers to set.
 #[derive(Clone, Debug, Default)]
@@ -79,6 +80,15 @@ impl HeaderRules {
         self
     }
 
+    /// The variables of triggers that headers of answers name.
+    pub fn trigger_names(&self) -> impl Iterator<Item = &str> {
+        let by_path = self.response_by_path.iter().map(|(_, set)| set);
+        let sets = [&self.response, &self.response_last].into_iter();
+        let texts = sets.chain(by_path).flat_map(|set| set.set.iter());
+        let names = texts.flat_map(|(_, text)| text.context_names());
+        names.filter(|name| is_of_trigger(name))
+    }
+
     /// The names of context variables that its texts have.
     pub fn context_names(&self) -> impl Iterator<Item = &str> {
         let by_path = self.request_by_path.iter().chain(&self.response_by_path);
@@ -94,6 +104,12 @@ impl HeaderRules {
         is_empty && !self.changes_responses()
     }
 
+    /// Whether `X-Forwarded-For` is not added to on this path.
+    pub fn leave_forwarded_for(&self, method: &str, path: &RequestPath<'_>) -> bool {
+        let of_path = first_of(&self.request_by_path, method, path);
+        self.request.takes_forwarded_for() || of_path.is_some_and(HeaderSet::takes_forwarded_for)
+    }
+
     fn changes_responses(&self) -> bool {
         let is_empty = self.response.is_empty() && self.response_last.is_empty();
         !is_empty || !self.response_by_path.is_empty()
@@ -101,6 +117,10 @@ impl HeaderRules {
 }
 
 impl HeaderSet {
+    fn takes_forwarded_for(&self) -> bool {
+        self.remove.iter().any(|name| name == "x-forwarded-for")
+    }
+
     fn is_empty(&self) -> bool {
         self.remove.is_empty() && self.set.is_empty()
     }
@@ -127,12 +147,81 @@ impl HeaderSet {
         }
     }
 
-    fn apply_to_answer(&self, values: &[HeaderValue], headers: &mut HeaderMap) {
+    /// The same for an answer. What a rewrite's trigger is to tell is not known yet.
+    fn fill_answer(
+        &self,
+        head: &Parts,
+        visit: &Visit,
+        has_context: bool,
+    ) -> Result<AnswerValues, Rejection> {
+        let values = self.fill(head, visit, has_context)?;
+        let late = |((_, text), value): (&(HeaderName, Text), HeaderValue)| {
+            if !text.context_names().any(is_of_trigger) {
+                return AnswerValue::Ready(value);
+            }
+            let known = text
+                .context_names()
+                .filter(|name| has_context && !is_of_trigger(name));
+            let value = |name: &str| {
+                let mut value = String::new();
+                RequestContext { head, visit }.write(name, &mut value);
+                (name.into(), value)
+            };
+            AnswerValue::Late(known.map(value).collect())
+        };
+        Ok(self.set.iter().zip(values).map(late).collect())
+    }
+
+    fn apply_to_answer(&self, values: &[AnswerValue], visit: &Visit, response: &mut Departure<'_>) {
         for name in &self.remove {
-            headers.remove(name);
+            response.headers.remove(name);
         }
-        for ((name, _), value) in self.set.iter().zip(values) {
-            headers.insert(name.clone(), value.clone());
+        for ((name, text), value) in self.set.iter().zip(values) {
+            let value = match value {
+                AnswerValue::Ready(value) => Some(value.clone()),
+                AnswerValue::Late(known) => {
+                    let triggers = response.extensions.get();
+                    let context = LateContext { known, triggers };
+                    let meta = visit.session().map(|session| &session.meta_data);
+                    let text = text.fill(meta, &context, ValueStyle::Tyk);
+                    header_value(text, UnsafeValues::Clean).ok()
+                }
+            };
+            if let Some(value) = value {
+                response.headers.insert(name.clone(), value);
+            }
+        }
+    }
+}
+
+/// What a [`HeaderSet`] sets in an answer, in its order.
+type AnswerValues = SmallVec<[AnswerValue; 2]>;
+
+/// A value for a header of an answer.
+#[derive(Clone)]
+enum AnswerValue {
+    Ready(HeaderValue),
+    /// A rewrite's trigger has a part in it; the other context variables of its text are known.
+    Late(Vec<(Box<str>, String)>),
+}
+
+/// Whether a context variable is told by a rewrite's trigger.
+fn is_of_trigger(name: &str) -> bool {
+    name.starts_with("trigger-")
+}
+
+/// The context of an answer: what the request said, and what triggers told.
+struct LateContext<'a> {
+    known: &'a [(Box<str>, String)],
+    triggers: Option<&'a TriggerValues>,
+}
+
+impl Context for LateContext<'_> {
+    fn write(&self, name: &str, out: &mut String) {
+        if let Some((_, value)) = self.known.iter().find(|(known, _)| **known == *name) {
+            out.push_str(value);
+        } else if let Some(triggers) = self.triggers {
+            triggers.write(name, out);
         }
     }
 }
@@ -173,14 +262,15 @@ impl HeaderGate {
         let of_path = self.entry(&rules.request_by_path, head)?;
         let of_path = of_path.map(|at| &rules.request_by_path[at].1);
 
-        let names_forwarded =
-            |set: &HeaderSet| set.remove.iter().any(|name| name == "x-forwarded-for");
-        let leave_forwarded_for =
-            names_forwarded(&rules.request) || of_path.is_some_and(names_forwarded);
+        let leave_forwarded_for = rules.request.takes_forwarded_for()
+            || of_path.is_some_and(HeaderSet::takes_forwarded_for);
         let fill = |set: &HeaderSet| set.fill(head, visit, self.has_context);
         let all = fill(&rules.request)?;
         let own = of_path.map(|set| Ok((set, fill(set)?))).transpose()?;
-        if rules.changes_responses() {
+        // What a rewrite of this API sent back answers under the path that the client called.
+        let is_sent_back = head.extensions.get::<Looped>().is_some_and(|it| it.is_own);
+        if rules.changes_responses() && !is_sent_back {
+            let fill = |set: &HeaderSet| set.fill_answer(head, visit, self.has_context);
             let own = self.entry(&rules.response_by_path, head)?;
             let fill_own = |at: usize| Ok((at, fill(&rules.response_by_path[at].1)?));
             let changes = Changes {
@@ -209,9 +299,9 @@ impl HeaderGate {
 #[derive(Clone)]
 struct Changes {
     rules: Arc<VersionRules>,
-    own: Option<(usize, Values)>, // Of the entry for the path, and which that is.
-    all: Values,
-    last: Values,
+    own: Option<(usize, AnswerValues)>, // Of the entry for the path, and which that is.
+    all: AnswerValues,
+    last: AnswerValues,
 }
 
 impl Gate for HeaderGate {
@@ -231,15 +321,15 @@ impl Gate for HeaderGate {
         let rules = &changes.rules.headers;
         rules.spelling.response.put_into(response.extensions);
         if let Some((at, values)) = &changes.own {
-            rules.response_by_path[*at]
-                .1
-                .apply_to_answer(values, response.headers);
+            let set = &rules.response_by_path[*at].1;
+            set.apply_to_answer(values, visit, response);
         }
-        rules
-            .response
-            .apply_to_answer(&changes.all, response.headers);
-        rules
-            .response_last
-            .apply_to_answer(&changes.last, response.headers);
+        let sets = [
+            (&rules.response, &changes.all),
+            (&rules.response_last, &changes.last),
+        ];
+        for (set, values) in sets {
+            set.apply_to_answer(values, visit, response);
+        }
     }
 }

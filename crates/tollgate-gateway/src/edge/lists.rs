@@ -23,6 +23,15 @@ pub struct Reply {
     pub body: Bytes,
 }
 
+/// Where a request comes from.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum From {
+    /// A client, or another API.
+    Client,
+    /// A rewrite, for which internal paths are there.
+    Rewrite,
+}
+
 /// What the lists say of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Listed {
@@ -43,7 +52,7 @@ pub enum Says {
     Allowed,
     /// It may not be called.
     Blocked,
-    /// It may be called by other APIs alone.
+    /// Rewrites alone may lead there.
     Internal,
     /// It is answered here.
     Reply(Arc<Reply>),
@@ -102,13 +111,19 @@ impl Lists {
     ///
     /// Fails where the path may not be called, or where it has an encoded slash: which entry it means can
     /// not be told.
-    pub fn ask(&self, method: &str, path: &RequestPath<'_>) -> Result<Listed, Rejection> {
+    pub fn ask(
+        &self,
+        method: &str,
+        path: &RequestPath<'_>,
+        from: From,
+    ) -> Result<Listed, Rejection> {
         if path.has_encoded_slash() && !self.entries.is_empty() {
             return Err(Rejection::PathAmbiguous);
         }
         let is_internal =
             |entry: &Entry| matches!(entry.says, Says::Internal) && entry.is_of(method, path);
-        if self.entries.iter().any(is_internal) {
+        let is_internal = self.entries.iter().any(is_internal);
+        if is_internal && from == From::Client {
             return Err(forbidden());
         }
         let said = self
@@ -117,7 +132,7 @@ impl Lists {
             .find_map(|entry| entry.ask(method, path));
         match said {
             Some(said) => said,
-            None if self.only_allowed => Err(forbidden()),
+            None if self.only_allowed && !is_internal => Err(forbidden()),
             None => Ok(Listed::Open),
         }
     }
@@ -186,7 +201,8 @@ mod tests {
     #[track_caller]
     fn check(lists: &Lists, method: &str, path: &str, expected: Option<Listed>) {
         let path = RequestPath::of(path, Some("/api/")).expect("a path");
-        assert_eq!(lists.ask(method, &path).ok(), expected, "{method} {path:?}");
+        let said = lists.ask(method, &path, From::Client).ok();
+        assert_eq!(said, expected, "{method} {path:?}");
     }
 
     #[test]
@@ -223,5 +239,23 @@ mod tests {
         let lists = lists(&[("/in", "GET", Says::Internal)]);
         check(&lists, "GET", "/api/in", None);
         check(&lists, "POST", "/api/in", Some(Listed::Open));
+    }
+
+    #[test]
+    fn a_rewrite_leads_to_internal_paths_and_to_no_blocked_ones() {
+        let lists = lists(&[
+            ("/open", "GET", Says::Allowed),
+            ("/both", "GET", Says::Blocked),
+            ("/in", "GET", Says::Internal),
+            ("/both", "GET", Says::Internal),
+        ]);
+        let ask = |method: &str, path: &str| {
+            let path = RequestPath::of(path, Some("/api/")).expect("a path");
+            lists.ask(method, &path, From::Rewrite).ok()
+        };
+        assert_eq!(ask("GET", "/in"), Some(Listed::Open));
+        assert_eq!(ask("POST", "/in"), None);
+        assert_eq!(ask("GET", "/both"), None);
+        assert_eq!(ask("GET", "/else"), None);
     }
 }

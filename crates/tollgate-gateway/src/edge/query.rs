@@ -24,9 +24,13 @@ pub(crate) fn write_anew(head: &mut Parts, without: Option<&str>) {
 
 /// Gives a request another path and query.
 pub(crate) fn set_target(head: &mut Parts, target: &str) {
-    let Ok(target) = PathAndQuery::try_from(target) else {
-        return;
-    };
+    if let Ok(target) = PathAndQuery::try_from(target) {
+        set_path_and_query(head, target);
+    }
+}
+
+/// The same, where they have been read.
+pub(crate) fn set_path_and_query(head: &mut Parts, target: PathAndQuery) {
     let mut parts = std::mem::take(&mut head.uri).into_parts();
     parts.path_and_query = Some(target);
     head.uri = Uri::from_parts(parts).unwrap_or_default();

@@ -2,15 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use http::{Method, request::Parts};
+use http::{Method, StatusCode, request::Parts};
 use tollgate::{
+    Rejection,
     access::RequestPath,
     gate::{Acts, Gate, Step},
     visit::Visit,
 };
 
 use super::{
-    Where, breaker::Breaker, exchange::Checks, first_of, schema::Schema, versions::Chosen,
+    Where, breaker::Breaker, exchange::Checks, first_of, rewrites::RewriteRule, schema::Schema,
+    versions::Chosen,
 };
 use crate::proxy::ProxyHints;
 
@@ -21,8 +23,8 @@ pub struct UpstreamRules {
     pub timeout: Option<Duration>,
     /// The same for single paths; comes first.
     pub timeout_by_path: Vec<(Where, Duration)>,
-    /// Other methods.
-    pub method_by_path: Vec<(Where, Method)>,
+    /// Other methods; none where it is one that no request may become.
+    pub method_by_path: Vec<(Where, Option<Method>)>,
     /// What is checked behind the gates.
     pub checks: CheckRules,
 }
@@ -32,20 +34,33 @@ pub struct UpstreamRules {
 pub struct CheckRules {
     /// Schemas of bodies.
     pub schemas: Vec<(Where, Arc<Schema>)>,
+    /// Other URLs.
+    pub rewrites: Vec<(Where, Arc<RewriteRule>)>,
     /// Circuit breakers.
     pub breakers: Vec<(Where, Arc<Breaker>)>,
 }
 
 impl CheckRules {
+    /// All rewrites.
+    pub fn rewrites(&self) -> impl Iterator<Item = &RewriteRule> {
+        self.rewrites.iter().map(|(_, rule)| &**rule)
+    }
+
     /// Whether nothing is.
     pub fn is_empty(&self) -> bool {
-        self.schemas.is_empty() && self.breakers.is_empty()
+        self.schemas.is_empty() && self.rewrites.is_empty() && self.breakers.is_empty()
     }
 
     fn find(&self, method: &str, path: &RequestPath<'_>) -> Option<Checks> {
         let schema = first_of(&self.schemas, method, path).cloned();
+        let rewrite = first_of(&self.rewrites, method, path).cloned();
         let breaker = first_of(&self.breakers, method, path).cloned();
-        (schema.is_some() || breaker.is_some()).then_some(Checks { schema, breaker })
+        let is_any = schema.is_some() || rewrite.is_some() || breaker.is_some();
+        is_any.then_some(Checks {
+            schema,
+            rewrite,
+            breaker,
+        })
     }
 }
 
@@ -70,13 +85,34 @@ pub struct UpstreamGate {
     pub listen: Arc<str>,
 }
 
+impl UpstreamGate {
+    /// Whether the request would get a method that none may become.
+    fn refuses_method(&self, head: &Parts) -> bool {
+        let chosen = head.extensions.get::<Chosen>();
+        let methods = chosen.map_or(&[][..], |chosen| &chosen.rules.upstream.method_by_path);
+        if methods.is_empty() {
+            return false;
+        }
+        let path = RequestPath::of(head.uri.path(), Some(&self.listen));
+        let found = |path| first_of(methods, head.method.as_str(), &path);
+        path.is_ok_and(|path| matches!(found(path), Some(None)))
+    }
+}
+
 impl Gate for UpstreamGate {
     fn name(&self) -> &'static str {
         "upstream"
     }
 
-    fn admit(&self, _head: &mut Parts, _visit: &mut Visit) -> Step {
-        Step::Pass
+    fn admit(&self, head: &mut Parts, _visit: &mut Visit) -> Step {
+        match self.refuses_method(head) {
+            true => Step::Refuse(Rejection::custom(
+                "method_refused",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+            )),
+            false => Step::Pass,
+        }
     }
 
     fn acts(&self) -> Acts {
@@ -100,6 +136,7 @@ impl Gate for UpstreamGate {
             let method = head.method.as_str();
             let own = first_of(&rules.timeout_by_path, method, &path).copied();
             let method = first_of(&rules.method_by_path, method, &path).cloned();
+            let method = method.flatten();
             let checks = rules.checks.find(head.method.as_str(), &path);
             (own.or(rules.timeout), method, checks)
         };

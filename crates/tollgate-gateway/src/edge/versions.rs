@@ -11,6 +11,7 @@ use super::{
     lists::Lists,
     query::{set_target, write_anew},
     rates::RateEntries,
+    rewrites::RewriteRule,
     sizes::Sizes,
     tracking::Tracking,
     upstream::UpstreamRules,
@@ -110,6 +111,15 @@ pub struct Chosen {
     pub named: Option<Arc<str>>,
 }
 
+impl VersionRules {
+    /// The names of context variables that its texts have.
+    pub fn context_names(&self) -> impl Iterator<Item = &str> {
+        let rewrites = self.upstream.checks.rewrites();
+        let of_rewrites = rewrites.flat_map(RewriteRule::context_names);
+        self.headers.context_names().chain(of_rewrites)
+    }
+}
+
 impl Versions {
     /// Whether any of them says how requests are tracked.
     pub fn have_tracking(&self) -> bool {
@@ -121,6 +131,21 @@ impl Versions {
     pub fn has_checks(&self) -> bool {
         let mut all = self.by_name.values();
         all.any(|rules| !rules.upstream.checks.is_empty())
+    }
+
+    /// Whether rewrites may send requests to APIs of this gateway.
+    pub fn rewrite_to_apis(&self) -> bool {
+        self.rewrites().any(RewriteRule::leads_to_apis)
+    }
+
+    /// Whether rewrites may send requests back to the same API.
+    pub fn lead_back(&self) -> bool {
+        self.rewrites().any(RewriteRule::leads_back)
+    }
+
+    fn rewrites(&self) -> impl Iterator<Item = &RewriteRule> {
+        let all = self.by_name.values();
+        all.flat_map(|rules| rules.upstream.checks.rewrites())
     }
 
     /// The version that this request calls.

@@ -16,7 +16,7 @@ use http_body::Body;
 use tokio::time::Instant;
 
 use super::{
-    Inner,
+    Asked, Inner,
     body::{Outgoing, ProxyBody, Watch},
     client::{Call, Limits},
     error::{AnswerForm, ProxyError, ProxyErrorKind},
@@ -55,7 +55,8 @@ pub(super) struct Flight<B> {
 /// What is needed to send a request to another target, if none of it has left.
 pub(super) struct Again {
     pub(super) method: Method,
-    pub(super) uri: Uri, // The client's.
+    pub(super) uri: Uri, // The client's, or a rewrite's.
+    pub(super) rewritten: bool,
     pub(super) headers: HeaderMap,
     pub(super) tried: Vec<usize>,
 }
@@ -208,7 +209,12 @@ where
         *request.method_mut() = again.method.clone();
         *request.headers_mut() = again.headers.clone();
         let target = inner.targets.get(next);
-        let path = inner.path_to(target, &again.uri).ok()?;
+        let asked = Asked {
+            uri: &again.uri,
+            rewritten: again.rewritten,
+            query: target.query(),
+        };
+        let path = inner.path_to(target, &asked).ok()?;
         self.target = Some(next);
         self.noted = inner.note(&mut request, target, &path);
         Some(inner.send(&inner.ways[next], target, path, request, self.limits()))

@@ -19,13 +19,26 @@ pub enum PathSpelling {
     Kept,
 }
 
+/// Who wrote a path.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum PathAuthor {
+    /// The client: rights have looked at it.
+    Client,
+    /// A rewrite.
+    Rewrite,
+}
+
 /// The path behind the listen path, in the spelling that is sent; empty where nothing is left.
 pub(super) fn outbound<'a>(
     raw: &'a str,
     listen_path: Option<&str>,
     spelling: PathSpelling,
+    author: PathAuthor,
 ) -> Result<Cow<'a, str>, Rejection> {
-    let path = RequestPath::of(raw, listen_path)?;
+    let path = match author {
+        PathAuthor::Client => RequestPath::of(raw, listen_path)?,
+        PathAuthor::Rewrite => RequestPath::of_rewritten(raw, listen_path)?,
+    };
     let keeps = spelling == PathSpelling::Kept || raw.contains('%');
     let stays = if keeps { stays_kept } else { stays };
     Ok(escaped(path.spelled_behind_listen_path()?, stays))
@@ -88,7 +101,7 @@ mod tests {
 
     #[track_caller]
     fn check(raw: &str, listen_path: Option<&str>, sent: &str) {
-        let path = outbound(raw, listen_path, PathSpelling::Go);
+        let path = outbound(raw, listen_path, PathSpelling::Go, PathAuthor::Client);
         assert_eq!(path.as_deref(), Ok(sent), "{raw}");
     }
 
@@ -96,7 +109,7 @@ mod tests {
     fn a_plain_path_goes_on_as_it_is() {
         for raw in ["/", "/a/b", "/a/b/", "/a;x=1", "/a.b/c~$&+,=:@-_"] {
             check(raw, None, raw);
-            let sent = outbound(raw, None, PathSpelling::Go);
+            let sent = outbound(raw, None, PathSpelling::Go, PathAuthor::Client);
             assert!(matches!(sent, Ok(Cow::Borrowed(_))), "{raw}");
         }
     }
@@ -125,7 +138,7 @@ mod tests {
             check(raw, None, raw);
         }
         check("/%20{é}", None, "/%20%7B%C3%A9%7D");
-        let kept = outbound("/a!(b)", None, PathSpelling::Kept);
+        let kept = outbound("/a!(b)", None, PathSpelling::Kept, PathAuthor::Client);
         assert_eq!(kept.as_deref(), Ok("/a!(b)"));
     }
 
@@ -157,7 +170,7 @@ mod tests {
             "/..;/x",
         ] {
             assert!(
-                outbound(raw, Some("/a/"), PathSpelling::Go).is_err(),
+                outbound(raw, Some("/a/"), PathSpelling::Go, PathAuthor::Client).is_err(),
                 "{raw}"
             );
         }

@@ -102,20 +102,27 @@ impl Target {
         &self.authority
     }
 
-    /// Path and query of a request: `rest` is its path behind the listen path, in the spelling to be sent.
+    /// The query that goes before each request's.
+    pub(super) fn query(&self) -> Option<&str> {
+        self.query.as_deref()
+    }
+
+    /// Path and query of a request: `rest` is its path behind the listen path, in the spelling to be sent,
+    /// and `before` the query that goes before its own.
     pub(super) fn path_and_query(
         &self,
         request: &Uri,
         rest: &str,
         slash: FinalSlash,
+        before: Option<&str>,
     ) -> Result<PathAndQuery, http::Error> {
         let is_whole = rest.len() == request.path().len();
-        let unchanged = self.base.is_empty() && self.query.is_none() && is_whole;
+        let unchanged = self.base.is_empty() && before.is_none() && is_whole;
         match request.path_and_query() {
             // The usual gateway without prefixes: nothing is copied. A path that was
             // normalised has become shorter, or has no byte that could be.
             Some(same) if unchanged && rest == request.path() => Ok(same.clone()),
-            _ => self.joined(request.query(), rest, slash),
+            _ => self.joined((before, request.query()), rest, slash),
         }
     }
 
@@ -130,11 +137,11 @@ impl Target {
 
     fn joined(
         &self,
-        query: Option<&str>,
+        (before, query): (Option<&str>, Option<&str>),
         rest: &str,
         slash: FinalSlash,
     ) -> Result<PathAndQuery, http::Error> {
-        let own = self.query.as_deref().unwrap_or_default();
+        let own = before.unwrap_or_default();
         let query = query.unwrap_or_default();
         let length = self.base.len() + rest.len() + own.len() + query.len() + 3;
         let mut text = String::with_capacity(length);
@@ -334,7 +341,7 @@ mod tests {
     fn check(target: &str, request: &str, rest: &str, sent: &str) {
         let target = Target::parse(target).unwrap();
         let request: Uri = request.parse().unwrap();
-        let path_and_query = target.path_and_query(&request, rest, FinalSlash::Cut);
+        let path_and_query = target.path_and_query(&request, rest, FinalSlash::Cut, target.query());
         let uri = target.uri(path_and_query.unwrap());
         assert_eq!(uri.to_string(), sent);
     }

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::text;
 
 /// The files that are played. One more is a line here, its copy under `cases/`, and a look at `needs.rs`.
-pub(crate) const AREAS: [&str; 11] = [
+pub(crate) const AREAS: [&str; 12] = [
     "session_tokens",
     "control_api",
     "access_rights",
@@ -20,6 +20,7 @@ pub(crate) const AREAS: [&str; 11] = [
     "meta_headers",
     "context_vars",
     "path_matching",
+    "url_rewrite",
 ];
 
 /// Where the case files and the ledger are.

@@ -37,7 +37,7 @@ impl Need {
     /// What the gateway has. A need moves here with the issue that builds it.
     pub(crate) fn is_built(self) -> bool {
         match self {
-            Self::LocationRewrites => true,
+            Self::LocationRewrites | Self::Rewrites => true,
             Self::Analytics
             | Self::BasicAuth
             | Self::BodyTransforms
@@ -51,7 +51,6 @@ impl Need {
             | Self::OpenId
             | Self::Redis
             | Self::RequestSigning
-            | Self::Rewrites
             | Self::ScriptHooks
             | Self::ServiceDiscovery
             | Self::SignedRequests

@@ -42,6 +42,8 @@ pub(crate) struct LimitRules {
     pub(crate) own: Vec<OwnLimit>,
     /// One more, which each request chooses.
     pub(crate) chosen: Option<Arc<ChooseLimit>>,
+    /// Which requests are charged; all where nothing is said.
+    pub(crate) charges: Option<Arc<ChargesOf>>,
     /// Charges nothing and refuses nothing: the visit is told where the limits stand.
     pub(crate) only_looks: bool,
     pub(crate) headers: LimitHeaders,
@@ -50,6 +52,8 @@ pub(crate) struct LimitRules {
     pub(crate) charge: ChargeWhen,
     pub(crate) listen_path: Option<Arc<str>>,
 }
+
+pub(crate) type ChargesOf = dyn Fn(&Parts) -> bool + Send + Sync;
 
 impl fmt::Debug for LimitRules {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -70,6 +74,7 @@ impl LimitGate {
             session_quota: false,
             own: Vec::new(),
             chosen: None,
+            charges: None,
             only_looks: false,
             headers: LimitHeaders::default(),
             on_store_error: OnStoreError::Refuse,
@@ -110,6 +115,10 @@ impl Gate for LimitGate {
     }
 
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
+        let charges = self.0.charges.as_ref();
+        if charges.is_some_and(|charges| !charges(head)) {
+            return Step::Pass;
+        }
         let pass = visit.lend_pass();
         let answer = self.ready_answer(pass.as_ref(), visit);
         visit.put_back_pass(pass);
