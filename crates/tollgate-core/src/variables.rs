@@ -207,6 +207,34 @@ impl Text {
         }
         out
     }
+
+    /// Fills the text; values are escaped as in a query, and the text between them is not.
+    pub fn fill_escaped(
+        &self,
+        meta: Option<&MetaData>,
+        context: &(impl Context + ?Sized),
+        style: ValueStyle,
+    ) -> String {
+        let mut out = String::new();
+        let mut value = String::new();
+        for part in &self.parts {
+            value.clear();
+            match part {
+                Part::Literal(text) => {
+                    out.push_str(text);
+                    continue;
+                }
+                Part::Meta(name) => {
+                    if let Some(json) = meta.and_then(|meta| meta.get(name)) {
+                        write_value(json, style, &mut value);
+                    }
+                }
+                Part::Context(name) => context.write(name, &mut value),
+            }
+            write_query_escaped(&value, &mut out);
+        }
+        out
+    }
 }
 
 fn close(parts: &mut Vec<Part>, literal: &mut String, variable: Part) {

@@ -169,8 +169,24 @@ impl Options {
     ///
     /// Fails where the text is no template, with the place.
     pub fn parse(self, name: &str, text: impl AsRef<[u8]>) -> Result<Template, TemplateError> {
+        self.parse_with_texts(name, text, |_| None)
+    }
+
+    /// Parses a template some of whose texts are made anew for each rendering: those outside of actions for
+    /// which `texts` gives a number. [`Template::render_filled`] is then asked for them.
+    ///
+    /// # Errors
+    ///
+    /// As [`parse`](Self::parse).
+    pub fn parse_with_texts(
+        self,
+        name: &str,
+        text: impl AsRef<[u8]>,
+        mut texts: impl FnMut(&[u8]) -> Option<usize>,
+    ) -> Result<Template, TemplateError> {
         let text = text.as_ref();
-        let parsed = parse::parse(text, &self.functions).map_err(|(at, message)| {
+        let parsed = parse::parse(text, &self.functions, &mut texts);
+        let parsed = parsed.map_err(|(at, message)| {
             let (line, column) = place(text, at);
             TemplateError {
                 kind: ErrorKind::Parse,
@@ -236,17 +252,45 @@ impl Template {
         document: &'a Json,
         besides: &'a [(&'a str, Input<'a>)],
     ) -> Result<Vec<u8>, TemplateError> {
+        self.render_filled(document, besides, &|_| String::new())
+    }
+
+    /// As [`render_with`](Self::render_with), with the texts that
+    /// [`parse_with_texts`](Options::parse_with_texts) numbered. They are written as they are given.
+    ///
+    /// ```
+    /// use serde_json::json;
+    /// use tollgate_template::Options;
+    ///
+    /// let template = Options::new().parse_with_texts("t", "Dear {{ .name }}, @sender", |text| {
+    ///     text.ends_with(b"@sender").then_some(7)
+    /// })?;
+    /// let text = template.render_filled(&json!({"name": "Ann"}), &[], &|number| format!(", by {number}"))?;
+    /// assert_eq!(text, b"Dear Ann, by 7");
+    /// # Ok::<(), tollgate_template::TemplateError>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_filled<'a>(
+        &'a self,
+        document: &'a Json,
+        besides: &'a [(&'a str, Input<'a>)],
+        fill: &'a dyn Fn(usize) -> String,
+    ) -> Result<Vec<u8>, TemplateError> {
         let heap = Heap::new(self.limits.memory);
-        self.rendered(&heap, document, besides).map_err(|fault| {
-            let (line, column) = place(&self.text, fault.at.unwrap_or(0));
-            TemplateError {
-                kind: fault.kind,
-                name: self.name.clone(),
-                line,
-                column,
-                message: fault.message,
-            }
-        })
+        self.rendered(&heap, document, besides, fill)
+            .map_err(|fault| {
+                let (line, column) = place(&self.text, fault.at.unwrap_or(0));
+                TemplateError {
+                    kind: fault.kind,
+                    name: self.name.clone(),
+                    line,
+                    column,
+                    message: fault.message,
+                }
+            })
     }
 
     fn rendered<'r>(
@@ -254,10 +298,11 @@ impl Template {
         heap: &'r Heap<'r>,
         document: &'r Json,
         besides: &'r [(&'r str, Input<'r>)],
+        fill: &'r dyn Fn(usize) -> String,
     ) -> Result<Vec<u8>, Fault> {
         let dot = root(heap, document, besides)?;
         let length = self.text.len() * 2;
-        let render = Render::new(heap, &self.regexes, &self.named, &self.limits, length);
+        let render = Render::new(heap, &self.regexes, &self.named, &self.limits, length, fill);
         render.run(&self.main, dot)
     }
 }
@@ -315,6 +360,23 @@ pub fn json(bytes: &[u8]) -> Result<Json, InputError> {
         Json::Array(_) => Json::Object([("array".to_owned(), value)].into_iter().collect()),
         _ => Json::Object(serde_json::Map::new()),
     })
+}
+
+/// Reads a form: each name is a member, a text where it comes once and a list where it comes more often.
+/// A broken escape stays as it is.
+pub fn form(bytes: &[u8]) -> Json {
+    let mut members = serde_json::Map::new();
+    for (name, value) in form_urlencoded::parse(bytes) {
+        let value = Json::String(value.into_owned());
+        match members.get_mut(&*name) {
+            None => {
+                members.insert(name.into_owned(), value);
+            }
+            Some(Json::Array(all)) => all.push(value),
+            Some(first) => *first = Json::Array(vec![first.take(), value]),
+        }
+    }
+    Json::Object(members)
 }
 
 /// Reads XML: the root is the one member, attributes are members with `-` before their names, the text

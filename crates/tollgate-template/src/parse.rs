@@ -18,11 +18,19 @@ pub(crate) struct Parsed {
     pub(crate) named: BTreeMap<Box<str>, Body>,
 }
 
-pub(crate) fn parse(text: &[u8], functions: &Functions) -> Result<Parsed, Wrong> {
+/// Says of a text whether it is made anew for each rendering, and under which number.
+pub(crate) type Texts<'t> = &'t mut dyn FnMut(&[u8]) -> Option<usize>;
+
+pub(crate) fn parse<'t>(
+    text: &'t [u8],
+    functions: &'t Functions,
+    texts: Texts<'t>,
+) -> Result<Parsed, Wrong> {
     let mut parser = Parser {
         lexer: Lexer::new(text),
         back: Vec::new(),
         functions,
+        texts,
         named: BTreeMap::new(),
         frame: Frame::new(),
         depth: 0,
@@ -39,6 +47,7 @@ struct Parser<'t> {
     /// Tokens that were given back, the next one last.
     back: Vec<Token<'t>>,
     functions: &'t Functions,
+    texts: Texts<'t>,
     named: BTreeMap<Box<str>, Body>,
     frame: Frame<'t>,
     depth: usize,
@@ -204,7 +213,10 @@ impl<'t> Parser<'t> {
     fn text_or_action(&mut self) -> Result<Item, Wrong> {
         let token = self.next_solid()?;
         match token.kind {
-            Kind::Text => Ok(Item::Node(Node::Text(token.text.into()))),
+            Kind::Text => Ok(Item::Node(match (self.texts)(token.text) {
+                Some(number) => Node::Filled(number),
+                None => Node::Text(token.text.into()),
+            })),
             Kind::Left => self.action(),
             _ => Err(unexpected(token, "input")),
         }

@@ -21,6 +21,7 @@ pub(crate) struct Render<'r> {
     named: &'r BTreeMap<Box<str>, Body>,
     out: Vec<u8>,
     most: usize,
+    fill: &'r dyn Fn(usize) -> String,
     steps: u64,
     deepest: u16,
     depth: u16,
@@ -52,6 +53,7 @@ impl<'r> Render<'r> {
         named: &'r BTreeMap<Box<str>, Body>,
         limits: &Limits,
         length: usize,
+        fill: &'r dyn Fn(usize) -> String,
     ) -> Self {
         Self {
             heap,
@@ -59,6 +61,7 @@ impl<'r> Render<'r> {
             named,
             out: Vec::with_capacity(length.min(limits.output)),
             most: limits.output,
+            fill,
             steps: limits.steps,
             deepest: limits.depth,
             depth: 0,
@@ -135,6 +138,10 @@ impl<'r> Render<'r> {
         self.step(1)?;
         match node {
             Node::Text(text) => self.write(text)?,
+            Node::Filled(number) => {
+                let text = (self.fill)(*number);
+                self.write(text.as_bytes())?;
+            }
             Node::Action(pipe) => {
                 let value = self.pipe(pipe, dot)?;
                 if pipe.sets.is_empty() {

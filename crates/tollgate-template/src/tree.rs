@@ -8,6 +8,8 @@ pub(crate) type Nodes = Box<[Node]>;
 #[derive(Debug)]
 pub(crate) enum Node {
     Text(Box<[u8]>),
+    /// A text that is made anew for each rendering, by its number.
+    Filled(usize),
     /// An action. It prints its value unless it declares a variable.
     Action(Pipe),
     If(Branch),

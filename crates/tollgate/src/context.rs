@@ -265,6 +265,89 @@ impl Context for LimitContext<'_> {
     }
 }
 
+/// The context for templates: each name of the [table above](self) is a field. `headers` are those of the
+/// request with the methods of Go's `http.Header`, `request_data` has those of `url.Values`, and `path_parts` begins
+/// with an empty text.
+#[cfg(feature = "template")]
+pub(crate) fn template_context(context: &RequestContext<'_>) -> tollgate_template::Input<'static> {
+    use tollgate_template::Input;
+
+    let RequestContext { head, visit } = context;
+    let mut fields = crate::body_transform::Fields::new();
+    let text = |text: String| Input::Text(text.into());
+    let lossy = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+
+    let path = decoded_path(head);
+    let parts = path.split('/').map(|part| part.to_owned().into());
+    fields.insert("path_parts".into(), Input::Texts(parts.collect()));
+    fields.insert("path".into(), text(path));
+
+    let mut headers = BTreeMap::<Cow<'static, str>, Vec<Cow<'static, str>>>::new();
+    for (name, value) in &head.headers {
+        let values = headers.entry(capitals(name.as_str()).into()).or_default();
+        values.push(lossy(value.as_bytes()).into());
+    }
+    headers.remove("Host"); // Go keeps it beside the others.
+    for (name, values) in &headers {
+        let first = values.first().cloned().unwrap_or_default();
+        fields.insert(
+            format!("headers_{}", name.replace('-', "_")).into(),
+            Input::Text(first),
+        );
+    }
+    fields.insert("headers".into(), Input::Headers(headers));
+    fields.insert("headers_Host".into(), text(host(head).unwrap_or_default()));
+
+    for (name, value) in cookies(head) {
+        let name = format!("cookies_{}", name.replace('-', "_"));
+        fields.insert(name.into(), text(value.to_owned()));
+    }
+
+    let mut form = BTreeMap::<Cow<'static, str>, Vec<Cow<'static, str>>>::new();
+    for (name, value) in parameters(head) {
+        let values = form.entry(name.into_owned().into()).or_default();
+        values.push(value.into_owned().into());
+    }
+    for (name, values) in &form {
+        let first = values.first().cloned().unwrap_or_default();
+        let name = format!("request_data_{}", name.replace('-', "_"));
+        fields.insert(name.into(), Input::Text(first));
+    }
+    fields.insert("request_data".into(), Input::Form(form));
+
+    for name in ["remote_addr", "token"] {
+        if let Some(value) = context.head_value(name) {
+            fields.insert(name.into(), text(value));
+        }
+    }
+    for space in ["rate_limit", "quota"] {
+        for figure in ["limit", "remaining", "reset"] {
+            let name = format!("{space}_{figure}");
+            let mut value = String::new();
+            LimitContext(visit).write(&name, &mut value);
+            if let Ok(number) = value.parse() {
+                fields.insert(name.into(), Input::Integer(number));
+            }
+        }
+    }
+    Input::Map(fields)
+}
+
+/// A header's name with a capital first and behind each `-`.
+#[cfg(feature = "template")]
+fn capitals(name: &str) -> String {
+    let mut before = '-';
+    let capital = |char: char| {
+        let starts = std::mem::replace(&mut before, char) == '-';
+        if starts {
+            char.to_ascii_uppercase()
+        } else {
+            char
+        }
+    };
+    name.chars().map(capital).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use http::Request;

@@ -5,7 +5,8 @@
 //! tower service:
 //!
 //! - [`Tollgate::builder`] makes one layer of everything, in the right order: start here;
-//! - single layers do one thing each: [`session`], [`access_rights`], [`limits`], [`meta_inject`];
+//! - single layers do one thing each: [`session`], [`access_rights`], [`limits`], [`meta_inject`], and with the
+//!   feature `template` [`body_transform`](https://docs.rs/tollgate/latest/tollgate/body_transform);
 //! - [`gate`] is how to add a decision of your own, [`store`] how to keep sessions elsewhere.
 //!
 //! See [`stack`] for an example of the whole.
@@ -13,8 +14,12 @@
 pub mod access_rights;
 mod admit;
 pub mod body;
+#[cfg(feature = "template")]
+pub mod body_transform;
 pub mod buffer;
 pub mod clock;
+#[cfg(feature = "template")]
+mod coding;
 pub mod context;
 pub mod explain;
 #[cfg(feature = "axum")]

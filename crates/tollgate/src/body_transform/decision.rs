@@ -1,0 +1,347 @@
+//! One body made into another: the decision, without HTTP.
+
+use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
+
+use bytes::Bytes;
+use http::{HeaderMap, request::Parts};
+use serde_json::Value;
+use tollgate_core::{
+    meta::MetaData,
+    variables::{Context, NoContext, SecretMissing, SecretName, Text, ValueStyle},
+};
+use tollgate_template::{
+    Input, InputError, MixedContent, Options, Template, TemplateError, form, json, xml,
+};
+
+use crate::{
+    coding::{self, CodingError},
+    context::{RequestContext, template_context},
+    visit::Visit,
+};
+
+/// What a body is read as.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum BodyFormat {
+    /// JSON. An array is `.array`, nothing is an empty object.
+    #[default]
+    Json,
+    /// XML, as [`tollgate_template::xml`] reads it.
+    Xml,
+    /// A form: `.name` is a text, or a list where the name comes more than once.
+    Form,
+}
+
+/// A template, and what it is given: makes one body into another.
+///
+/// ```
+/// use tollgate::body_transform::{BodyTransform, Given};
+///
+/// let transform = BodyTransform::parse("order", r#"{"item": {{ .thing | jsonMarshal }}}"#)?;
+/// assert_eq!(transform.render(br#"{"thing": "a \"b\""}"#, &Given::nothing())?, br#"{"item": "a \"b\""}"#);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct BodyTransform {
+    template: Arc<Template>,
+    texts: Arc<[Text]>,
+    format: BodyFormat,
+    mixed: MixedContent,
+    style: ValueStyle,
+    takes_session: bool,
+    takes_context: bool,
+}
+
+/// Why a template can not be used for bodies.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyTemplateError {
+    /// It is no template.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// Its text names a secret.
+    #[error("a text of the template can not be used")]
+    Secret(#[source] SecretMissing),
+}
+
+/// Why a body could not be made into another.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BodyTransformError {
+    /// The body's coding can not be undone.
+    #[error("the body can not be decoded")]
+    Coding(#[source] CodingError),
+    /// The body is not in the format that it should be in.
+    #[error("the body can not be read")]
+    Input(#[source] InputError),
+    /// The template failed.
+    #[error("the template failed")]
+    Template(#[source] TemplateError),
+}
+
+impl BodyTransformError {
+    /// Whether it lies in the body, and not in the template.
+    pub fn is_of_body(&self) -> bool {
+        !matches!(self, Self::Template(_))
+    }
+}
+
+/// What a template is given besides the body.
+#[derive(Clone, Default)]
+pub struct Given {
+    meta: Option<Value>,
+    context: Option<Input<'static>>,
+}
+
+impl fmt::Debug for Given {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Given") // What it holds is about people.
+    }
+}
+
+impl Given {
+    /// Neither a session nor a request.
+    pub fn nothing() -> Self {
+        Self::default()
+    }
+
+    /// The session's metadata, for `._tyk_meta`.
+    #[must_use]
+    pub fn with_meta(mut self, meta: &MetaData) -> Self {
+        self.meta = Some(meta.read().unwrap_or_default());
+        self
+    }
+
+    /// What the request says, for `._tyk_context`.
+    #[must_use]
+    pub fn with_context(mut self, context: Input<'static>) -> Self {
+        self.context = Some(context);
+        self
+    }
+}
+
+impl From<Template> for BodyTransform {
+    /// The template as it is: `$tyk_meta.x` in its text is text.
+    fn from(template: Template) -> Self {
+        Self::of(template, [].into())
+    }
+}
+
+impl BodyTransform {
+    fn of(template: Template, texts: Arc<[Text]>) -> Self {
+        Self {
+            template: Arc::new(template),
+            texts,
+            format: BodyFormat::default(),
+            mixed: MixedContent::default(),
+            style: ValueStyle::default(),
+            takes_session: false,
+            takes_context: false,
+        }
+    }
+
+    /// Parses a template. Its text, outside of actions, may have `$tyk_meta.x` and `$tyk_context.x`, which
+    /// are filled in escaped as in a query; what an action writes is never looked at for them.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is no template, or its text names a secret.
+    pub fn parse(name: &str, text: impl AsRef<[u8]>) -> Result<Self, BodyTemplateError> {
+        let mut missing = None;
+        let parsed = Self::parse_with(Options::new(), name, text, |text| {
+            let parsed = Text::parse(text);
+            parsed
+                .map_err(|err| missing.get_or_insert(err).clone())
+                .ok()
+        })?;
+        match missing {
+            Some(err) => Err(BodyTemplateError::Secret(err)),
+            None => Ok(parsed),
+        }
+    }
+
+    /// As [`parse`](Self::parse), with options, and with secrets that become part of the text.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it is no template.
+    pub fn parse_with_secrets(
+        options: Options,
+        name: &str,
+        text: impl AsRef<[u8]>,
+        mut secret: impl FnMut(SecretName<'_>) -> Option<String>,
+    ) -> Result<Self, TemplateError> {
+        Self::parse_with(options, name, text, |text| {
+            Some(Text::with_secrets(text, &mut secret))
+        })
+    }
+
+    fn parse_with(
+        options: Options,
+        name: &str,
+        text: impl AsRef<[u8]>,
+        mut parse: impl FnMut(&str) -> Option<Text>,
+    ) -> Result<Self, TemplateError> {
+        let mut texts = Vec::new();
+        let template = options.parse_with_texts(name, text, |text| {
+            let text = str::from_utf8(text)
+                .ok()
+                .filter(|text| text.contains('$'))?;
+            let parsed = parse(text)?;
+            if parsed.as_literal() == Some(text) {
+                return None;
+            }
+            texts.push(parsed);
+            Some(texts.len() - 1)
+        })?;
+        Ok(Self::of(template, texts.into()))
+    }
+
+    /// Reads bodies as this.
+    pub fn with_format(mut self, format: BodyFormat) -> Self {
+        self.format = format;
+        self
+    }
+
+    /// Gives the session's metadata to the template, as `._tyk_meta`.
+    pub fn with_session(mut self) -> Self {
+        self.takes_session = true;
+        self
+    }
+
+    /// Gives the request to the template, as `._tyk_context`; see [`context`](crate::context) for its names.
+    pub fn with_context(mut self) -> Self {
+        self.takes_context = true;
+        self
+    }
+
+    /// Reads XML with text beside elements, and writes values into the text, as Tyk does: part of that text
+    /// is lost, and booleans and objects are nothing.
+    pub fn with_tyk_rules(mut self) -> Self {
+        self.mixed = MixedContent::Tyk;
+        self.style = ValueStyle::Tyk;
+        self
+    }
+
+    /// What the template is to be given of a request and its session.
+    pub fn given(&self, head: &Parts, visit: Option<&Visit>) -> Given {
+        let meta = visit
+            .and_then(Visit::session)
+            .map(|session| &session.meta_data);
+        let mut given = Given::nothing();
+        if self.takes_session
+            && let Some(meta) = meta
+        {
+            given = given.with_meta(meta);
+        }
+        if self.takes_context {
+            let nobody = Visit::default();
+            let visit = visit.unwrap_or(&nobody);
+            given = given.with_context(template_context(&RequestContext { head, visit }));
+        }
+        given
+    }
+
+    /// Makes a body into another. Variables in the text have no values.
+    ///
+    /// # Errors
+    ///
+    /// Fails where the body can not be read, or the template can not be rendered with it.
+    pub fn render(&self, body: &[u8], given: &Given) -> Result<Vec<u8>, BodyTransformError> {
+        self.render_in(body, given, None, &NoContext)
+    }
+
+    /// Makes a body into another; variables in the text have the values of a session and a request.
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render).
+    pub fn render_in(
+        &self,
+        body: &[u8],
+        given: &Given,
+        meta: Option<&MetaData>,
+        context: &dyn Context,
+    ) -> Result<Vec<u8>, BodyTransformError> {
+        let read = match self.format {
+            BodyFormat::Json => json(body),
+            BodyFormat::Xml => xml(body, self.mixed),
+            BodyFormat::Form => Ok(form(body)),
+        };
+        let mut document = read.map_err(BodyTransformError::Input)?;
+        if let Value::Object(members) = &mut document {
+            // What a client sends under these names is never taken for what the gateway knows.
+            members.remove("_tyk_meta");
+            members.remove("_tyk_context");
+        }
+        let mut besides = Vec::with_capacity(2);
+        if self.takes_session
+            && let Some(meta) = &given.meta
+        {
+            besides.push(("_tyk_meta", Input::Json(meta)));
+        }
+        if self.takes_context
+            && let Some(context) = &given.context
+        {
+            besides.push(("_tyk_context", context.clone()));
+        }
+        let fill = |number: usize| {
+            let text = self.texts.get(number);
+            text.map_or_else(String::new, |text| {
+                text.fill_escaped(meta, context, self.style)
+            })
+        };
+        let rendered = self.template.render_filled(&document, &besides, &fill);
+        rendered.map_err(BodyTransformError::Template)
+    }
+
+    /// The context variables that the text names.
+    pub fn context_names(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().flat_map(Text::context_names)
+    }
+
+    /// Whether it is given the session's metadata.
+    pub fn takes_session(&self) -> bool {
+        self.takes_session
+    }
+
+    /// Whether it is given what the request says.
+    pub fn takes_context(&self) -> bool {
+        self.takes_context
+    }
+}
+
+/// Undoes the coding of a body, has another made of it, and codes that as the first was. Headers that tell of
+/// the coding are set; the length is not.
+///
+/// # Errors
+///
+/// Fails where the body can not be decoded, or `make` fails.
+pub fn recoded(
+    headers: &mut HeaderMap,
+    body: &Bytes,
+    most: usize,
+    make: impl FnOnce(&[u8]) -> Result<Vec<u8>, BodyTransformError>,
+) -> Result<Bytes, BodyTransformError> {
+    let decoded = coding::decode(headers, body, most).map_err(BodyTransformError::Coding)?;
+    let made = make(&decoded.bytes)?;
+    Ok(coding::encode(&decoded, made, headers))
+}
+
+/// Takes out of a response what was said of the body that another stands for.
+pub fn forget_old_body(headers: &mut HeaderMap) {
+    for name in [
+        "etag",
+        "content-md5",
+        "digest",
+        "content-digest",
+        "repr-digest",
+        "accept-ranges",
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The values of a context by name, for templates.
+pub(crate) type Fields = BTreeMap<Cow<'static, str>, Input<'static>>;
