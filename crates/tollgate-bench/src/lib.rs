@@ -17,6 +17,11 @@ pub struct Variant {
 type Run = dyn FnMut(u32) -> Pin<Box<dyn Future<Output = ()>>>;
 
 impl Variant {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// A variant that runs asynchronously.
     pub fn new<F, Fut>(name: &str, mut run: F) -> Self
     where
@@ -71,13 +76,13 @@ pub async fn run(mut variants: Vec<Variant>, rounds: usize, calls: u32) -> Vec<R
     }
     let row = |(variant, mut samples): (Variant, Vec<f64>)| {
         samples.sort_by(f64::total_cmp);
-        Row {
+        Some(Row {
             name: variant.name,
-            median: samples[samples.len() / 2],
-            fastest: samples[0],
-        }
+            median: *samples.get(samples.len() / 2)?,
+            fastest: *samples.first()?,
+        })
     };
-    variants.into_iter().zip(samples).map(row).collect()
+    variants.into_iter().zip(samples).filter_map(row).collect()
 }
 
 /// Prints a table. What a layer costs is its time less that of the first row, the bare service; the

@@ -521,15 +521,23 @@ impl Pass {
     ///
     /// As [`find`](Self::find).
     pub fn find_near(&self, api: &ApiId, guess: u32) -> Result<EntryAt, Rejection> {
+        self.entry_near(api, guess).map(|(at, _)| at)
+    }
+
+    /// As [`find_near`](Self::find_near), with the entry.
+    ///
+    /// # Errors
+    ///
+    /// As [`find`](Self::find).
+    pub fn entry_near(&self, api: &ApiId, guess: u32) -> Result<(EntryAt, &Entry), Rejection> {
         if self.entries.len == 0 && self.plan.rules.master_keys == MasterKeys::Allowed {
-            return Ok(EntryAt(None));
+            return Ok((EntryAt(None), self.root()));
         }
         let found = self.rights.find(api, guess as usize);
         let at = found.ok_or(Rejection::ApiNotGranted)?;
         let entry = self.entries.get_or_compile(at, || self.compile_entry(at));
-        entry
-            .map(|_| EntryAt(Some(at as u32))) // Below the number of entries of one record.
-            .ok_or(Rejection::KeyUnknown)
+        let entry = entry.ok_or(Rejection::KeyUnknown)?;
+        Ok((EntryAt(Some(at as u32)), entry)) // Below the number of entries of one record.
     }
 
     /// The entry at a place that [`find`](Self::find) told.

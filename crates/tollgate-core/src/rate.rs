@@ -171,18 +171,21 @@ impl Ring {
         now.max(must_go.saturating_add(window))
     }
 
-    pub(crate) fn resets_at(&self, window: u64, now: u64) -> u64 {
-        match self.len() {
-            0 => now,
-            len => now.max(self.time(len - 1).saturating_add(window)),
-        }
+    /// Whether `cost` more fit at once, and no time before the newest is asked about.
+    #[inline]
+    pub(crate) fn is_ready_for(&self, requests: u64, window: u64, now: u64, cost: u64) -> bool {
+        requests <= self.capacity() as u64
+            && window_log2(window) <= self.meta().log2
+            && self.newest() <= now
+            && cost <= requests
+            && self.earliest(requests, window, now, cost) <= now
     }
 
-    pub(crate) fn add(&mut self, window: u64, now: u64, cost: u64) {
+    /// Adds where it is ready. How many have left the window is told by whoever asks next.
+    #[inline]
+    pub(crate) fn add_ready(&mut self, now: u64, cost: u64) {
         let capacity = self.capacity();
-        let now = now.max(self.newest());
         let mut meta = self.meta();
-        meta.gone = now.checked_sub(window).map_or(0, |edge| self.up_to(edge));
         for _ in 0..cost.min(capacity as u64) {
             if meta.len == capacity {
                 meta.first = self.place(meta.first, 1); // The oldest, out of every window by now.
@@ -195,6 +198,23 @@ impl Ring {
         }
         self.0[capacity] = now;
         self.set_meta(meta);
+    }
+
+    pub(crate) fn resets_at(&self, window: u64, now: u64) -> u64 {
+        match self.len() {
+            0 => now,
+            len => now.max(self.time(len - 1).saturating_add(window)),
+        }
+    }
+
+    pub(crate) fn add(&mut self, window: u64, now: u64, cost: u64) {
+        let now = now.max(self.newest());
+        let gone = now.checked_sub(window).map_or(0, |edge| self.up_to(edge));
+        self.set_meta(Meta {
+            gone,
+            ..self.meta()
+        });
+        self.add_ready(now, cost);
     }
 
     pub(crate) fn give_back(&mut self, window: u64, taken_at: u64, cost: u64) {
@@ -395,6 +415,26 @@ impl<C: Cell> Slots<C> {
             .rev()
             .find(|number| self.count(*number) > 0);
         newest.map_or(now, |number| now.max(self.start(number + reach + 1)))
+    }
+
+    /// What counts in a window that ends now, where that is told by the slots as they are: they are for
+    /// this window, which reaches into all of them, and the newest is the one of now.
+    #[inline]
+    pub(crate) fn of_this_slot(&self, window: u64, now: u64) -> Option<u64> {
+        let width = self.body.width;
+        let into = now.wrapping_sub(self.start(self.head));
+        let is_usual = width == slot_width(window) && width * (SLOTS - 2) < window && into < width;
+        is_usual.then_some(self.body.sum)
+    }
+
+    /// Adds to the newest slot what fits there.
+    #[inline]
+    pub(crate) fn add_to_this_slot(&mut self, now: u64, cost: u64) {
+        let body = &mut *self.body;
+        let count = &mut body.counts[(self.head % SLOTS) as usize];
+        *count = C::of((*count).into() + cost); // Not above the rate.
+        body.sum += cost;
+        body.asked = body.asked.max(now);
     }
 
     pub(crate) fn add(&mut self, now: u64, cost: u64) {

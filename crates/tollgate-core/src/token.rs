@@ -45,7 +45,7 @@ use smallvec::SmallVec;
 pub use self::{
     hash::{Digest, HashFunction},
     scheme::{Candidates, KeyScheme, MAX_TOKEN_LENGTH},
-    text::TokenText,
+    text::{TokenText, is_visible},
 };
 use crate::ids::{OrgId, Secret};
 

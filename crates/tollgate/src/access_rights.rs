@@ -53,7 +53,7 @@ use std::{
 };
 
 use http::request::Parts;
-use tollgate_core::{ApiId, Rejection, access::VersionRule};
+use tollgate_core::{ApiId, Rejection, access::VersionRule, pass::Entry};
 
 use crate::{
     explain::Fact,
@@ -141,13 +141,16 @@ impl ApiChoice {
 pub(crate) struct LastPlace(AtomicU32);
 
 impl LastPlace {
-    fn call(&self, api: &ApiId, visit: &mut Visit) -> Result<(), Rejection> {
+    #[inline]
+    fn call<'a>(&self, api: &ApiId, visit: &'a mut Visit) -> Result<Option<&'a Entry>, Rejection> {
         let guess = self.0.load(Ordering::Relaxed);
-        let place = visit.call(api, guess)?.place();
-        if place != guess {
-            self.0.store(place, Ordering::Relaxed);
+        let Some((at, entry)) = visit.call(api, guess)? else {
+            return Ok(None);
+        };
+        if at.place() != guess {
+            self.0.store(at.place(), Ordering::Relaxed);
         }
-        Ok(())
+        Ok(Some(entry))
     }
 }
 
@@ -184,24 +187,17 @@ impl AccessRightsGate {
     }
 
     fn decide(&self, head: &Parts, visit: &mut Visit) -> Result<(), Rejection> {
-        if visit.pass().is_none() {
-            return match visit.is_waived() {
-                true => Err(Rejection::SessionMissing),
-                false => Err(Rejection::Misconfigured(
-                    "AccessRightsLayer needs a SessionLayer in front",
-                )),
-            };
+        if !visit.has_pass() {
+            return Err(without_session(visit));
         }
-        match &self.api {
+        let called = match &self.api {
             ApiChoice::Always(api, last) => last.call(api, visit)?,
             ApiChoice::By(choose) => {
                 let api = choose(head).ok_or(Rejection::ApiNotGranted)?;
-                visit.call(&api, 0)?;
+                visit.call(&api, 0)?.map(|(_, entry)| entry)
             }
-        }
-        let entry = visit
-            .entry()
-            .expect("a pass has an entry for every API it finds");
+        };
+        let entry = called.expect("a pass has an entry for every API it finds");
         if let Some(Versions { rule, version }) = &self.versions {
             entry.version_allowed(version(head).as_deref(), rule)?;
         }
@@ -210,6 +206,14 @@ impl AccessRightsGate {
         }
         let path = request_path(head, self.listen_path.as_deref())?;
         entry.path_allowed(head.method.as_str(), &path)
+    }
+}
+
+#[cold]
+fn without_session(visit: &Visit) -> Rejection {
+    match visit.is_waived() {
+        true => Rejection::SessionMissing,
+        false => Rejection::Misconfigured("AccessRightsLayer needs a SessionLayer in front"),
     }
 }
 

@@ -33,19 +33,14 @@ pin_project! {
 }
 
 impl<B> GateBody<B> {
-    pub(crate) fn inner(body: B) -> Self {
-        Self {
-            kind: Kind::Inner { body },
-        }
-    }
-
-    pub(crate) fn settling(body: B, settlement: Box<Settlement>) -> Self {
-        Self {
-            kind: Kind::Settling {
-                body,
-                settlement: Some(settlement),
-            },
-        }
+    /// The service's own body; where charges are not settled yet, its end settles them.
+    #[inline]
+    pub(crate) fn of(body: B, unsettled: Option<Box<Settlement>>) -> Self {
+        let kind = match unsettled {
+            None => Kind::Inner { body },
+            settlement => Kind::Settling { body, settlement },
+        };
+        Self { kind }
     }
 
     pub(crate) fn refused(body: Bytes) -> Self {
@@ -59,7 +54,7 @@ impl<B> GateBody<B> {
 
 impl<B: Default> Default for GateBody<B> {
     fn default() -> Self {
-        Self::inner(B::default())
+        Self::of(B::default(), None)
     }
 }
 

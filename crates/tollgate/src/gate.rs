@@ -283,9 +283,14 @@ impl Gates {
         self.0.leaves_visit
     }
 
-    /// Whether the visit is read by anybody once the request went through.
+    /// Whether the visit is read by a gate once the request went through.
     pub(crate) fn departs(&self) -> bool {
         self.0.acts.depart
+    }
+
+    /// Whether the visit is read by anybody once the request went through.
+    pub(crate) fn keeps_visit(&self) -> bool {
+        self.leaves_visit() || self.departs()
     }
 
     /// The gates by place, for explanations.
@@ -300,8 +305,11 @@ impl Gates {
     }
 
     /// Goes on with the visit of a `Gated` further out.
+    #[inline]
     pub(crate) fn resume(head: &mut Parts, visit: &mut Visit) {
-        if let Some(outer) = head.extensions.remove() {
+        if !head.extensions.is_empty()
+            && let Some(outer) = head.extensions.remove()
+        {
             visit.go_on_with(outer);
         }
     }
@@ -310,13 +318,11 @@ impl Gates {
     pub(crate) fn walk(&self, at: &mut usize, head: &mut Parts, visit: &mut Visit) -> Walk {
         while let Some(seat) = self.0.seats.get(*at) {
             *at += 1;
-            match seat.gate.admit(head, visit) {
-                Step::Pass => {}
-                step => {
-                    if let Some(end) = self.halt(*at, step, visit) {
-                        return end;
-                    }
-                }
+            let step = seat.gate.admit(head, visit);
+            if let Step::Pass = step {
+                std::mem::forget(step); // There is nothing to drop, which is not seen otherwise.
+            } else if let Some(end) = self.halt(*at, step, visit) {
+                return end;
             }
         }
         Walk::Through

@@ -15,7 +15,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::{Request, Response, request::Parts};
+use bytes::Bytes;
+use http::{Request, Response, request::Parts, response};
 use pin_project_lite::pin_project;
 use tollgate_core::{Rejection, Session, future::BoxFuture};
 use tower_layer::Layer;
@@ -105,46 +106,72 @@ where
 {
     type Response = Response<GateBody<R>>;
     type Error = S::Error;
-    type Future = GatedFuture<S::Future, S, B, R>;
+    type Future = GatedFuture<S::Future, S, B>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    // A request's parts are large, and so are visits, futures and responses. On the way to the service
+    // each is moved as seldom as may be: gates and what prepares the call see them where they are.
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut head, body) = request.into_parts();
         let mut visit = self.gates.open();
         Gates::resume(&mut head, &mut visit);
         let mut asked = 0;
-        match self.gates.walk(&mut asked, &mut head, &mut visit) {
-            Walk::Through => GatedFuture::enter(&mut self.inner, &self.gates, head, body, visit),
-            Walk::Refused(rejection) => {
-                // What readiness reserved, as a permit, must not stay with a refused request.
-                drop(self.take_ready());
-                let response = refuse(&self.gates, asked, &rejection, &head, &visit);
-                GatedFuture {
-                    state: State::Refused {
-                        response: Some(response),
-                    },
-                }
-            }
+        let walk = self.gates.walk(&mut asked, &mut head, &mut visit);
+        if let Walk::Through = walk {
+            let then = self.gates.enter(&mut head, &mut visit);
+            let future = self.inner.call(Request::from_parts(head, body));
+            return GatedFuture {
+                state: State::Inside { future, then },
+            };
+        }
+        let state = self.halt(
+            walk,
+            Stopped {
+                asked,
+                visit,
+                head,
+                body,
+            },
+        );
+        GatedFuture { state }
+    }
+}
+
+/// A request that did not go through all gates at once.
+struct Stopped<B> {
+    asked: usize,
+    visit: Visit,
+    head: Parts,
+    body: B,
+}
+
+impl<S: Clone> Gated<S> {
+    /// Answers a request that may not pass, or parks it.
+    #[cold]
+    #[inline(never)]
+    fn halt<F, B>(&mut self, walk: Walk, stopped: Stopped<B>) -> State<F, S, B> {
+        match walk {
             Walk::Waits(wait) => {
                 let (service, gates) = (self.take_ready(), self.gates.clone());
                 let parked = Box::new(Parked {
                     wait,
                     gates,
-                    asked,
-                    visit,
-                    head,
-                    body,
                     service,
+                    stopped,
                 });
-                GatedFuture {
-                    state: State::Waiting {
-                        parked: Some(parked),
-                    },
+                State::Waiting {
+                    parked: Some(parked),
                 }
             }
+            Walk::Refused(rejection) => {
+                // What readiness reserved, as a permit, must not stay with a refused request.
+                drop(self.take_ready());
+                State::refused(&self.gates, &rejection, &stopped)
+            }
+            Walk::Through => unreachable!("the service was called"),
         }
     }
 }
@@ -153,28 +180,37 @@ where
 struct Parked<S, B> {
     wait: BoxFuture<Resume>,
     gates: Gates,
-    asked: usize,
-    visit: Visit,
-    head: Parts,
-    body: B,
     service: S,
+    stopped: Stopped<B>,
 }
 
 pin_project! {
     /// A request on its way through gates and service.
     #[must_use = "futures do nothing unless polled"]
-    pub struct GatedFuture<F, S, B, R> {
+    pub struct GatedFuture<F, S, B> {
         #[pin]
-        state: State<F, S, B, R>,
+        state: State<F, S, B>,
     }
 }
 
 pin_project! {
     #[project = StateProjection]
-    enum State<F, S, B, R> {
+    enum State<F, S, B> {
         Inside { #[pin] future: F, then: Then },
-        Refused { response: Option<Response<GateBody<R>>> },
+        Refused { response: Option<Box<Response<Bytes>>> },
         Waiting { parked: Option<Box<Parked<S, B>>> },
+    }
+}
+
+impl<F, S, B> State<F, S, B> {
+    fn refused(gates: &Gates, rejection: &Rejection, stopped: &Stopped<B>) -> Self {
+        let Stopped {
+            asked, visit, head, ..
+        } = stopped;
+        let response = refuse(gates, rejection, *asked, visit, head);
+        Self::Refused {
+            response: Some(response),
+        }
     }
 }
 
@@ -187,49 +223,39 @@ struct Departing {
     gates: Gates,
 }
 
-// A request's parts are large, and so is a future. Both are moved as seldom as may be: this returns what
-// `call` returns, so that it is made where the caller wants it.
-impl<F, S, B, R> GatedFuture<F, S, B, R> {
-    /// Calls the service; from here on the charges stay.
-    #[inline(always)]
-    fn enter(service: &mut S, gates: &Gates, mut head: Parts, body: B, mut visit: Visit) -> Self
-    where
-        S: Service<Request<B>, Future = F>,
-    {
-        gates.forward(&mut head, &visit);
-        let settlement = visit.settlement.take();
+impl Gates {
+    /// Makes the head ready for the service, which is to be called now: from here on the charges stay.
+    #[inline]
+    fn enter(&self, head: &mut Parts, visit: &mut Visit) -> Then {
+        self.forward(head, visit);
         if let Some(receipt) = visit.receipt.take() {
             receipt.keep();
         }
-        let departs = gates.departs() || settlement.is_some();
-        let then = if gates.leaves_visit() {
-            let visit = Arc::new(visit);
-            head.extensions.insert(visit.clone());
-            departs.then(|| Departing::new(visit, settlement, gates))
+        if self.keeps_visit() || visit.settlement.is_some() {
+            self.keep(head, visit)
         } else {
-            departs.then(|| Departing::new(Arc::new(visit), settlement, gates))
-        };
-        Self {
-            state: State::Inside {
-                future: service.call(Request::from_parts(head, body)),
-                then,
-            },
+            None
         }
+    }
+
+    fn keep(&self, head: &mut Parts, visit: &mut Visit) -> Then {
+        let settlement = visit.settlement.take();
+        let departs = self.departs() || settlement.is_some();
+        let visit = Arc::new(std::mem::take(visit));
+        if self.leaves_visit() {
+            head.extensions.insert(visit.clone());
+        }
+        departs.then(|| Departing {
+            visit,
+            settlement,
+            gates: self.clone(),
+        })
     }
 }
 
 impl Departing {
-    fn new(visit: Arc<Visit>, settlement: Option<Box<Settlement>>, gates: &Gates) -> Self {
-        Self {
-            visit,
-            settlement,
-            gates: gates.clone(),
-        }
-    }
-
-    /// Settles, asks the gates, and gives the response its body.
-    fn depart<R>(&mut self, response: Response<R>) -> Response<GateBody<R>> {
-        let (mut head, body) = response.into_parts();
+    /// Settles and asks the gates. What comes back is settled at the end of the body.
+    fn depart(&mut self, head: &mut response::Parts) -> Option<Box<Settlement>> {
         let mut departure = Departure {
             status: head.status,
             headers: &mut head.headers,
@@ -238,15 +264,11 @@ impl Departing {
         let settlement = self.settlement.take();
         let unsettled = settlement.and_then(|charges| charges.at_the_head(&departure));
         self.gates.depart(usize::MAX, &self.visit, &mut departure);
-        let body = match unsettled {
-            Some(settlement) => GateBody::settling(body, settlement),
-            None => GateBody::inner(body),
-        };
-        Response::from_parts(head, body)
+        unsettled
     }
 }
 
-impl<S, B, R> Future for GatedFuture<S::Future, S, B, R>
+impl<S, B, R> Future for GatedFuture<S::Future, S, B>
 where
     S: Service<Request<B>, Response = Response<R>>,
 {
@@ -257,14 +279,17 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Inside { future, then } => {
-                    let response = ready!(future.poll(cx))?;
-                    return Poll::Ready(Ok(match then {
-                        Some(departing) => departing.depart(response),
-                        None => response.map(GateBody::inner),
-                    }));
+                    let (mut head, body) = ready!(future.poll(cx))?.into_parts();
+                    let unsettled = match then {
+                        Some(departing) => departing.depart(&mut head),
+                        None => None,
+                    };
+                    let body = GateBody::of(body, unsettled);
+                    return Poll::Ready(Ok(Response::from_parts(head, body)));
                 }
                 StateProjection::Refused { response } => {
-                    return Poll::Ready(Ok(response.take().expect("polled after completion")));
+                    let response = response.take().expect("polled after completion");
+                    return Poll::Ready(Ok(response.map(GateBody::refused)));
                 }
                 StateProjection::Waiting { parked } => {
                     let waiting = parked.as_mut().expect("polled after completion");
@@ -275,28 +300,25 @@ where
                             continue;
                         }
                         Walk::Refused(rejection) => {
-                            let Parked {
-                                gates,
-                                asked,
-                                visit,
-                                head,
-                                ..
-                            } = *parked.take().expect("seen");
-                            let response = refuse(&gates, asked, &rejection, &head, &visit);
-                            State::Refused {
-                                response: Some(response),
-                            }
+                            let Parked { gates, stopped, .. } = *parked.take().expect("seen");
+                            State::refused(&gates, &rejection, &stopped)
                         }
                         Walk::Through => {
                             let Parked {
                                 gates,
-                                visit,
-                                head,
-                                body,
                                 mut service,
+                                stopped,
                                 ..
                             } = *parked.take().expect("seen");
-                            Self::enter(&mut service, &gates, head, body, visit).state
+                            let Stopped {
+                                mut visit,
+                                mut head,
+                                body,
+                                ..
+                            } = stopped;
+                            let then = gates.enter(&mut head, &mut visit);
+                            let future = service.call(Request::from_parts(head, body));
+                            State::Inside { future, then }
                         }
                     }
                 }
@@ -308,20 +330,22 @@ where
 
 impl<S, B> Parked<S, B> {
     fn resume(&mut self, resume: Resume) -> Walk {
-        let step = resume.go_on(&mut self.head, &mut self.visit);
-        self.gates
-            .go_on(&mut self.asked, step, &mut self.head, &mut self.visit)
+        let Stopped {
+            asked, visit, head, ..
+        } = &mut self.stopped;
+        let step = resume.go_on(head, visit);
+        self.gates.go_on(asked, step, head, visit)
     }
 }
 
 /// Answers a request that may not pass.
-fn refuse<R>(
+fn refuse(
     gates: &Gates,
-    asked: usize,
     rejection: &Rejection,
-    head: &Parts,
+    asked: usize,
     visit: &Visit,
-) -> Response<GateBody<R>> {
+    head: &Parts,
+) -> Box<Response<Bytes>> {
     let gate = gates.asked_last(asked);
     report::refused(rejection, gate);
     let (mut answer, body) = gates.refusals().render(rejection, head).into_parts();
@@ -333,5 +357,5 @@ fn refuse<R>(
         extensions: &mut answer.extensions,
     };
     gates.depart(asked, visit, &mut departure);
-    Response::from_parts(answer, GateBody::refused(body))
+    Box::new(Response::from_parts(answer, body))
 }

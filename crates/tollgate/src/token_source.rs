@@ -34,7 +34,7 @@ use http::{
     request::Parts,
     uri::PathAndQuery,
 };
-use tollgate_core::{Rejection, variables::form_pair};
+use tollgate_core::{Rejection, token::is_visible, variables::form_pair};
 
 /// Finds a token in the head of a request.
 pub trait TokenSource: Send + Sync + 'static {
@@ -105,28 +105,44 @@ impl Default for HeaderSource {
 
 impl TokenSource for HeaderSource {
     fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection> {
-        let mut values = head.headers.get_all(&self.name).iter();
-        let Some(first) = values.next() else {
+        let Some(first) = head.headers.get(&self.name) else {
             return Ok(None);
         };
-        if values.any(|other| other != first) {
-            return Err(Rejection::CredentialMalformed);
+        // Most often no header comes twice.
+        if head.headers.keys_len() != head.headers.len() {
+            let mut values = head.headers.get_all(&self.name).iter();
+            if values.any(|other| other != first) {
+                return Err(Rejection::CredentialMalformed);
+            }
         }
-        // As `to_str`, which looks at one byte at a time: what a header holds is visible or not ASCII.
-        let text = str::from_utf8(first.as_bytes()).ok();
-        let text = text.filter(|text| text.is_ascii());
-        let text = text.ok_or(Rejection::CredentialMalformed)?.trim();
-        let token = match (after_bearer(text), self.scheme) {
-            (Some(token), _) if token.contains(',') => return Err(Rejection::CredentialMalformed),
-            (Some(token), _) => token,
-            (None, Scheme::Optional) => text,
-            (None, Scheme::Required) => return Ok(None),
+        // Not `to_str`, which looks at one byte at a time.
+        let text = str::from_utf8(first.as_bytes());
+        let text = text.map_err(|_| Rejection::CredentialMalformed)?;
+        let is_one_word = is_visible(text.as_bytes());
+        let token = match self.scheme {
+            Scheme::Optional if is_one_word => Some(text),
+            Scheme::Required if is_one_word => None,
+            scheme => in_scheme(text, scheme)?,
         };
-        Ok(Some(token).filter(|token| !token.is_empty()).map(Cow::from))
+        Ok(token.filter(|token| !token.is_empty()).map(Cow::from))
     }
 
     fn remove(&self, head: &mut Parts) {
         head.headers.remove(&self.name);
+    }
+}
+
+/// The token of a value that holds more than visible characters.
+fn in_scheme(text: &str, scheme: Scheme) -> Result<Option<&str>, Rejection> {
+    if !text.is_ascii() {
+        return Err(Rejection::CredentialMalformed);
+    }
+    let text = text.trim();
+    match (after_bearer(text), scheme) {
+        (Some(token), _) if token.contains(',') => Err(Rejection::CredentialMalformed),
+        (Some(token), _) => Ok(Some(token)),
+        (None, Scheme::Optional) => Ok(Some(text)),
+        (None, Scheme::Required) => Ok(None),
     }
 }
 

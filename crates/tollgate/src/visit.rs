@@ -242,6 +242,10 @@ impl Visit {
         self.pass.as_ref().map(HeldPass::get)
     }
 
+    pub(crate) fn has_pass(&self) -> bool {
+        self.pass.is_some()
+    }
+
     /// Makes this the request's session: for gates of yours that know it from elsewhere.
     pub fn set_pass(&mut self, pass: impl Into<HeldPass>) {
         self.pass = Some(pass.into());
@@ -271,18 +275,24 @@ impl Visit {
         self.organisation = Some(pass);
     }
 
-    /// Notes which API is called: its entry gives rights and limits from here on. Tells where the entry is.
+    /// Notes which API is called: its entry gives rights and limits from here on. Tells the entry and where
+    /// it is; `None` without a session.
     ///
     /// # Errors
     ///
     /// [`Rejection::ApiNotGranted`] if the session does not hold the API.
-    pub(crate) fn call(&mut self, api: &ApiId, guess: u32) -> Result<EntryAt, Rejection> {
-        let Some(pass) = self.pass() else {
-            return Ok(EntryAt::default());
+    #[inline]
+    pub(crate) fn call(
+        &mut self,
+        api: &ApiId,
+        guess: u32,
+    ) -> Result<Option<(EntryAt, &Entry)>, Rejection> {
+        let Some(pass) = &self.pass else {
+            return Ok(None);
         };
-        let at = pass.find_near(api, guess)?;
+        let (at, entry) = pass.get().entry_near(api, guess)?;
         self.called = Some(at);
-        Ok(at)
+        Ok(Some((at, entry)))
     }
 
     /// What the session holds of the API that is called; its own limits where none is named.

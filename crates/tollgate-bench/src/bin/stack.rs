@@ -1,8 +1,12 @@
 //! What a stack costs a request, beside tower_governor: over a plain service and over an axum router.
 //!
 //! ```text
-//! cargo run --release -p tollgate-bench --bin stack
+//! cargo run --release -p tollgate-bench --bin stack [service|router]
+//! valgrind --tool=callgrind target/release/stack once service 'ours, lean: one hot key' 10000
 //! ```
+//!
+//! The second runs one row alone, so that its instructions can be counted: those of 20,000 calls less
+//! those of 10,000.
 //!
 //! Every table has three rows of ours for each kind of work: one hot key; 100,000 keys of 10 APIs and
 //! 20 path rules each, drawn at random; and a hot key of which a tenth of the requests is refused.
@@ -50,9 +54,9 @@ fn policies() -> PolicySet {
         .0
 }
 
-fn keys() -> MemoryStore {
+fn keys(count: usize) -> MemoryStore {
     let store = MemoryStore::new();
-    for index in 0..KEYS {
+    for index in 0..count {
         let session = format!(
             r#"{{"alias": "user {index}", "apply_policies": ["gold"], "meta_data": {{"user": "u{index}"}}}}"#
         );
@@ -284,9 +288,27 @@ where
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() {
-    let store = &keys();
-    let rows = run(rows!(store, over_service), ROUNDS, CALLS).await;
-    print("Over a plain service", &rows, 1);
-    let rows = run(rows!(store, over_router), ROUNDS, CALLS).await;
-    print("Over an axum router", &rows, 1);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [once, table, row, calls] = &arguments[..]
+        && once == "once"
+    {
+        let store = &keys(if row.contains("100,000") { KEYS } else { 10 });
+        let rows = match &**table {
+            "router" => rows!(store, over_router),
+            _ => rows!(store, over_service),
+        };
+        let row = rows.into_iter().filter(|variant| variant.name() == row);
+        run(row.collect(), 0, calls.parse().expect("a number of calls")).await;
+        return;
+    }
+    let wanted = |table: &str| arguments.is_empty() || arguments.iter().any(|one| one == table);
+    let store = &keys(KEYS);
+    if wanted("service") {
+        let rows = run(rows!(store, over_service), ROUNDS, CALLS).await;
+        print("Over a plain service", &rows, 1);
+    }
+    if wanted("router") {
+        let rows = run(rows!(store, over_router), ROUNDS, CALLS).await;
+        print("Over an axum router", &rows, 1);
+    }
 }

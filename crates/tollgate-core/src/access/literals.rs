@@ -15,6 +15,7 @@ use super::{
 #[derive(Clone, Debug, Default)]
 pub(super) struct Literals {
     text: Box<[u8]>,
+    heads: Box<[u64]>, // Of the items, side by side: most texts are told apart by them alone.
     items: Box<[Item]>, // In the order of their texts.
 }
 
@@ -52,6 +53,7 @@ impl Literals {
         }
         Self {
             text: text.into(),
+            heads: items.iter().map(|item| item.head).collect(),
             items: items.into(),
         }
     }
@@ -66,7 +68,7 @@ impl Literals {
         let mut slashes = (0..full.len()).filter(|at| full[*at] == b'/'); // Paths are short.
         let found = slashes.any(|at| {
             let opens = |item: &Item| {
-                let end = at + (item.end - item.start) as usize;
+                let end = at + item.len();
                 item.methods.contain(method)
                     && (item.matches_whole(at, end, full.len(), listen)
                         || (behind && item.matches_behind(at, end, full.len(), listen)))
@@ -76,15 +78,27 @@ impl Literals {
         found || (behind && listen == full.len() && self.allow_root(method))
     }
 
-    /// The items whose text the rest of a path begins with.
+    /// The items that the rest of a path begins with, the longest first.
+    #[inline]
     fn beginning(&self, rest: &[u8]) -> impl Iterator<Item = &Item> {
         let head = head(rest);
-        let is_not_after =
-            |item: &Item| item.head < head || (item.head == head && self.text_of(item) <= rest);
-        let after = self.items.partition_point(is_not_after);
+        let mut after = self.heads.partition_point(|other| *other <= head);
+        // Of texts that begin alike and go on, all that follows tells.
+        if 0 < after && self.heads[after - 1] == head && !self.items[after - 1].is_short() {
+            let first = self.heads.partition_point(|other| *other < head);
+            let alike = &self.items[first..after];
+            after = first + alike.partition_point(|item| self.text_of(item) <= rest);
+        }
         let last = after.checked_sub(1).map(|last| &self.items[last]);
         let shorter = |item: &&Item| item.shorter.map(|shorter| &self.items[shorter as usize]);
-        std::iter::successors(last, shorter).filter(|item| rest.starts_with(self.text_of(item)))
+        let begins = move |item: &&Item| {
+            if item.is_short() {
+                item.len() <= rest.len() && item.begins_head(head)
+            } else {
+                rest.starts_with(self.text_of(item))
+            }
+        };
+        std::iter::successors(last, shorter).filter(begins)
     }
 
     /// Behind a listen path that is the whole path lies `/`.
@@ -100,23 +114,41 @@ impl Literals {
 }
 
 /// The first eight bytes, as a number that is in the order of the texts.
+#[inline]
 fn head(text: &[u8]) -> u64 {
     if let Some(head) = text.first_chunk() {
         return u64::from_be_bytes(*head);
     }
-    // Byte by byte: a word that is read right after its bytes were written would have to wait for them.
-    let head = text
-        .iter()
-        .fold(0, |head, byte| head << 8 | u64::from(*byte));
-    head << ((8 * (8 - text.len())) % 64)
+    // Two words that overlap: one that is read right after its bytes were written would have to wait.
+    if let (Some(first), Some(last)) = (text.first_chunk(), text.last_chunk()) {
+        let (first, last) = (u32::from_be_bytes(*first), u32::from_be_bytes(*last));
+        return u64::from(first) << 32 | u64::from(last) << (8 * (8 - text.len()));
+    }
+    let bytes = text.iter().enumerate();
+    bytes.fold(0, |head, (at, byte)| {
+        head | u64::from(*byte) << (56 - 8 * at)
+    })
 }
 
-/// A place in a list of rules, whose texts are 16 KiB at most each.
 fn place(at: usize) -> u32 {
     u32::try_from(at).expect("rules of less than 4 GiB")
 }
 
 impl Item {
+    fn len(&self) -> usize {
+        (self.end - self.start) as usize
+    }
+
+    /// Whether its head is all of its text.
+    fn is_short(&self) -> bool {
+        self.len() <= 8
+    }
+
+    /// Whether a text with this head, that is long enough, begins with this short one.
+    fn begins_head(&self, head: u64) -> bool {
+        (head ^ self.head) >> (64 - 8 * self.len() as u32) == 0 // No text is empty.
+    }
+
     /// Whether the text, found from `start` to `end`, matches the path as a whole. A match inside the
     /// listen path alone does not count.
     fn matches_whole(&self, start: usize, end: usize, length: usize, listen: usize) -> bool {

@@ -62,11 +62,7 @@ impl<'a> RequestPath<'a> {
         let (raw, text) = if is_usual(target.as_bytes()) {
             (target, Cow::Borrowed(target))
         } else {
-            let raw = &target[..target.find(['?', '#']).unwrap_or(target.len())];
-            (
-                raw,
-                unusual(raw, strictness).ok_or(Rejection::PathAmbiguous)?,
-            )
+            unusual(target, strictness).ok_or(Rejection::PathAmbiguous)?
         };
         let listen = listen_path.and_then(|listen_path| below(&text, listen_path));
         Ok(Self {
@@ -140,26 +136,34 @@ enum Strictness {
 
 /// Whether nothing in a path has to be looked at twice: segments of letters, digits, `-`, `_` and `~`,
 /// none of them empty but the last.
+#[inline]
 fn is_usual(path: &[u8]) -> bool {
-    let mut before = 0;
+    let (mut all, mut twice, mut before) = (USUAL, 0, 0);
     for byte in path {
-        if !USUAL[*byte as usize] || (*byte == b'/' && before == b'/') {
-            return false;
-        }
-        before = *byte;
+        let kind = KINDS[*byte as usize];
+        all &= kind;
+        twice |= kind & before;
+        before = kind;
     }
-    path.first() == Some(&b'/')
+    path.first() == Some(&b'/') && all & USUAL != 0 && twice & SLASH == 0
 }
 
-const USUAL: [bool; 256] = {
-    let mut usual = [false; 256];
+/// Marks of a byte of a usual path.
+const USUAL: u8 = 1;
+const SLASH: u8 = 2;
+
+const KINDS: [u8; 256] = {
+    let mut kinds = [0; 256];
     let mut byte = 0;
     while byte < 128 {
-        let is_mark = matches!(byte as u8, b'-' | b'_' | b'~' | b'/');
-        usual[byte] = is_mark || (byte as u8).is_ascii_alphanumeric();
+        let is_mark = matches!(byte as u8, b'-' | b'_' | b'~');
+        if is_mark || (byte as u8).is_ascii_alphanumeric() {
+            kinds[byte] = USUAL;
+        }
         byte += 1;
     }
-    usual
+    kinds[b'/' as usize] = USUAL | SLASH;
+    kinds
 };
 
 fn is_slash(text: &[u8]) -> bool {
@@ -170,14 +174,17 @@ fn is_encoded_slash(escape: &[u8]) -> bool {
     matches!(escape, [b'%', b'2', b'F' | b'f'])
 }
 
-/// A path that needs a closer look; `None` where it can be read in two ways.
-fn unusual(path: &str, strictness: Strictness) -> Option<Cow<'_, str>> {
-    let text = decoded(path)?;
+/// A target that needs a closer look: its path as it was sent, and as it is read. `None` where it can be
+/// read in two ways.
+#[cold]
+fn unusual(target: &str, strictness: Strictness) -> Option<(&str, Cow<'_, str>)> {
+    let raw = &target[..target.find(['?', '#']).unwrap_or(target.len())];
+    let text = decoded(raw)?;
     let is_plain = match strictness {
         Strictness::AsClient => is_plain(text.as_bytes()),
-        Strictness::Rewritten => is_plain_rewritten(path, &text),
+        Strictness::Rewritten => is_plain_rewritten(raw, &text),
     };
-    is_plain.then_some(text)
+    is_plain.then_some((raw, text))
 }
 
 /// The path with its escapes decoded once; `None` where an escape is broken or hides something.

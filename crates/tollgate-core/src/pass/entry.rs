@@ -21,6 +21,7 @@ pub struct Entry {
     charges: ChargeSet,
     endpoints: EndpointCharges,
     counter_text: Option<Text>,
+    is_same: bool, // Whether every request makes the same charges.
 }
 
 /// Charges by endpoint, under the endpoint's name.
@@ -115,9 +116,9 @@ impl Entry {
 
     /// The charges of a request, with the store's handle on them, where all are made and every request
     /// makes the same.
+    #[inline]
     pub fn ready_charges(&self, kinds: Kinds) -> Option<&ReadyCharges> {
-        let is_same = kinds == Kinds::Both && !self.has_endpoints() && self.counter_text.is_none();
-        is_same.then_some(&self.charges.ready)
+        (kinds == Kinds::Both && self.is_same).then_some(&self.charges.ready)
     }
 
     /// The charges of a request.
@@ -177,10 +178,12 @@ impl Source<'_> {
             scope: limits.scope.clone().unwrap_or_default(),
         };
         let endpoints = self.right.map(|right| self.endpoints(right, &limits, &who));
+        let endpoints = endpoints.transpose()?.unwrap_or_default();
         Ok(Entry {
             rights: None,
             charges: who.charges(&limits, None),
-            endpoints: endpoints.transpose()?.unwrap_or_default(),
+            is_same: endpoints.is_empty() && counter_text.is_none(),
+            endpoints,
             counter_text,
             scope: who.scope,
             limits,

@@ -37,7 +37,7 @@ use smallvec::SmallVec;
 
 use super::{
     Batch, Charge, Counter, CounterRef, ReadyCharges, Standing, Verdict,
-    tally::{self, Alone, Tallies, Tally},
+    tally::{self, Alone, Brief, Tallies, Tally},
 };
 use crate::{
     clock::{Moment, nanos},
@@ -85,8 +85,7 @@ struct ReadySlots {
 /// One of them, and what is asked of it: a charge is larger, and lies elsewhere.
 struct ReadySlot {
     slot: Arc<Slot>,
-    limit: Limit,
-    cost: NonZeroU64,
+    brief: Brief,
 }
 
 impl Slot {
@@ -800,11 +799,22 @@ impl Counters {
         match self.slots_of(ready, now) {
             // One that was refused just now most likely is again: the verdict tells, without a lock.
             [one] if one.slot.is_stamped() => false,
-            [one] => tally::admit(&one.limit, one.cost, &mut one.slot.lock(), now),
+            [one] => {
+                let mut tally = one.slot.lock();
+                if tally.is_ready_for(&one.brief, now) {
+                    tally.add_ready(&one.brief, now);
+                    return true;
+                }
+                tally::admit(batch_of(ready.charges()), [&mut tally], now)
+            }
             [one, two] => {
                 let (mut first, mut second) = lock_two(&one.slot, &two.slot);
-                let limits = [&one.limit, &two.limit];
-                tally::admit_two(limits, [one.cost, two.cost], [&mut first, &mut second], now)
+                if first.is_ready_for(&one.brief, now) && second.is_ready_for(&two.brief, now) {
+                    first.add_ready(&one.brief, now);
+                    second.add_ready(&two.brief, now);
+                    return true;
+                }
+                tally::admit(batch_of(ready.charges()), [&mut first, &mut second], now)
             }
             _ => false,
         }
@@ -826,8 +836,7 @@ impl Counters {
         let slot = |charge: &Charge| match &charge.counter {
             CounterRef::Held(counter) => Some(ReadySlot {
                 slot: self.hold(counter.name(), now),
-                limit: charge.limit.clone(),
-                cost: charge.cost,
+                brief: Brief::of(charge),
             }),
             CounterRef::Named(_) => None,
         };

@@ -41,7 +41,7 @@
 
 mod form;
 
-use std::{collections::VecDeque, num::NonZeroU64, time::Duration};
+use std::{collections::VecDeque, time::Duration};
 
 use smallvec::SmallVec;
 
@@ -854,33 +854,156 @@ pub(crate) fn decide_two(batch: &[Charge; 2], tallies: [&mut Tally; 2], now: Mom
     refused(usize::from(!exceeded[0]), retry_in, standings)
 }
 
-/// Charges two counters if both have room and nobody waits at them; tells whether it did.
-#[inline]
-pub(crate) fn admit_two(
-    limits: [&Limit; 2],
-    costs: [NonZeroU64; 2],
-    [one, two]: [&mut Tally; 2],
+/// Charges counters of which no two are one, if all have room and nobody waits at them; tells whether it
+/// did.
+#[cold]
+pub(crate) fn admit<const N: usize>(
+    batch: &[Charge; N],
+    mut tallies: [&mut Tally; N],
     now: Moment,
 ) -> bool {
-    let asks = limits.map(|limit| Ask::new(limit, now));
-    let costs = costs.map(NonZeroU64::get);
-    let has_room = one.has_room(&asks[0], costs[0]) && two.has_room(&asks[1], costs[1]);
+    let charges = || {
+        batch
+            .iter()
+            .map(|charge| (Ask::new(&charge.limit, now), charge.cost.get()))
+    };
+    let mut asked = tallies.iter_mut().zip(charges());
+    let has_room = asked.all(|(tally, (ask, cost))| tally.has_room(&ask, cost));
     if has_room {
-        one.0.add(&asks[0], costs[0]);
-        two.0.add(&asks[1], costs[1]);
+        for (tally, (ask, cost)) in tallies.iter_mut().zip(charges()) {
+            tally.0.add(&ask, cost);
+        }
     }
     has_room
 }
 
-/// The same for one.
-#[inline]
-pub(crate) fn admit(limit: &Limit, cost: NonZeroU64, tally: &mut Tally, now: Moment) -> bool {
-    let ask = Ask::new(limit, now);
-    let has_room = tally.has_room(&ask, cost.get());
-    if has_room {
-        tally.0.add(&ask, cost.get());
+/// What a charge that is made again and again asks of its count, worked out once.
+#[derive(Clone, Copy)]
+pub(crate) struct Brief {
+    max: u64,
+    cost: u64,
+    window: u64, // Zero for a quota.
+    way: Way,
+}
+
+/// The form that it is counted in.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Ring,
+    Slots,
+    WideSlots,
+    Fixed,
+    Bucket,
+    Gcra,
+    Quota,
+}
+
+impl Way {
+    fn of(limit: &Limit) -> Self {
+        let Limit::Rate(rate) = limit else {
+            return Self::Quota;
+        };
+        match rate.algorithm {
+            Algorithm::Sliding if max(limit) <= EXACT => Self::Ring,
+            Algorithm::Sliding if max(limit) <= u64::from(u32::MAX) => Self::Slots,
+            Algorithm::Sliding => Self::WideSlots,
+            Algorithm::FixedWindow => Self::Fixed,
+            Algorithm::Bucket => Self::Bucket,
+            Algorithm::Gcra => Self::Gcra,
+        }
     }
-    has_room
+}
+
+impl Brief {
+    pub(crate) fn of(charge: &Charge) -> Self {
+        Self {
+            max: max(&charge.limit),
+            cost: charge.cost.get(),
+            window: window(&charge.limit),
+            way: Way::of(&charge.limit),
+        }
+    }
+}
+
+impl Tally {
+    /// Whether the charge fits into the window or period that is counted now, and the tally has the form
+    /// for it: the usual case, told in a few steps. `false` says nothing.
+    #[inline(always)]
+    pub(crate) fn is_ready_for(&self, brief: &Brief, now: Moment) -> bool {
+        let (window, ticks) = (brief.window, now.ticks);
+        let fits = |used: u64| used.saturating_add(brief.cost) <= brief.max;
+        match (&self.0, brief.way) {
+            (State::Slots(slots), Way::Slots) => {
+                slots.of_this_slot(window, ticks).is_some_and(fits)
+            }
+            (State::WideSlots(slots), Way::WideSlots) => {
+                slots.of_this_slot(window, ticks).is_some_and(fits)
+            }
+            (State::Ring(ring), Way::Ring) => {
+                ring.is_ready_for(brief.max, window, ticks, brief.cost)
+            }
+            (&State::Quota { used, start, ends }, Way::Quota) => {
+                let used = used.into();
+                0 < QuotaState { used, start, ends }.used(now) && fits(used)
+            }
+            (
+                &State::Fixed {
+                    used,
+                    ends,
+                    window: own,
+                },
+                Way::Fixed,
+            ) => own == window && ticks < ends && fits(used.into()),
+            (&State::Bucket { used, start, ends }, Way::Bucket) => {
+                let used = used.into();
+                0 < used && ends.wrapping_sub(start) == window && ticks < ends && fits(used)
+            }
+            (
+                &State::Gcra {
+                    interval, whole_at, ..
+                },
+                Way::Gcra,
+            ) => {
+                let gcra = Gcra {
+                    since: 0,
+                    interval,
+                    whole_at,
+                };
+                brief.cost <= brief.max
+                    && gcra.is_for(brief.max, window)
+                    && gcra.earliest(brief.max, ticks, brief.cost) <= ticks
+            }
+            _ => false,
+        }
+    }
+
+    /// Counts a charge that the tally is ready for.
+    #[inline(always)]
+    pub(crate) fn add_ready(&mut self, brief: &Brief, now: Moment) {
+        let cost = brief.cost;
+        match &mut self.0 {
+            State::Slots(slots) => slots.add_to_this_slot(now.ticks, cost),
+            State::WideSlots(slots) => slots.add_to_this_slot(now.ticks, cost),
+            State::Ring(ring) => ring.add_ready(now.ticks, cost),
+            State::Quota { used, .. } | State::Fixed { used, .. } | State::Bucket { used, .. } => {
+                *used = (u64::from(*used) + cost).into(); // Not above the maximum.
+            }
+            State::Gcra {
+                since,
+                interval,
+                whole_at,
+            } => {
+                let mut gcra = Gcra {
+                    since: (*since).into(),
+                    interval: *interval,
+                    whole_at: *whole_at,
+                };
+                gcra.add(now.ticks, cost);
+                (*since, *whole_at) = (gcra.since.into(), gcra.whole_at);
+            }
+            State::Empty | State::Queued(_) => unreachable!("it is ready for nothing"),
+        }
+    }
 }
 
 /// Whether it neither waits nor only watches.

@@ -3,8 +3,8 @@
 use smallvec::SmallVec;
 
 use super::{
-    HashFunction, Token, TokenBuffer, TokenError, TokenForm, TokenText, as_text, is_plain, own_id,
-    write_token,
+    HashFunction, Token, TokenBuffer, TokenError, TokenForm, TokenText, as_text, is_plain,
+    is_visible, own_id, write_token,
 };
 use crate::{ids::OrgId, store::StorageKey};
 
@@ -239,20 +239,10 @@ impl KeyScheme {
     }
 }
 
-/// Whether a text holds a control character. Eight bytes are looked at in one step.
+/// Whether a text holds a control character. Most are told at once to hold none.
+#[inline]
 fn has_control(text: &str) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let any_in = |chunk: &[u8]| {
-        let bytes = u64::from_ne_bytes(chunk.try_into().expect("chunks of eight"));
-        let delete = bytes ^ (ONES * 0x7F);
-        // A borrow into the high bit tells a byte that is smaller; exact as to whether there is one.
-        let below_space = bytes.wrapping_sub(ONES * 0x20) & !bytes;
-        let is_delete = delete.wrapping_sub(ONES) & !delete;
-        (below_space | is_delete) & HIGH != 0
-    };
-    let mut chunks = text.as_bytes().chunks_exact(8);
-    chunks.by_ref().any(any_in) || chunks.remainder().iter().any(u8::is_ascii_control)
+    !is_visible(text.as_bytes()) && text.bytes().any(|byte| byte.is_ascii_control())
 }
 
 /// The token of an id that was presented alone, or with its organisation in front.

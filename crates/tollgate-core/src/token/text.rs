@@ -85,6 +85,37 @@ impl fmt::Debug for TokenText<'_> {
     }
 }
 
+/// Whether a text is made of visible ASCII alone: no space, no control character, nothing that two readers
+/// may take for two things. Eight bytes are looked at in one step.
+///
+/// ```
+/// use tollgate_core::token::is_visible;
+///
+/// assert!(is_visible(b"53ac07777cbb8c2d53000002joe"));
+/// assert!(!is_visible(b"Bearer 53ac07777cbb8c2d53000002joe"));
+/// assert!(!is_visible("jo\u{eb}".as_bytes()));
+/// ```
+#[inline]
+pub fn is_visible(text: &[u8]) -> bool {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = ONES << 7;
+    let hidden = |bytes: [u8; 8]| {
+        let bytes = u64::from_ne_bytes(bytes);
+        // The high bit is there in what is not ASCII; of the rest, one more reaches it from DEL alone, and
+        // 0x5F more from all that is not below `!`. What overflows into a neighbour was told of before.
+        let is_delete = bytes.wrapping_add(ONES);
+        let is_visible = bytes.wrapping_add(ONES * 0x5F);
+        (bytes | is_delete | !is_visible) & HIGH
+    };
+    let Some(last) = text.last_chunk::<8>() else {
+        return text.iter().all(u8::is_ascii_graphic);
+    };
+    // The last word overlaps the one before, so that no bytes are left over.
+    let words = text.chunks_exact(8);
+    let word = |chunk: &[u8]| hidden(chunk.try_into().expect("chunks of eight"));
+    words.fold(hidden(*last), |found, chunk| found | word(chunk)) == 0
+}
+
 /// How the base64 of `{"` begins.
 const JSON_START: &str = "ey";
 

@@ -6,7 +6,7 @@ use http::request::Parts;
 use tollgate_core::{
     Moment, Rejection, StoreError,
     limits::Limit,
-    pass::{Entry, HeldPass, Kinds, Pass},
+    pass::{Entry, Kinds},
     rejection::LimitOwner,
     store::{
         Batch, Charge, ChargeMode, CounterName, CounterRef, MemoryStore, ReadyCharges, Refused,
@@ -51,6 +51,8 @@ pub(crate) struct LimitRules {
     pub(crate) mode: ChargeMode,
     pub(crate) charge: ChargeWhen,
     pub(crate) listen_path: Option<Arc<str>>,
+    /// The kinds of the session's limits, where nothing else is charged and none only watched.
+    ready: Option<Kinds>,
 }
 
 pub(crate) type ChargesOf = dyn Fn(&Parts) -> bool + Send + Sync;
@@ -81,6 +83,7 @@ impl LimitGate {
             mode: ChargeMode::Enforce,
             charge: ChargeWhen::Request,
             listen_path: None,
+            ready: None,
         }))
     }
 
@@ -105,7 +108,13 @@ impl LimitGate {
     }
 
     pub(super) fn change(&mut self, change: impl FnOnce(&mut LimitRules)) {
-        change(Arc::make_mut(&mut self.0));
+        let rules = Arc::make_mut(&mut self.0);
+        change(rules);
+        let is_all = rules.own.is_empty()
+            && rules.chosen.is_none()
+            && !rules.only_looks
+            && rules.mode == ChargeMode::Enforce;
+        rules.ready = rules.kinds().filter(|_| is_all);
     }
 }
 
@@ -115,18 +124,27 @@ impl Gate for LimitGate {
     }
 
     fn admit(&self, head: &mut Parts, visit: &mut Visit) -> Step {
-        let charges = self.0.charges.as_ref();
-        if charges.is_some_and(|charges| !charges(head)) {
+        let rules = &*self.0;
+        if rules.charges.as_ref().is_some_and(|charges| !charges(head)) {
             return Step::Pass;
         }
-        let pass = visit.lend_pass();
-        let answer = self.ready_answer(pass.as_ref(), visit);
-        visit.put_back_pass(pass);
-        match answer {
-            Ready::Passed => Step::Pass,
-            Ready::Said(step) => step,
-            Ready::SaysMore => self.admit_any(head, visit),
+        let Some(ready) = visit
+            .entry()
+            .and_then(|entry| rules.ready_charges(entry, visit))
+        else {
+            return self.admit_any(head, visit);
+        };
+        if ready.charges().is_empty()
+            || (!rules.tells(visit) && rules.store.try_admit(ready, visit.now()))
+        {
+            return Step::Pass;
         }
+        let pass = visit.lend_pass(); // Its charges are read while the visit changes.
+        let ready = pass.as_ref().map(|pass| visit.entry_of(pass.get()));
+        let ready = ready.and_then(|entry| rules.ready_charges(entry, visit));
+        let step = ready.map(|ready| self.take_ready(ready, visit));
+        visit.put_back_pass(pass);
+        step.unwrap_or_else(|| self.admit_any(head, visit))
     }
 
     fn acts(&self) -> Acts {
@@ -142,21 +160,12 @@ impl Gate for LimitGate {
 }
 
 impl LimitGate {
-    /// Charges what was compiled with the session, where that is all.
-    fn ready_answer(&self, pass: Option<&HeldPass>, visit: &mut Visit) -> Ready {
-        let rules = &*self.0;
-        let Some(ready) = pass.and_then(|pass| rules.ready_charges(pass.get(), visit)) else {
-            return Ready::SaysMore;
-        };
-        let now = visit.now();
-        if ready.charges().is_empty() || (!rules.tells(visit) && rules.store.try_admit(ready, now))
-        {
-            return Ready::Passed;
-        }
-        let charges = ready.charges();
+    /// Charges what was compiled with the session.
+    fn take_ready(&self, ready: &ReadyCharges, visit: &mut Visit) -> Step {
+        let (rules, now) = (&*self.0, visit.now());
         match &rules.store.try_take_ready(ready, now) {
-            Some(verdict) => Ready::Said(rules.carry_out(charges, verdict, &rules.store, visit)),
-            None => Ready::Said(self.take(charges.iter().cloned().collect(), now)),
+            Some(verdict) => rules.carry_out(ready.charges(), verdict, &rules.store, visit),
+            None => self.take(ready.charges().iter().cloned().collect(), now),
         }
     }
 
@@ -222,26 +231,12 @@ impl LimitGate {
     }
 }
 
-/// What the charges that were compiled with a session come to.
-enum Ready {
-    /// All was charged, and nothing else is to be done.
-    Passed,
-    Said(Step),
-    /// There are others besides: nothing was charged.
-    SaysMore,
-}
-
 impl LimitRules {
     /// The session's charges, where no others are made and none of the request's own making.
-    fn ready_charges<'a>(&self, pass: &'a Pass, visit: &Visit) -> Option<&'a ReadyCharges> {
-        let is_all = self.own.is_empty()
-            && self.chosen.is_none()
-            && !self.only_looks
-            && self.mode == ChargeMode::Enforce
-            && visit.organisation().is_none()
-            && !visit.is_rehearsal();
-        let kinds = self.kinds().filter(|_| is_all)?;
-        visit.entry_of(pass).ready_charges(kinds)
+    #[inline]
+    fn ready_charges<'a>(&self, entry: &'a Entry, visit: &Visit) -> Option<&'a ReadyCharges> {
+        let is_all = visit.organisation().is_none() && !visit.is_rehearsal();
+        entry.ready_charges(self.ready.filter(|_| is_all)?)
     }
 
     /// Whether somebody needs a verdict on a request that is admitted.
