@@ -231,6 +231,7 @@ impl CompiledRights {
     }
 
     /// Where the entry of an API is. `guess` is a place that is looked at first.
+    #[inline]
     pub(crate) fn find(&self, api: &ApiId, guess: usize) -> Option<usize> {
         if self.apis.get(guess).is_some_and(|(other, _)| other == api) {
             return Some(guess);

@@ -353,6 +353,7 @@ enum Holder {
 
 impl HeldPass {
     /// The record's pass for the plan of this id, where the record met that plan first and it made one.
+    #[inline]
     pub fn of_first(loaded: Arc<Loaded>, plan: u64) -> Result<Self, Arc<Loaded>> {
         match loaded.passes().first.get() {
             Some((id, Ok(_))) if id.0 == plan => Ok(Self(Holder::Record(loaded))),
@@ -361,6 +362,7 @@ impl HeldPass {
     }
 
     /// The pass.
+    #[inline]
     pub fn get(&self) -> &Arc<Pass> {
         match &self.0 {
             Holder::Own(pass) => pass,
@@ -445,6 +447,7 @@ impl Entries {
     }
 
     /// The entry at a place, where it was compiled.
+    #[inline]
     fn get(&self, at: usize) -> Option<&Entry> {
         match self.first.get() {
             Some((first, entry)) if *first == at => entry.as_ref(),
@@ -480,6 +483,7 @@ impl Pass {
     /// # Errors
     ///
     /// [`Rejection::KeyInactive`] or [`Rejection::KeyExpired`].
+    #[inline]
     pub fn lifecycle(&self, now: UnixSeconds) -> Result<(), Rejection> {
         self.lifetime.at(now)
     }
@@ -529,6 +533,7 @@ impl Pass {
     /// # Errors
     ///
     /// As [`find`](Self::find).
+    #[inline]
     pub fn entry_near(&self, api: &ApiId, guess: u32) -> Result<(EntryAt, &Entry), Rejection> {
         if self.entries.len == 0 && self.plan.rules.master_keys == MasterKeys::Allowed {
             return Ok((EntryAt(None), self.root()));
@@ -541,6 +546,7 @@ impl Pass {
     }
 
     /// The entry at a place that [`find`](Self::find) told.
+    #[inline]
     pub fn entry(&self, at: EntryAt) -> &Entry {
         let compiled = at.0.and_then(|at| self.entries.get(at as usize));
         compiled.unwrap_or_else(|| self.root())
@@ -635,6 +641,7 @@ pub struct EntryAt(Option<u32>);
 
 impl EntryAt {
     /// The place as a number; zero for the session's own limits.
+    #[inline]
     pub fn place(self) -> u32 {
         self.0.unwrap_or_default()
     }

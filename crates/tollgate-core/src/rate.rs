@@ -417,14 +417,12 @@ impl<C: Cell> Slots<C> {
         newest.map_or(now, |number| now.max(self.start(number + reach + 1)))
     }
 
-    /// What counts in a window that ends now, where that is told by the slots as they are: they are for
-    /// this window, which reaches into all of them, and the newest is the one of now.
+    /// What counts in a window of slots of this [width](usual_width) that ends now, where that is told by
+    /// the slots as they are: they are as wide, and the newest is the one of now.
     #[inline]
-    pub(crate) fn of_this_slot(&self, window: u64, now: u64) -> Option<u64> {
-        let width = self.body.width;
+    pub(crate) fn of_this_slot(&self, width: u64, now: u64) -> Option<u64> {
         let into = now.wrapping_sub(self.start(self.head));
-        let is_usual = width == slot_width(window) && width * (SLOTS - 2) < window && into < width;
-        is_usual.then_some(self.body.sum)
+        (width == self.body.width && into < width).then_some(self.body.sum)
     }
 
     /// Adds to the newest slot what fits there.
@@ -470,6 +468,17 @@ impl<C: Cell> Slots<C> {
                 return;
             }
         }
+    }
+}
+
+/// The width of the slots of a window that reaches into all of them, as all do but the shortest; zero for
+/// those.
+pub(crate) fn usual_width(window: u64) -> u64 {
+    let width = slot_width(window);
+    if width.saturating_mul(SLOTS - 2) < window {
+        width
+    } else {
+        0
     }
 }
 

@@ -572,6 +572,7 @@ pub(crate) struct Lifetime {
 }
 
 impl Lifetime {
+    #[inline]
     pub(crate) fn at(self, now: UnixSeconds) -> Result<(), Rejection> {
         if self.is_inactive {
             return Err(Rejection::KeyInactive);

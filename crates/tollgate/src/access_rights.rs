@@ -53,7 +53,11 @@ use std::{
 };
 
 use http::request::Parts;
-use tollgate_core::{ApiId, Rejection, access::VersionRule, pass::Entry};
+use tollgate_core::{
+    ApiId, Rejection,
+    access::VersionRule,
+    pass::{Entry, EntryAt, Pass},
+};
 
 use crate::{
     explain::Fact,
@@ -141,16 +145,14 @@ impl ApiChoice {
 pub(crate) struct LastPlace(AtomicU32);
 
 impl LastPlace {
-    #[inline]
-    fn call<'a>(&self, api: &ApiId, visit: &'a mut Visit) -> Result<Option<&'a Entry>, Rejection> {
-        let guess = self.0.load(Ordering::Relaxed);
-        let Some((at, entry)) = visit.call(api, guess)? else {
-            return Ok(None);
-        };
-        if at.place() != guess {
+    fn guess(&self) -> u32 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    fn remember(&self, at: EntryAt) {
+        if at.place() != self.guess() {
             self.0.store(at.place(), Ordering::Relaxed);
         }
-        Ok(Some(entry))
     }
 }
 
@@ -191,13 +193,32 @@ impl AccessRightsGate {
             return Err(without_session(visit));
         }
         let called = match &self.api {
-            ApiChoice::Always(api, last) => last.call(api, visit)?,
+            ApiChoice::Always(api, last) => visit
+                .call(api, last.guess())?
+                .inspect(|(at, _)| last.remember(*at)),
             ApiChoice::By(choose) => {
                 let api = choose(head).ok_or(Rejection::ApiNotGranted)?;
-                visit.call(&api, 0)?.map(|(_, entry)| entry)
+                visit.call(&api, 0)?
             }
         };
-        let entry = called.expect("a pass has an entry for every API it finds");
+        let (_, entry) = called.expect("a pass has an entry for every API it finds");
+        self.check(head, entry)
+    }
+
+    /// The place of the entry of a fixed API, where it lets the request pass. `None` says nothing.
+    #[inline]
+    pub(crate) fn find(&self, head: &Parts, pass: &Pass) -> Option<EntryAt> {
+        let ApiChoice::Always(api, last) = &self.api else {
+            return None;
+        };
+        let (at, entry) = pass.entry_near(api, last.guess()).ok()?;
+        last.remember(at);
+        self.check(head, entry).is_ok().then_some(at)
+    }
+
+    /// Whether an entry opens version and path.
+    #[inline]
+    fn check(&self, head: &Parts, entry: &Entry) -> Result<(), Rejection> {
         if let Some(Versions { rule, version }) = &self.versions {
             entry.version_allowed(version(head).as_deref(), rule)?;
         }

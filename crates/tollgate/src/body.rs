@@ -33,6 +33,14 @@ pin_project! {
 }
 
 impl<B> GateBody<B> {
+    /// The service's own body.
+    #[inline]
+    pub(crate) fn inner(body: B) -> Self {
+        Self {
+            kind: Kind::Inner { body },
+        }
+    }
+
     /// The service's own body; where charges are not settled yet, its end settles them.
     #[inline]
     pub(crate) fn of(body: B, unsettled: Option<Box<Settlement>>) -> Self {
@@ -54,7 +62,7 @@ impl<B> GateBody<B> {
 
 impl<B: Default> Default for GateBody<B> {
     fn default() -> Self {
-        Self::of(B::default(), None)
+        Self::inner(B::default())
     }
 }
 

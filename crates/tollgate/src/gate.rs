@@ -48,7 +48,13 @@ use std::sync::Arc;
 use http::{Extensions, HeaderMap, StatusCode, request::Parts};
 use tollgate_core::{Clock, Moment, Rejection, future::BoxFuture};
 
-use crate::{clock::default_clock, refusal::Refusals, report, visit::Visit};
+use crate::{
+    clock::default_clock,
+    express::{Express, Known},
+    refusal::Refusals,
+    report,
+    visit::Visit,
+};
 
 /// Decides whether a request may pass.
 pub trait Gate: Send + Sync + 'static {
@@ -170,6 +176,7 @@ struct Set {
     seats: Vec<Seat>,
     clock: Arc<dyn Clock>,
     refusals: Refusals,
+    express: Option<Arc<Express>>,
     can_wait: bool, // On the clock.
     leaves_visit: bool,
     acts: Acts, // Of any gate.
@@ -209,6 +216,7 @@ impl Gates {
             can_wait: clock.sleeps(),
             clock,
             refusals: Refusals::default(),
+            express: None,
             leaves_visit: true,
             acts: Acts::NONE,
         }))
@@ -262,7 +270,16 @@ impl Gates {
     /// The same settings with this gate alone.
     #[must_use]
     pub(crate) fn with_only(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
-        self.with(|set| set.seats = vec![Seat::of(gate, observed)])
+        self.with(|set| {
+            set.seats = vec![Seat::of(gate, observed)];
+            set.express = None;
+        })
+    }
+
+    /// Has usual requests let through by these gates at once, with which the list begins.
+    #[must_use]
+    pub(crate) fn with_express(self, express: Express) -> Self {
+        self.with(|set| set.express = Some(Arc::new(express)))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Set)) -> Self {
@@ -300,8 +317,32 @@ impl Gates {
 
     /// Starts a visit at the time of the clock.
     pub(crate) fn open(&self) -> Visit {
-        let is_watched = self.leaves_visit() || self.0.acts != Acts::NONE;
-        Visit::start(self.0.clock.now(), self.0.can_wait, is_watched)
+        self.open_at(self.now())
+    }
+
+    pub(crate) fn now(&self) -> Moment {
+        self.0.clock.now()
+    }
+
+    #[inline]
+    pub(crate) fn open_at(&self, now: Moment) -> Visit {
+        Visit::start(now, self.0.can_wait, self.is_watched())
+    }
+
+    /// Whether anybody may read what gates find, once the request went through.
+    pub(crate) fn is_watched(&self) -> bool {
+        self.leaves_visit() || self.0.acts != Acts::NONE
+    }
+
+    /// Who calls and what, where that is usual.
+    #[inline]
+    pub(crate) fn look(&self, head: &Parts, now: Moment) -> Option<(&Express, Known)> {
+        let express = self.0.express.as_deref()?;
+        // A session may come from further out.
+        if !head.extensions.is_empty() && head.extensions.get::<Arc<Visit>>().is_some() {
+            return None;
+        }
+        Some((express, express.look(head, now)?))
     }
 
     /// Goes on with the visit of a `Gated` further out.

@@ -22,6 +22,7 @@ pub mod clock;
 mod coding;
 pub mod context;
 pub mod explain;
+mod express;
 #[cfg(feature = "axum")]
 pub mod extract;
 pub mod gate;

@@ -7,6 +7,7 @@ use tollgate_core::{Rejection, access::RequestPath};
 ///
 /// An axum `Router` that is nested in another sees its own part of the path; rights look at the whole,
 /// and at the part as the path behind the listen path.
+#[inline]
 pub(crate) fn request_path<'a>(
     head: &'a Parts,
     listen_path: Option<&str>,
@@ -21,6 +22,7 @@ pub(crate) fn request_path<'a>(
 }
 
 #[cfg(feature = "axum")]
+#[inline]
 fn original(head: &Parts) -> &Uri {
     use axum::extract::OriginalUri;
     head.extensions
@@ -29,6 +31,7 @@ fn original(head: &Parts) -> &Uri {
 }
 
 #[cfg(not(feature = "axum"))]
+#[inline]
 fn original(head: &Parts) -> &Uri {
     &head.uri
 }

@@ -60,7 +60,7 @@ use std::{borrow::Cow, sync::Arc, time::Duration};
 use http::request::Parts;
 use smallvec::{SmallVec, smallvec};
 use tollgate_core::{
-    Loaded, PolicyId, Rejection, StoreError,
+    Loaded, Moment, PolicyId, Rejection, StoreError,
     pass::{HeldPass, Pass, Plan, Rules},
     policy::PolicySet,
     store::{SharedStore, StorageKey, StoreErrorKind},
@@ -201,6 +201,17 @@ impl SessionGate {
         Err(Rejection::CredentialMissing)
     }
 
+    /// The session of a request that may use it, where that is told by a record in memory and one token
+    /// that is its name. `None` says nothing.
+    #[inline]
+    pub(crate) fn find_at_once(&self, head: &Parts, now: Moment) -> Option<HeldPass> {
+        let token = self.token(head).ok()?;
+        let name = self.keys.presented_name(self.plan.organisation(), &token)?;
+        let loaded = self.store.try_get(name)??;
+        let held = HeldPass::of_first(loaded, self.plan.id()).ok()?;
+        check(held.get(), now).is_ok().then_some(held)
+    }
+
     /// Asks for the names that the token may be stored under, in the order in which they are tried.
     fn look_up(&self, token: &str, visit: &mut Visit) -> Step {
         let organisation = self.plan.organisation();
@@ -272,14 +283,22 @@ fn accept(plan: &CurrentPlan, loaded: Arc<Loaded>, visit: &mut Visit) -> Result<
         Err(loaded) => plan.load().pass_of(loaded)?,
     };
     let pass = held.get();
+    if pass.is_for_bare_tokens() {
+        visit.explain(|_| Fact::of("alias", pass.session().alias.clone(), "the stored session"));
+        visit.explain(|_| Fact::of("policies", policies_of(pass), "the stored session"));
+    }
+    check(pass, visit.now())?;
+    visit.set_pass(held);
+    Ok(())
+}
+
+/// Whether a bare token may use the session now.
+#[inline]
+fn check(pass: &Pass, now: Moment) -> Result<(), Rejection> {
     if !pass.is_for_bare_tokens() {
         return Err(Rejection::KeyUnknown); // Whoever knows the name of such a user is not the user.
     }
-    visit.explain(|_| Fact::of("alias", pass.session().alias.clone(), "the stored session"));
-    visit.explain(|_| Fact::of("policies", policies_of(pass), "the stored session"));
-    pass.lifecycle(visit.now().unix())?;
-    visit.set_pass(held);
-    Ok(())
+    pass.lifecycle(now.unix())
 }
 
 fn policies_of(pass: &Pass) -> String {

@@ -57,6 +57,7 @@ use crate::{
     access_rights::{AccessRightsGate, ApiChoice, Versions},
     admit::{Admitted, Refused},
     explain::{self, Explanation},
+    express::Express,
     gate::{Gate, Gates},
     gated::GateLayer,
     limits::{LimitGate, OwnLimit},
@@ -504,15 +505,17 @@ impl Builder {
         self.check()?;
         let texts = self.inject.plan();
         let fixed_organisation = !self.rules.organisation.is_empty();
-        let plan = self.session.plan.load().with_policies(self.policies);
+        let policies = std::mem::take(&mut self.policies);
+        let plan = self.session.plan.load().with_policies(policies);
         self.session
-            .set_plan(plan.with_rules(self.rules).with_texts(texts));
+            .set_plan(plan.with_rules(self.rules.clone()).with_texts(texts));
         let has_session = self.sources != Sources::None && self.session_gates.is_empty();
         let session = has_session.then_some(self.session.clone());
 
         let is_charged = self.organisation == Organisation::Limits;
         let organisation = (self.organisation != Organisation::Nothing)
             .then(|| OrganisationGate::new(&self.session, is_charged));
+        let (express, access) = (self.express(), self.access());
         let (before, behind) = if fixed_organisation {
             (organisation, None)
         } else {
@@ -528,13 +531,7 @@ impl Builder {
                 .fold(gates, |gates, gate| gates.seat(gate, self.observe_session)),
         };
         gates = behind.into_iter().fold(gates, Gates::and);
-        if let Some(api) = self.api {
-            let access = AccessRightsGate {
-                api,
-                listen_path: self.listen_path.clone(),
-                versions: self.versions,
-                any_path: self.any_path,
-            };
+        if let Some(access) = access {
             gates = gates.seat(Arc::new(access), self.observe_rights);
         }
         if !self.inject.is_empty() {
@@ -550,10 +547,37 @@ impl Builder {
                     .with(|rules| rules.listen_path = self.listen_path),
             );
         }
+        if let Some(express) = express {
+            gates = gates.with_express(express);
+        }
         if gates.iter().next().is_none() {
             return Err(BuildError::Empty);
         }
         Ok(Tollgate { gates, session })
+    }
+
+    /// The gates in one look, where the stack begins with session and rights and both are obeyed. Limits
+    /// belong to it where they come next and a request is charged for good.
+    fn express(&self) -> Option<Express> {
+        let begins = self.session_gates.is_empty()
+            && self.sources != Sources::None
+            && self.organisation == Organisation::Nothing
+            && !self.observe_session
+            && !self.observe_rights;
+        let access = self.access().filter(|_| begins)?;
+        let limits_are_next = self.inject.is_empty() && self.own_gates.is_empty();
+        let limits = self.limits.has_limits() && self.limits.charges_for_good();
+        let limits = (limits_are_next && limits).then(|| self.limits.clone());
+        Some(Express::new(self.session.clone(), access, limits))
+    }
+
+    fn access(&self) -> Option<AccessRightsGate> {
+        self.api.clone().map(|api| AccessRightsGate {
+            api,
+            listen_path: self.listen_path.clone(),
+            versions: self.versions.clone(),
+            any_path: self.any_path,
+        })
     }
 
     /// Whether an organisation is asked about that only a session can name.

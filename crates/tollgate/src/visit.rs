@@ -252,6 +252,10 @@ impl Visit {
         self.called = None;
     }
 
+    pub(crate) fn set_called(&mut self, at: EntryAt) {
+        self.called = Some(at);
+    }
+
     /// Takes the pass out, so that it can be read while the visit changes; it must be put back.
     pub(crate) fn lend_pass(&mut self) -> Option<HeldPass> {
         self.pass.take()

@@ -40,6 +40,7 @@ impl<'a> RequestPath<'a> {
     /// [`Rejection::PathAmbiguous`] where the path does not start with `/`, or holds an empty segment
     /// before its end, a `.` or `..` segment, a backslash, a control character, a broken escape, a
     /// dot, slash, backslash or per cent sign that is encoded twice, or an overlong UTF-8 form.
+    #[inline]
     pub fn of(target: &'a str, listen_path: Option<&str>) -> Result<Self, Rejection> {
         Self::read(target, listen_path, Strictness::AsClient)
     }
@@ -73,6 +74,7 @@ impl<'a> RequestPath<'a> {
     }
 
     /// The whole path, decoded.
+    #[inline]
     pub fn full(&self) -> &str {
         &self.text
     }
@@ -113,11 +115,13 @@ impl<'a> RequestPath<'a> {
     }
 
     /// Whether a slash of the path was written as an escape.
+    #[inline]
     pub fn has_encoded_slash(&self) -> bool {
         !self.is_borrowed() && self.raw.as_bytes().windows(3).any(is_encoded_slash)
     }
 
     /// Whether the path is the request's own text, so that nothing was allocated.
+    #[inline]
     pub fn is_borrowed(&self) -> bool {
         matches!(self.text, Cow::Borrowed(_))
     }

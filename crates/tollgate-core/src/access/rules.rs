@@ -119,6 +119,7 @@ impl PathRules {
     ///
     /// [`Rejection::PathNotGranted`]; [`Rejection::PathAmbiguous`] where there are rules and the path has
     /// a slash that is encoded: which rule it means can not be told.
+    #[inline]
     pub fn check(&self, method: &str, path: &RequestPath<'_>) -> Result<(), Rejection> {
         if self.allow_all() {
             Ok(())
@@ -133,6 +134,7 @@ impl PathRules {
 
     /// Whether this method of this path may be called. Methods are compared letter for letter, and the
     /// path is taken as it was decoded; see [`check`](Self::check).
+    #[inline]
     pub fn allows(&self, method: &str, path: &RequestPath<'_>) -> bool {
         let Some(rules) = &self.rules else {
             return true;
@@ -144,6 +146,7 @@ impl PathRules {
     }
 
     /// Whether every path is open.
+    #[inline]
     pub fn allow_all(&self) -> bool {
         self.rules.is_none()
     }
@@ -201,6 +204,7 @@ impl Methods {
         }
     }
 
+    #[inline]
     pub(super) fn contain(&self, method: Method<'_>) -> bool {
         match method {
             Method::Usual(bit) => self.usual & bit != 0,

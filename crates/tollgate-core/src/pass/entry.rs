@@ -91,6 +91,7 @@ impl Entry {
     ///
     /// As [`PathRules::check`](crate::access::PathRules::check); [`Rejection::PathAmbiguous`] also where
     /// some paths have rates of their own.
+    #[inline]
     pub fn path_allowed(&self, method: &str, path: &RequestPath<'_>) -> Result<(), Rejection> {
         if self.has_endpoints() && path.has_encoded_slash() {
             return Err(Rejection::PathAmbiguous);

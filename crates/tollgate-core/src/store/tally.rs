@@ -52,7 +52,7 @@ use crate::{
     clock::{Moment, nanos},
     limits::{Algorithm, Limit, Quota, Rate},
     quota::{Ends, QuotaState},
-    rate::{Bucket, EXACT, FixedWindow, Gcra, Ring, Slots},
+    rate::{Bucket, EXACT, FixedWindow, Gcra, Ring, Slots, usual_width},
 };
 
 /// How many units may wait for their turn at one counter; over it a request is refused at once.
@@ -882,7 +882,7 @@ pub(crate) fn admit<const N: usize>(
 pub(crate) struct Brief {
     max: u64,
     cost: u64,
-    window: u64, // Zero for a quota.
+    window: u64, // Of slots their width. Zero for a quota.
     way: Way,
 }
 
@@ -916,11 +916,15 @@ impl Way {
 
 impl Brief {
     pub(crate) fn of(charge: &Charge) -> Self {
+        let (window, way) = (window(&charge.limit), Way::of(&charge.limit));
         Self {
             max: max(&charge.limit),
             cost: charge.cost.get(),
-            window: window(&charge.limit),
-            way: Way::of(&charge.limit),
+            window: match way {
+                Way::Slots | Way::WideSlots => usual_width(window),
+                _ => window,
+            },
+            way,
         }
     }
 }

@@ -135,6 +135,7 @@ impl KeyScheme {
 
     /// The one name to try where it is the presented text itself: a plain scheme, and no organisation
     /// to put before it. It is what [`candidates`](Self::candidates) gives, without making a list.
+    #[inline]
     pub fn presented_name<'a>(&self, org: &OrgId, presented: &'a str) -> Option<&'a str> {
         let is_plain = self.names == Names::Plain && self.form == TokenForm::Joined;
         let is_only = is_plain && self.fallbacks.is_empty() && org.is_empty();

@@ -86,7 +86,7 @@ impl fmt::Debug for TokenText<'_> {
 }
 
 /// Whether a text is made of visible ASCII alone: no space, no control character, nothing that two readers
-/// may take for two things. Eight bytes are looked at in one step.
+/// may take for two things.
 ///
 /// ```
 /// use tollgate_core::token::is_visible;
@@ -97,23 +97,26 @@ impl fmt::Debug for TokenText<'_> {
 /// ```
 #[inline]
 pub fn is_visible(text: &[u8]) -> bool {
-    const ONES: u64 = u64::from_ne_bytes([1; 8]);
-    const HIGH: u64 = ONES << 7;
-    let hidden = |bytes: [u8; 8]| {
-        let bytes = u64::from_ne_bytes(bytes);
-        // The high bit is there in what is not ASCII; of the rest, one more reaches it from DEL alone, and
-        // 0x5F more from all that is not below `!`. What overflows into a neighbour was told of before.
-        let is_delete = bytes.wrapping_add(ONES);
-        let is_visible = bytes.wrapping_add(ONES * 0x5F);
-        (bytes | is_delete | !is_visible) & HIGH
-    };
-    let Some(last) = text.last_chunk::<8>() else {
-        return text.iter().all(u8::is_ascii_graphic);
-    };
-    // The last word overlaps the one before, so that no bytes are left over.
-    let words = text.chunks_exact(8);
-    let word = |chunk: &[u8]| hidden(chunk.try_into().expect("chunks of eight"));
-    words.fold(hidden(*last), |found, chunk| found | word(chunk)) == 0
+    if let Some(blocks) = hides_in_blocks::<32>(text) {
+        return !blocks;
+    }
+    let is_hidden = |byte: &u8| !byte.is_ascii_graphic();
+    !hides_in_blocks::<8>(text).unwrap_or_else(|| text.iter().any(is_hidden))
+}
+
+/// Whether a byte is not visible ASCII, looking at so many in one step; `None` for a shorter text.
+#[inline]
+fn hides_in_blocks<const N: usize>(text: &[u8]) -> Option<bool> {
+    let last = text.last_chunk::<N>()?; // Overlaps the block before, so that no bytes are left over.
+    let mut blocks = text.chunks_exact(N);
+    Some(hides(last) || blocks.any(|block| block.try_into().is_ok_and(hides::<N>)))
+}
+
+#[inline]
+fn hides<const N: usize>(block: &[u8; N]) -> bool {
+    // All of them, whatever was found: so the processor looks at many at once.
+    let found = |found, byte: &u8| found | !byte.is_ascii_graphic();
+    block.iter().fold(false, found)
 }
 
 /// How the base64 of `{"` begins.

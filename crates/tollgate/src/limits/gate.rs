@@ -160,6 +160,19 @@ impl Gate for LimitGate {
 }
 
 impl LimitGate {
+    /// Charges what was compiled with the session, where that is all and fits. `false` says nothing.
+    #[inline]
+    pub(crate) fn charge_at_once(&self, entry: &Entry, now: Moment) -> bool {
+        let rules = &*self.0;
+        let ready = rules.ready.and_then(|kinds| entry.ready_charges(kinds));
+        ready.is_some_and(|ready| ready.charges().is_empty() || rules.store.try_admit(ready, now))
+    }
+
+    /// Whether every request is charged, and for good when it is let in.
+    pub(crate) fn charges_for_good(&self) -> bool {
+        matches!(self.0.charge, ChargeWhen::Request) && self.0.charges.is_none()
+    }
+
     /// Charges what was compiled with the session.
     fn take_ready(&self, ready: &ReadyCharges, visit: &mut Visit) -> Step {
         let (rules, now) = (&*self.0, visit.now());
