@@ -509,6 +509,20 @@ impl Session {
         wire::to_json(self)
     }
 
+    /// Writes the session object as Tyk's control API stores a key: with an empty list of tags and an empty
+    /// object of metadata, where [`to_json`](Self::to_json) has `null`.
+    pub fn to_key_json(&self) -> String {
+        let json = self.to_json();
+        let mut empty = Vec::new();
+        if self.tags.is_empty() {
+            empty.push(("tags", "[]"));
+        }
+        if self.meta_data.is_empty() {
+            empty.push(("meta_data", "{}"));
+        }
+        wire::with_members(json, &empty)
+    }
+
     /// Drops the members that Tyk's record does not have, at every level.
     pub fn forget_unknown(&mut self) {
         Member::forget_unknown(self);

@@ -341,6 +341,11 @@ impl CounterName {
         Self(name)
     }
 
+    /// A name that is made elsewhere.
+    pub(crate) fn whole(name: &str) -> Self {
+        Self(SmallVec::from_slice(name.as_bytes()))
+    }
+
     /// The name's bytes.
     pub fn as_bytes(&self) -> &[u8] {
         &self.0

@@ -103,6 +103,57 @@ pub(crate) fn to_json<T: Serialize>(record: &T) -> String {
     String::from_utf8(out).expect("JSON is UTF-8")
 }
 
+/// A record's JSON with these values for some of its members, which are there.
+pub(crate) fn with_members(json: String, members: &[(&str, &str)]) -> String {
+    if members.is_empty() {
+        return json;
+    }
+    let Ok(Raw(mut all)) = serde_json::from_str(&json) else {
+        return json;
+    };
+    for (name, value) in &mut all {
+        let other = members.iter().find(|(wanted, _)| *wanted == name);
+        if let Some((_, other)) = other {
+            *value = RawValue::from_string((*other).to_owned()).expect("is JSON");
+        }
+    }
+    to_json(&Raw(all))
+}
+
+/// The members of an object in their order, each as it was written.
+struct Raw(Vec<(String, Box<RawValue>)>);
+
+impl<'de> Deserialize<'de> for Raw {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(Self(Vec::new()))
+    }
+}
+
+impl<'de> Visitor<'de> for Raw {
+    type Value = Self;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: serde::de::MapAccess<'de>>(mut self, mut map: A) -> Result<Self, A::Error> {
+        while let Some(member) = map.next_entry()? {
+            self.0.push(member);
+        }
+        Ok(self)
+    }
+}
+
+impl Serialize for Raw {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(Some(self.0.len()))?;
+        for (name, value) in &self.0 {
+            map.serialize_entry(name, value)?;
+        }
+        map.end()
+    }
+}
+
 struct GoFormatter;
 
 impl serde_json::ser::Formatter for GoFormatter {

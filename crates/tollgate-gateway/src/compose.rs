@@ -192,6 +192,9 @@ impl Composer<'_> {
             .policies(self.policies.clone())
             .api(definition.api_id.clone())
             .versions(rule, named);
+        if !self.config.tollgate.store.unreadable_keys_are_unavailable {
+            builder = builder.unreadable_keys_are_unknown();
+        }
         if self.has_organisation(definition) {
             builder = builder.organisation_limits();
         }
@@ -275,6 +278,7 @@ impl Composer<'_> {
         Ok(Usage {
             gate: gate.map_err(|err| (JsonPath::root(), err.to_string()))?,
             api: definition.api_id.clone(),
+            exact_reset: self.config.tollgate.exact_quota_reset,
         })
     }
 

@@ -355,8 +355,11 @@ fn lost_policy(old: &PolicySet, new: &PolicySet) -> bool {
 
 /// How tokens become names, by the configuration.
 fn key_scheme(config: &Config) -> KeyScheme {
-    let form =
-        |name: &str| HashFunction::from_name(name).map_or(TokenForm::Joined, TokenForm::Json);
+    let form = |name: &str| match HashFunction::from_name(name) {
+        Some(function) => TokenForm::Json(function),
+        None if name.is_empty() => TokenForm::Joined,
+        None => TokenForm::Json(HashFunction::Murmur64), // As Tyk does; the configuration was warned of.
+    };
     let scheme = if config.hash_keys {
         KeyScheme::hashed()
     } else {

@@ -55,6 +55,7 @@ fn options(config: &Config, storage: &StorageOptions) -> Result<RedisOptions, St
     let store = &config.tollgate.store;
     let options = RedisOptions::servers(&servers)?
         .naming(naming)
+        .sentinels(config.enable_sentinel_rate_limiter && !config.enable_fixed_window_rate_limiter)
         .node_secret(config.node_secret.expose())
         .trust_all_notices(config.allow_insecure_configs)
         .rates_on_error(on_error(&store.rates_on_error, store.nodes))

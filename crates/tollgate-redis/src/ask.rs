@@ -85,6 +85,14 @@ impl Ask {
         }
     }
 
+    /// With Tyk's sentinel beside a log that is kept as Tyk keeps it.
+    pub(crate) fn guarded(mut self) -> Self {
+        if self.form == "log" {
+            self.form = "guarded";
+        }
+        self
+    }
+
     /// The part of the name that says in which slot of a cluster the counter is.
     pub(crate) fn tag(&self) -> &[u8] {
         let start = self.name.iter().position(|byte| *byte == b'{');

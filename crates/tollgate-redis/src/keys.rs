@@ -31,9 +31,14 @@ pub enum Naming {
     Tagged,
 }
 
+/// Whether a name is that of an organisation's record.
+pub(crate) fn is_organisation(key: &str) -> bool {
+    key.starts_with(ORGANISATION)
+}
+
 /// The name of a session's record.
 pub(crate) fn record(key: &str) -> String {
-    if key.starts_with(ORGANISATION) {
+    if is_organisation(key) {
         key.to_owned()
     } else {
         format!("{SESSION}{key}")
@@ -78,24 +83,49 @@ impl<'a> Parts<'a> {
 
 /// The name of a counter in Redis, without the start of a fixed window.
 pub(crate) fn counter(name: &[u8], limit: &Limit, naming: Naming) -> Vec<u8> {
-    let parts = std::str::from_utf8(name).ok().and_then(Parts::of);
-    match parts {
+    let text = std::str::from_utf8(name).ok();
+    if let Some(api) = text.and_then(of_api)
+        && naming == Naming::Tyk
+        && is_tyks_form(limit)
+    {
+        return api.into_bytes();
+    }
+    match text.and_then(Parts::of) {
         Some(parts) if naming == Naming::Tyk && is_tyks(&parts, limit) => tyks(&parts).into_bytes(),
         Some(parts) => tagged(&parts, limit).into_bytes(),
         None => own(name, limit),
     }
 }
 
-/// Whether Tyk counts the same in the same form. It does not count organisations apart (its names for
-/// them collide), and keeps buckets in its own memory.
-fn is_tyks(parts: &Parts<'_>, limit: &Limit) -> bool {
-    let is_form = match limit {
+/// Tyk's name of an API's own rate, where it hashes no keys. The gateway then calls it `own:api:`, the length
+/// of its organisation, that, and the API. What Tyk hashes some APIs have in common.
+fn of_api(name: &str) -> Option<String> {
+    let (length, rest) = name.strip_prefix("own:api:")?.split_once(':')?;
+    let (org, api) = rest.split_at_checked(length.parse().ok()?)?;
+    let api = api.strip_prefix(':')?;
+    Some(format!("rate-limit-apilimiter-{org}{api}"))
+}
+
+fn is_tyks_form(limit: &Limit) -> bool {
+    match limit {
         Limit::Rate(rate) => {
             matches!(rate.algorithm, Algorithm::Sliding | Algorithm::FixedWindow)
         }
         Limit::Quota(_) => true,
-    };
-    parts.of != "org" && is_form
+    }
+}
+
+/// Whether Tyk counts the same in the same form. It does not count organisations and some endpoints apart
+/// (its names for them collide), and keeps buckets in its own memory.
+fn is_tyks(parts: &Parts<'_>, limit: &Limit) -> bool {
+    let is_apart = parts.endpoint.is_empty() || tells_apart(parts.endpoint);
+    parts.of != "org" && is_apart && is_tyks_form(limit)
+}
+
+/// Whether the hash that names an endpoint's counter tells it from all others: of the only API that the key
+/// may call, and of whole blocks.
+fn tells_apart(endpoint: &str) -> bool {
+    !endpoint.starts_with('@') && endpoint.len() % 4 == 0
 }
 
 fn tyks(parts: &Parts<'_>) -> String {
@@ -219,7 +249,7 @@ mod tests {
     fn counters_have_tyks_names_where_tyk_counts_the_same() {
         let quota = Quota::per(1, Period::Every(Duration::from_secs(60)));
         let rate = Rate::per_second(1);
-        let named = |name, limit: Limit| named(name, limit, Naming::Tyk);
+        let named = |name: &str, limit: Limit| named(name, limit, Naming::Tyk);
         let cases = [
             ("quota:key:0::4:a5f3:0:", quota.clone().into(), "quota-a5f3"),
             (
@@ -242,8 +272,17 @@ mod tests {
         for (name, limit, expected) in cases {
             assert_eq!(named(name, limit), expected);
         }
-        let of_endpoint = named("rate:key:0::4:a5f3:6:GET:/a", rate.into());
-        assert_eq!(of_endpoint, "rate-limit-a5f3-355a3178");
+        let of_endpoint = named("rate:key:0::4:a5f3:8:GET:/abx:", rate.into());
+        assert_eq!(of_endpoint, "rate-limit-a5f3-fa68059a");
+        for collides in [":6:GET:/x", ":6:GET:/y", ":11:@a:GET:/abx"] {
+            let name = format!("rate:key:0::4:a5f3{collides}:");
+            let name = super::counter(name.as_bytes(), &rate.into(), Naming::Tyk);
+            let name = String::from_utf8(name).expect("text");
+            assert!(name.starts_with("tollgate:{key:a5f3}"), "{name}");
+            assert!(name.ends_with(collides), "{name}");
+        }
+        let of_api = named("own:api:4:acme:orders", rate.into());
+        assert_eq!(of_api, "rate-limit-apilimiter-acmeorders");
     }
 
     #[test]

@@ -83,10 +83,13 @@ impl LimitStore for RedisStore {
 
     async fn reset(&self, counter: &str) -> Result<(), StoreError> {
         for name in keys::all_forms(counter.as_bytes(), self.naming()) {
+            let is_tyks_rate = name.starts_with(b"rate-limit-");
             let mut delete = redis::cmd("DEL");
             delete.arg(&name);
+            if is_tyks_rate {
+                delete.arg([&*name, b".BLOCKED"].concat());
+            }
             let _: u64 = self.link().command(&delete).await?;
-            let is_tyks_rate = name.starts_with(b"rate-limit-");
             if is_tyks_rate {
                 self.reset_windows(&name).await?;
             }
@@ -223,12 +226,17 @@ impl RedisStore {
     fn ask_of(&self, charge: &Charge, now: Moment) -> Ask {
         let server = self.server_clock().micros(now);
         let make = || ask::base_name(charge, self.naming());
-        match held(charge) {
+        let ask = match held(charge) {
             Some(held) => {
                 let name = held.name(charge, make);
                 Ask::of(charge, &name, self.naming(), now, server)
             }
             None => Ask::of(charge, &make(), self.naming(), now, server),
+        };
+        if self.has_sentinels() {
+            ask.guarded()
+        } else {
+            ask
         }
     }
 

@@ -122,6 +122,7 @@ impl fmt::Debug for Servers {
 pub struct RedisOptions {
     pub(crate) topology: Topology,
     pub(crate) naming: Naming,
+    pub(crate) sentinels: bool,
     pub(crate) deadline: Duration,
     pub(crate) connect_timeout: Duration,
     pub(crate) denial_age: Duration,
@@ -226,6 +227,7 @@ impl RedisOptions {
         Self {
             topology,
             naming: Naming::default(),
+            sentinels: false,
             deadline: Duration::from_millis(20),
             connect_timeout: Duration::from_secs(1),
             denial_age: Duration::from_millis(250),
@@ -241,6 +243,14 @@ impl RedisOptions {
     /// How counters are named; [`Naming::Tagged`] where nothing is said.
     pub fn naming(mut self, naming: Naming) -> Self {
         self.naming = naming;
+        self
+    }
+
+    /// Puts Tyk's sentinel (`….BLOCKED`) beside the log of a rate that is used up, for as long as the log
+    /// refuses, and lets nothing pass while one stands, as Tyk nodes with `enable_sentinel_rate_limiter` do.
+    /// With [`Naming::Tyk`] alone.
+    pub fn sentinels(mut self, sentinels: bool) -> Self {
+        self.sentinels = sentinels;
         self
     }
 

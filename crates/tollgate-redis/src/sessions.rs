@@ -70,7 +70,12 @@ impl SessionStore for RedisStore {
         expect: Expect,
         lifetime: Option<Duration>,
     ) -> Result<Version, StoreError> {
-        let text = session.to_json();
+        // Tyk's control API writes records of keys and of organisations in two ways.
+        let text = if keys::is_organisation(key) {
+            session.to_json()
+        } else {
+            session.to_key_json()
+        };
         let record = keys::record(key);
         let expected = match expect {
             Expect::Anything => "any".to_owned(),

@@ -107,6 +107,11 @@ impl RedisStore {
         &self.0.fallback
     }
 
+    /// Whether logs of rates have Tyk's sentinel.
+    pub(crate) fn has_sentinels(&self) -> bool {
+        self.0.options.sentinels
+    }
+
     pub(crate) fn naming(&self) -> Naming {
         self.0.options.naming
     }

@@ -163,6 +163,8 @@ pub struct SessionGate {
     /// What leaves with the credential besides.
     pub(crate) also_removed: Vec<Arc<dyn TokenSource>>,
     pub(crate) on_store_error: OnStoreError,
+    /// Whether a record that can not be read is as none.
+    pub(crate) passes_over_unreadable: bool,
 }
 
 impl std::fmt::Debug for SessionGate {
@@ -183,6 +185,7 @@ impl SessionGate {
             removes_credential: false,
             also_removed: Vec::new(),
             on_store_error: OnStoreError::Refuse,
+            passes_over_unreadable: false,
         }
     }
 
@@ -238,11 +241,16 @@ impl SessionGate {
 
     fn ask(&self, names: SmallVec<[StorageKey; 2]>) -> Step {
         let (plan, then) = (self.plan.clone(), self.on_store_error);
+        let passes_over = self.passes_over_unreadable;
         Step::wait(
             self.store.get_first(names),
             move |found, _head, visit| match found {
                 Ok(Some(loaded)) => accept(&plan, loaded, visit).into(),
                 Ok(None) => Step::Refuse(Rejection::KeyUnknown),
+                Err(error) if passes_over && error.kind() == StoreErrorKind::Corrupt => {
+                    report::store_failed(&error, "session", "refused");
+                    Step::Refuse(Rejection::KeyUnknown)
+                }
                 Err(error) => store_failed(&error, "session", then, visit),
             },
         )

@@ -446,6 +446,13 @@ impl Builder {
         self
     }
 
+    /// Refuses a key whose record can not be read as an unknown one, with 403, as Tyk does. Otherwise it is
+    /// refused with 503: the key may be a good one.
+    pub fn unreadable_keys_are_unknown(mut self) -> Self {
+        self.session.passes_over_unreadable = true;
+        self
+    }
+
     /// What to do when the store gives no answer.
     pub fn on_store_error(mut self, then: OnStoreError) -> Self {
         self.session.on_store_error = then;

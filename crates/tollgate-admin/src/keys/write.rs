@@ -329,6 +329,7 @@ impl Written<'_> {
 
     /// What the gateway keeps with a key for itself.
     fn set_state(&self, admin: &Inner, session: &mut Session, merged: &Session, now: u64) {
+        let sent = session.last_updated.clone();
         let nanos = i128::from(admin.now().unix_nanos);
         let created = jiff::Timestamp::from_nanosecond(nanos).unwrap_or_default();
         drop_repeated(&mut session.tags);
@@ -358,11 +359,14 @@ impl Written<'_> {
             let mut rights = merged.access_rights.keys();
             let all_are_loaded = rights.all(|id| apis.get(id).is_some());
             let period = merged.quota_renewal_rate;
-            session.quota_renews = match (self.counters, all_are_loaded) {
-                (Counters::Reset, false) => now.cast_signed().saturating_add(period),
+            // Tyk applies the policies for one API after the other, so that the second meets their quota.
+            let is_set = !all_are_loaded || 1 < session.access_rights.len();
+            session.quota_renews = match self.counters {
+                Counters::Reset if is_set => now.cast_signed().saturating_add(period),
                 _ => 0,
             };
         }
+        take_limits(session, merged, &sent);
     }
 
     /// Whether counters start afresh: they do unless the request, or every API of the key, says no.
@@ -441,6 +445,27 @@ impl Restored {
         let org = &org;
         admin.control.key_changed(KeyEvent::Created { org, name });
         Ok(version)
+    }
+}
+
+/// Of policies, the numbers of their limits are written into the record, as Tyk does, for those who read it
+/// there. Where a policy no longer rules a limit, the number that it left holds; rights, metadata and tags of
+/// policies are never written, so that none outlives them.
+fn take_limits(session: &mut Session, merged: &Session, sent_last_updated: &str) {
+    if session.policies().is_empty() {
+        return;
+    }
+    session.rate = merged.rate;
+    session.per = merged.per;
+    session.smoothing.clone_from(&merged.smoothing);
+    session.throttle_interval = merged.throttle_interval;
+    session.throttle_retry_limit = merged.throttle_retry_limit;
+    session.max_query_depth = merged.max_query_depth;
+    session.quota_max = merged.quota_max;
+    session.quota_renewal_rate = merged.quota_renewal_rate;
+    let is_of_policy = merged.last_updated != sent_last_updated;
+    if is_of_policy && session.last_updated < merged.last_updated {
+        session.last_updated.clone_from(&merged.last_updated);
     }
 }
 

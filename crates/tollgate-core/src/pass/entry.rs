@@ -1,6 +1,6 @@
 //! What a session holds of one API, compiled.
 
-use std::{sync::Arc, time::Duration};
+use std::{fmt::Write as _, sync::Arc, time::Duration};
 
 use crate::{
     access::{ApiRights, RequestPath, VersionRule},
@@ -8,7 +8,7 @@ use crate::{
     limits::{Algorithm, ApiLimits, Limit, LimitError},
     rejection::{LimitOwner, Rejection},
     session::{AccessDefinition, Endpoint, EndpointMethod, Session},
-    store::{Charge, Counter, ReadyCharges, StorageKey},
+    store::{Charge, Counter, CounterName, ReadyCharges, StorageKey},
     variables::{NoContext, Text, ValueStyle},
 };
 
@@ -110,6 +110,16 @@ impl Entry {
         &self.scope
     }
 
+    /// The counter of a limit under a name that a request gives (`rate_limit_pattern`), which is that of every
+    /// session whose own pattern gives it.
+    pub fn counter_of_pattern(&self, limit: &Limit, name: &str) -> CounterName {
+        let kind = match limit {
+            Limit::Rate(_) => "rate",
+            Limit::Quota(_) => "quota",
+        };
+        CounterName::whole(&counter_name(kind, PATTERN, [&self.scope, name, ""]))
+    }
+
     /// Whether some paths have rates of their own, so that [`charges`](Self::charges) needs the path.
     pub fn has_endpoints(&self) -> bool {
         !self.endpoints.is_empty()
@@ -177,6 +187,7 @@ impl Source<'_> {
             key: shared.as_deref().unwrap_or(key.as_str()),
             pattern: pattern.filter(|name| !name.is_empty()),
             scope: limits.scope.clone().unwrap_or_default(),
+            has_one_api: shared.is_none() && session.access_rights.len() == 1,
         };
         let endpoints = self.right.map(|right| self.endpoints(right, &limits, &who));
         let endpoints = endpoints.transpose()?.unwrap_or_default();
@@ -207,7 +218,12 @@ impl Source<'_> {
                 .clone()
                 .with_endpoint(method.limit.rate, method.limit.per)?;
             let limits = limits.with_algorithm(self.algorithm);
-            let charges = who.charges(&limits, Some(&format!("{api}:{name}")));
+            // As in Tyk where that says enough; no method begins with `@`.
+            let charges = if who.has_one_api && who.pattern.is_none() {
+                who.charges(&limits, Some(&name))
+            } else {
+                who.charges(&limits, Some(&format!("@{api}:{name}")))
+            };
             Ok((name, charges))
         };
         all.map(compile).collect()
@@ -227,6 +243,7 @@ struct Who<'a> {
     key: &'a str,
     pattern: Option<String>,
     scope: Box<str>,
+    has_one_api: bool,
 }
 
 impl Who<'_> {
@@ -265,19 +282,24 @@ impl Who<'_> {
         }
     }
 
-    /// Each part is preceded by its length, so that no two lists of parts make one name.
     fn counter_name(&self, kind: &str, endpoint: Option<&str>) -> String {
         let of = match (self.owner, &self.pattern) {
             (LimitOwner::Organisation, _) => "org",
-            (_, Some(_)) => "pattern",
+            (_, Some(_)) => PATTERN,
             (_, None) => "key",
         };
         let key = self.pattern.as_deref().unwrap_or(self.key);
-        let parts = [&*self.scope, key, endpoint.unwrap_or_default()];
-        let mut name = format!("{kind}:{of}");
-        for part in parts {
-            name.push_str(&format!(":{}:{part}", part.len()));
-        }
-        name
+        counter_name(kind, of, [&self.scope, key, endpoint.unwrap_or_default()])
     }
+}
+
+const PATTERN: &str = "pattern";
+
+/// Each part is preceded by its length, so that no two lists of parts make one name.
+fn counter_name(kind: &str, of: &str, parts: [&str; 3]) -> String {
+    let mut name = format!("{kind}:{of}");
+    for part in parts {
+        let _ = write!(name, ":{}:{part}", part.len()); // Writing to a text can not fail.
+    }
+    name
 }

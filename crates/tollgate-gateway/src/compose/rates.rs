@@ -26,7 +26,12 @@ impl Composer<'_> {
         }
         let of_api = match definition.api_rate() {
             Some((rate, per)) => {
-                let name = format!("api:{}", definition.api_id);
+                let (org, api) = (&definition.org_id, &definition.api_id);
+                let name = match self.config.hash_keys {
+                    true => format!("api:{api}"),
+                    // Tyk's name of it may be used where that is not hashed.
+                    false => format!("api:{}:{org}:{api}", org.as_str().len()),
+                };
                 let limit = self.own_rate(&name, rate, per);
                 limit.map_err(|message| ("global_rate_limit".into(), message))?
             }

@@ -419,6 +419,9 @@ record! {
         pub quotas_on_error: String,
         /// How many nodes share the limits, for `local`.
         pub nodes: u32,
+        /// Whether a key whose record can not be read is refused with 503, as it may be a good one. Tyk
+        /// refuses it as an unknown key.
+        pub unreadable_keys_are_unavailable: bool,
     }
 
     /// Metrics in Prometheus's form.

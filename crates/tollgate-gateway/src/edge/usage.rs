@@ -30,6 +30,9 @@ pub struct Usage {
     pub gate: Tollgate,
     /// The API.
     pub api: ApiId,
+    /// Whether the end of a quota's period is told from its first request on; see
+    /// [`limit_headers`](super::limit_headers).
+    pub exact_reset: bool,
 }
 
 /// Whether a request asks for the limits of its key.
@@ -51,45 +54,47 @@ impl Usage {
                 return response;
             }
         };
-        let body = told(admitted.visit(), &self.api).to_string();
+        let body = self.told(admitted.visit()).to_string();
         let mut response = Response::new(whole(body));
         let json = HeaderValue::from_static("application/json");
         response.headers_mut().insert(CONTENT_TYPE, json);
         response
     }
-}
 
-fn told(visit: &Visit, api: &ApiId) -> Value {
-    let no_session = Session::default();
-    let session = visit.session().map_or(&no_session, |session| session);
-    let of_key = |kind: LimitKind| {
-        let mut limits = visit.limits().iter();
-        limits.find(|limit| limit.owner == LimitOwner::Key && limit.kind == kind)
-    };
-    let (max, remaining, renews) = match of_key(LimitKind::Quota) {
-        Some(LimitStanding { standing, .. }) => {
-            let resets = standing.resets_in.unwrap_or_default();
-            let renews = visit.now().after(resets).unix().0;
-            (
-                json!(standing.max),
-                json!(standing.remaining),
-                json!(renews),
-            )
-        }
-        None => {
-            let (max, remaining, renews) = recorded(session, api);
-            (json!(max), json!(remaining), json!(renews))
-        }
-    };
-    let rate = visit.entry().and_then(|entry| entry.limits().rate);
-    let (requests, per) = match rate {
-        Some(rate) => (json!(rate.requests), number(rate.window.as_secs_f64())),
-        None => (number(session.rate), number(session.per)),
-    };
-    json!({
-        "quota": {"quota_max": max, "quota_remaining": remaining, "quota_renews": renews},
-        "rate_limit": {"requests": requests, "per_unit": per},
-    })
+    fn told(&self, visit: &Visit) -> Value {
+        let no_session = Session::default();
+        let session = visit.session().map_or(&no_session, |session| session);
+        let of_key = |kind: LimitKind| {
+            let mut limits = visit.limits().iter();
+            limits.find(|limit| limit.owner == LimitOwner::Key && limit.kind == kind)
+        };
+        let (max, remaining, renews) = match of_key(LimitKind::Quota) {
+            Some(LimitStanding { standing, .. }) => {
+                let begins_now = !self.exact_reset && standing.remaining + 1 == standing.max;
+                let left = standing.resets_in.filter(|_| !begins_now);
+                let resets = left.unwrap_or_default();
+                let renews = visit.now().after(resets).unix().0;
+                (
+                    json!(standing.max),
+                    json!(standing.remaining),
+                    json!(renews),
+                )
+            }
+            None => {
+                let (max, remaining, renews) = recorded(session, &self.api);
+                (json!(max), json!(remaining), json!(renews))
+            }
+        };
+        let rate = visit.entry().and_then(|entry| entry.limits().rate);
+        let (requests, per) = match rate {
+            Some(rate) => (json!(rate.requests), number(rate.window.as_secs_f64())),
+            None => (number(session.rate), number(session.per)),
+        };
+        json!({
+            "quota": {"quota_max": max, "quota_remaining": remaining, "quota_renews": renews},
+            "rate_limit": {"requests": requests, "per_unit": per},
+        })
+    }
 }
 
 /// A number as Go writes it: without a point where it is whole.

@@ -68,8 +68,8 @@ pub(crate) struct Step {
     pub(crate) request: Option<Value>,
     pub(crate) admin: Option<Value>,
     pub(crate) redis: Option<Value>,
-    #[serde(rename = "after_ms")]
-    _after_ms: Option<u64>, // Of `redis`.
+    /// How long to wait before `redis`.
+    pub(crate) after_ms: Option<u64>,
     pub(crate) collect: Option<Value>,
     pub(crate) sleep_ms: Option<u64>,
     pub(crate) align_ms: Option<u64>,

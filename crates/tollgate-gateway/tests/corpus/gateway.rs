@@ -14,12 +14,21 @@ use std::{
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::{case::Case, text::Variables, upstream::Upstream, wire};
+use crate::{case::Case, redis::Redis, text::Variables, upstream::Upstream, wire};
 
 pub(crate) const SECRET: &str = "conformance-secret";
 
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_secs(60);
+
+/// Where keys and counters are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Store {
+    /// In the embedded store.
+    Embedded,
+    /// In a Redis.
+    Redis,
+}
 
 /// A gateway with its upstream and its files.
 pub(crate) struct Gateway {
@@ -31,15 +40,16 @@ pub(crate) struct Gateway {
     config: Value,
     environment: BTreeMap<String, String>,
     process: Child,
+    pub(crate) redis: Option<Redis>,
 }
 
 impl Gateway {
-    /// Starts one for cases of one group.
+    /// Starts one for cases of one group, on a store of its own.
     ///
     /// # Errors
     ///
     /// Fails, with what the program logged, when the gateway does not serve its control API.
-    pub(crate) fn start(cases: &[&Case]) -> Result<Self, String> {
+    pub(crate) fn start(cases: &[&Case], store: Store) -> Result<Self, String> {
         let upstream = Upstream::start().map_err(|err| format!("no upstream: {err}"))?;
         let folder = tempfile::tempdir().map_err(|err| format!("no folder: {err}"))?;
         let mut variables = Variables::default();
@@ -47,7 +57,14 @@ impl Gateway {
         variables.set("UPSTREAM", format!("http://{host}"));
         variables.set("UPSTREAM_HOST", host);
         variables.set("FILES", folder.path().join("files").display().to_string());
+        let redis = match store {
+            Store::Embedded => None,
+            Store::Redis => Some(Redis::start()?),
+        };
         let mut config = base_config(folder.path());
+        if let Some(redis) = &redis {
+            merge(&mut config, &storage(redis));
+        }
         merge(&mut config, &variables.fill(&cases[0].config));
         write_files(folder.path(), cases, &variables).map_err(|err| err.to_string())?;
         let environment = cases[0].env.clone();
@@ -60,6 +77,7 @@ impl Gateway {
             config,
             environment,
             process,
+            redis,
         };
         gateway.name_address();
         Ok(gateway)
@@ -97,7 +115,7 @@ impl Drop for Gateway {
     }
 }
 
-/// What the cases' `config` is laid over. There is no `storage`: keys and counters are in the embedded store.
+/// What the cases' `config` is laid over. Without `storage`, keys and counters are in the embedded store.
 fn base_config(folder: &Path) -> Value {
     json!({
         "listen_address": "127.0.0.1", "secret": SECRET, "node_secret": SECRET,
@@ -109,6 +127,14 @@ fn base_config(folder: &Path) -> Value {
         "enable_redis_rolling_limiter": true, "enable_jsvm": true, "allow_insecure_configs": true,
         "close_connections": false, "local_session_cache": { "disable_cached_session_state": true },
         "health_check": { "enable_health_checks": false }, "suppress_redis_signal_reload": true,
+    })
+}
+
+/// The Redis of a gateway. Calls may take long: the machine is busy with others.
+fn storage(redis: &Redis) -> Value {
+    json!({
+        "storage": {"type": "redis", "host": "127.0.0.1", "port": redis.port, "database": 0},
+        "tollgate": {"store": {"timeout": "10s"}},
     })
 }
 
@@ -164,7 +190,7 @@ fn launch(
     }
 }
 
-fn free_port() -> io::Result<u16> {
+pub(crate) fn free_port() -> io::Result<u16> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
         .local_addr()?
         .port())

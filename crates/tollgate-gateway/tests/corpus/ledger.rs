@@ -7,15 +7,22 @@ use std::{
 
 use crate::{
     case::{AREAS, Case, folder},
+    gateway::Store,
     needs::Need,
 };
 
-/// Of the cases that count, this many of a hundred pass in each file, and in all together.
-///
-/// The aim is 90 and 97, without a failure.
+/// Of the cases that count, this many of a hundred pass in each file.
 const OF_EACH_FILE: f64 = 90.0;
-const OF_ALL: f64 = 96.5;
 const FAILURES: usize = 0;
+
+/// How many of a hundred pass in all together. On Redis more is seen of what is knowingly otherwise: nothing is
+/// written for refused requests.
+fn of_all(store: Store) -> f64 {
+    match store {
+        Store::Embedded => 96.5,
+        Store::Redis => 94.5,
+    }
+}
 
 /// What came of one case.
 pub(crate) enum Verdict {
@@ -61,6 +68,7 @@ impl Counts {
 
 /// The counts, and the reasons of `differences.toml`.
 pub(crate) struct Ledger {
+    store: Store,
     reasons: BTreeMap<String, String>,
     unused: BTreeSet<String>,
     counts: BTreeMap<String, Counts>,
@@ -70,9 +78,10 @@ pub(crate) struct Ledger {
 }
 
 impl Ledger {
-    pub(crate) fn read() -> Self {
-        let reasons = reasons();
+    pub(crate) fn read(store: Store) -> Self {
+        let reasons = reasons(store);
         Self {
+            store,
             unused: reasons.keys().cloned().collect(),
             reasons,
             counts: BTreeMap::new(),
@@ -119,7 +128,15 @@ impl Ledger {
     pub(crate) fn report(&self) {
         println!(
             "{:<18}{:>7}{:>9}{:>11}{:>9}{:>9}{:>9}   {:>6}{:>8}",
-            "", "built", "passing", "differing", "failing", "pending", "%", "same", "differs"
+            format!("on {:?}", self.store),
+            "built",
+            "passing",
+            "differing",
+            "failing",
+            "pending",
+            "%",
+            "same",
+            "differs"
         );
         for area in AREAS {
             println!("{}", row(area, &self.counts[area]));
@@ -155,7 +172,8 @@ impl Ledger {
             .counts
             .iter()
             .filter_map(|(area, counts)| short(area, counts, OF_EACH_FILE));
-        let mut problems: Vec<_> = files.chain(short("all", &self.total(), OF_ALL)).collect();
+        let of_all = of_all(self.store);
+        let mut problems: Vec<_> = files.chain(short("all", &self.total(), of_all)).collect();
         problems.append(&mut self.problems);
         let failures = self.failures.len();
         if failures > FAILURES {
@@ -189,13 +207,17 @@ fn row(name: &str, counts: &Counts) -> String {
     )
 }
 
-/// Why we answer otherwise, by the name of the case.
-pub(crate) fn reasons() -> BTreeMap<String, String> {
+/// Why we answer otherwise on a store, by the name of the case.
+pub(crate) fn reasons(store: Store) -> BTreeMap<String, String> {
     #[derive(serde::Deserialize)]
     struct File {
         differences: BTreeMap<String, String>,
+        on_redis: BTreeMap<String, String>,
     }
     let text = fs::read_to_string(folder().join("differences.toml")).expect("is there");
-    let file: File = toml::from_str(&text).expect("is a table of reasons");
+    let mut file: File = toml::from_str(&text).expect("is a table of reasons");
+    if store == Store::Redis {
+        file.differences.append(&mut file.on_redis);
+    }
     file.differences
 }

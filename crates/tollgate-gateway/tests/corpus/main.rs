@@ -1,4 +1,5 @@
-//! Plays the conformance corpus against the `tollgate` program, over sockets and with the embedded store.
+//! Plays the conformance corpus against the `tollgate` program, over sockets: once with the embedded store, and
+//! once on a real Redis, where steps that look into it are played too.
 //!
 //! Cases of one configuration share a gateway and an upstream; several play side by side. For each file
 //! this prints how many cases are
@@ -16,7 +17,7 @@
 //! what went over the wire:
 //!
 //! ```text
-//! CORPUS=st-short cargo test -p tollgate-gateway --test corpus -- --nocapture
+//! CORPUS=st-short cargo test -p tollgate-gateway --test corpus redis -- --nocapture
 //! ```
 
 mod case;
@@ -26,6 +27,7 @@ mod ledger;
 mod needs;
 mod observe;
 mod play;
+mod redis;
 mod text;
 mod upstream;
 mod wire;
@@ -34,7 +36,7 @@ use std::{
     collections::BTreeMap,
     env, mem,
     sync::{
-        Mutex,
+        Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
@@ -42,7 +44,7 @@ use std::{
 
 use crate::{
     case::{AREAS, Case},
-    gateway::Gateway,
+    gateway::{Gateway, Store},
     ledger::{Ledger, Verdict},
     needs::Need,
 };
@@ -54,21 +56,34 @@ const SIDE_BY_SIDE: usize = 6;
 const BATCH: usize = 60;
 const BATCH_SLEEPS_MS: u64 = 4000;
 
+/// One store at a time has the machine.
+static TURN: Mutex<()> = Mutex::new(());
+
 #[test]
 fn the_corpus_is_answered_as_recorded() {
+    play_on(Store::Embedded);
+}
+
+#[test]
+fn the_corpus_is_answered_as_recorded_on_redis() {
+    play_on(Store::Redis);
+}
+
+fn play_on(store: Store) {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     let cases: Vec<_> = AREAS.iter().flat_map(|area| case::read(area)).collect();
     if let Ok(wanted) = env::var("CORPUS") {
-        return play_traced(&cases, &wanted);
+        return play_traced(&cases, &wanted, store);
     }
-    let mut ledger = Ledger::read();
+    let mut ledger = Ledger::read(store);
     let played: Vec<_> = cases
         .iter()
-        .filter(|case| unbuilt(case).next().is_none())
+        .filter(|case| unbuilt(case, store).next().is_none())
         .collect();
-    let mut verdicts = play_all(&batches(&played));
+    let mut verdicts = play_all(&batches(&played), store);
     for case in &cases {
-        let verdict = match unbuilt(case).next() {
-            Some(_) => Verdict::Pending(unbuilt(case).collect()),
+        let verdict = match unbuilt(case, store).next() {
+            Some(_) => Verdict::Pending(unbuilt(case, store).collect()),
             None => verdicts
                 .remove(case.name.as_str())
                 .expect("each batch is played"),
@@ -83,15 +98,16 @@ fn the_corpus_is_answered_as_recorded() {
 fn every_difference_is_told() {
     let page = case::folder().join("../../docs/compatibility.md");
     let page = std::fs::read_to_string(page).expect("the page is there");
-    let untold: Vec<_> = ledger::reasons()
+    let untold: Vec<_> = ledger::reasons(Store::Redis)
         .into_keys()
         .filter(|name| !page.contains(&format!("`{name}`")))
         .collect();
     assert!(untold.is_empty(), "docs/compatibility.md lacks {untold:?}");
 }
 
-fn unbuilt(case: &Case) -> impl Iterator<Item = Need> {
-    needs::of(case).into_iter().filter(|need| !need.is_built())
+fn unbuilt(case: &Case, store: Store) -> impl Iterator<Item = Need> {
+    let needs = needs::of(case).into_iter();
+    needs.filter(move |need| !need.is_built(store))
 }
 
 /// Cases that can share a gateway, not too many together.
@@ -122,14 +138,14 @@ fn batches<'a>(cases: &[&'a Case]) -> Vec<Vec<&'a Case>> {
     batches
 }
 
-fn play_all<'a>(batches: &[Vec<&'a Case>]) -> BTreeMap<&'a str, Verdict> {
+fn play_all<'a>(batches: &[Vec<&'a Case>], store: Store) -> BTreeMap<&'a str, Verdict> {
     let next = AtomicUsize::new(0);
     let verdicts = Mutex::new(BTreeMap::new());
     thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {
             scope.spawn(|| {
                 while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let played = play_batch(batch, false);
+                    let played = play_batch(batch, store, false);
                     verdicts.lock().expect("no panics").extend(played);
                 }
             });
@@ -138,8 +154,8 @@ fn play_all<'a>(batches: &[Vec<&'a Case>]) -> BTreeMap<&'a str, Verdict> {
     verdicts.into_inner().expect("no panics")
 }
 
-fn play_batch<'a>(batch: &[&'a Case], trace: bool) -> Vec<(&'a str, Verdict)> {
-    let mut gateway = match Gateway::start(batch) {
+fn play_batch<'a>(batch: &[&'a Case], store: Store, trace: bool) -> Vec<(&'a str, Verdict)> {
+    let mut gateway = match Gateway::start(batch, store) {
         Ok(gateway) => gateway,
         Err(why) => {
             let failed =
@@ -168,7 +184,7 @@ fn play_batch<'a>(batch: &[&'a Case], trace: bool) -> Vec<(&'a str, Verdict)> {
 }
 
 #[expect(clippy::print_stdout, reason = "the trace of cases is asked for")]
-fn play_traced(cases: &[Case], wanted: &str) {
+fn play_traced(cases: &[Case], wanted: &str, store: Store) {
     let cases: Vec<_> = cases
         .iter()
         .filter(|case| case.name.contains(wanted))
@@ -181,7 +197,7 @@ fn play_traced(cases: &[Case], wanted: &str) {
             println!("  marked: {mark}");
         }
         println!("  needs: {:?}", needs::of(case));
-        for (_, verdict) in play_batch(&[case], true) {
+        for (_, verdict) in play_batch(&[case], store, true) {
             if let Verdict::Differs(differences) = verdict {
                 differing += 1;
                 println!("  differs:\n    {}", differences.join("\n    "));

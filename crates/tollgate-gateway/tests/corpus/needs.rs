@@ -4,7 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-use crate::case::{Case, Step};
+use crate::{
+    case::{Case, Step},
+    gateway::Store,
+};
 
 /// Something that a gateway may have or not.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -28,16 +31,18 @@ pub(crate) enum Need {
     ServiceDiscovery,
     SignedRequests,
     SignedTokens,
+    Smoothing,
     UptimeTests,
     VirtualEndpoints,
     Webhooks,
 }
 
 impl Need {
-    /// What the gateway has. A need moves here with the issue that builds it.
-    pub(crate) fn is_built(self) -> bool {
+    /// What the gateway has on this store. A need moves here with the issue that builds it.
+    pub(crate) fn is_built(self, store: Store) -> bool {
         match self {
             Self::LocationRewrites | Self::Rewrites => true,
+            Self::Redis => store == Store::Redis,
             Self::Analytics
             | Self::BasicAuth
             | Self::BodyTransforms
@@ -49,12 +54,12 @@ impl Need {
             | Self::Jwt
             | Self::OAuth
             | Self::OpenId
-            | Self::Redis
             | Self::RequestSigning
             | Self::ScriptHooks
             | Self::ServiceDiscovery
             | Self::SignedRequests
             | Self::SignedTokens
+            | Self::Smoothing
             | Self::UptimeTests
             | Self::VirtualEndpoints
             | Self::Webhooks => false,
@@ -123,6 +128,13 @@ pub(crate) fn of(case: &Case) -> BTreeSet<Need> {
         definition(api, &mut needs);
     }
     config(&case.config, &mut needs);
+    let bodies = case.steps.iter().filter_map(|step| step.admin.as_ref());
+    let sessions = case.keys.values().chain(bodies.map(|admin| &admin["body"]));
+    if is_something(&case.config["enable_rate_limit_smoothing"])
+        && sessions.into_iter().any(smooths)
+    {
+        needs.insert(Need::Smoothing);
+    }
     if case.hook_prefix.is_some() {
         needs.insert(Need::Webhooks);
     }
@@ -228,6 +240,19 @@ fn step(step: &Step) -> Option<Need> {
         .iter()
         .find(|(resource, _)| path.starts_with(resource))
         .map(|(_, need)| *need)
+}
+
+/// Whether a session asks for a rate that grows and shrinks with use, for itself or for an API.
+fn smooths(session: &Value) -> bool {
+    let limits = members(&session["access_rights"]).map(|right| &right["limit"]);
+    let mut all = limits.chain([session]).map(|limit| &limit["smoothing"]);
+    all.any(|smoothing| {
+        let numbers = ["threshold", "trigger", "step", "delay"];
+        let are_set = numbers
+            .iter()
+            .all(|name| smoothing[name].as_f64() > Some(0.0));
+        is_something(&smoothing["enabled"]) && are_set
+    })
 }
 
 /// The members of an object, or the values of a list.

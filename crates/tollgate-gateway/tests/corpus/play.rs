@@ -78,12 +78,18 @@ impl Play<'_> {
             thread::sleep(until_next_second());
             return Ok(None);
         }
-        self.tell("<", &json!([step.any_request(), step.collect]));
-        let observed = match (&step.request, &step.admin, &step.collect) {
-            (Some(request), _, _) => self.request(request)?,
-            (None, Some(request), _) => self.admin(request)?,
-            (None, None, Some(collect)) => self.collect(collect)?,
-            (None, None, None) => return Err("a step that the runner does not know".into()),
+        self.tell("<", &json!([step.any_request(), step.collect, step.redis]));
+        let observed = if let Some(request) = &step.request {
+            self.request(request)?
+        } else if let Some(request) = &step.admin {
+            self.admin(request)?
+        } else if let Some(collect) = &step.collect {
+            self.collect(collect)?
+        } else if let Some(command) = &step.redis {
+            thread::sleep(Duration::from_millis(step.after_ms.unwrap_or(0)));
+            self.redis(command)?
+        } else {
+            return Err("a step that the runner does not know".into());
         };
         let observed = Value::from(observed);
         self.tell("=", &step.expect);
@@ -172,6 +178,14 @@ impl Play<'_> {
             request.chunked,
         )
         .map_err(|err| format!("{} {}: {err}", request.method, request.path))
+    }
+
+    /// A command to the gateway's Redis, and what it answers.
+    fn redis(&self, command: &Value) -> Result<Map<String, Value>, String> {
+        let redis = self.gateway.redis.as_ref().ok_or("there is no Redis")?;
+        let reply = redis.call(&self.variables.fill(command))?;
+        let reply = self.observer().json(&reply);
+        Ok(Map::from_iter([("redis".to_owned(), reply)]))
     }
 
     /// What arrives below a path, until there is enough of it or its time is over.

@@ -61,6 +61,11 @@ function forms.log(key, span, cost, taken)
     end
 end
 
+function forms.guarded(key, span, cost, taken)
+    forms.log(key, span, cost, taken)
+    redis.call('DEL', key .. '.BLOCKED')
+end
+
 local function of_slots(key, span, cost, taken)
     local width = tonumber(redis.call('HGET', key, 'width'))
     if not width or taken <= now - span then return end

@@ -11,6 +11,7 @@
 --             is {-1, now}: ask again
 --   sliding   the window; up to 128 requests are kept one by one, more in 64 slots
 --   log       the window, always kept one by one, as Tyk does
+--   guarded   the same, with Tyk's sentinel in the counter's name and `.BLOCKED`
 --   gcra      the window
 -- All times are microseconds. Doubles hold them exactly until the year 2255.
 --
@@ -34,9 +35,8 @@ local whole = {}
 function whole.read(c)
     c.used = tonumber(redis.call('GET', c.key) or '0')
     c.left = redis.call('PTTL', c.key) * 1000
-    if c.left == -1000 and c.length > 0 then -- It should have an end, and has none: it gets one.
-        c.left = c.length
-        if takes then redis.call('PEXPIRE', c.key, milliseconds(c.length)) end
+    if c.left == -1000 and c.length > 0 then -- It should have an end, and has none: Tyk begins anew.
+        c.used, c.left = 0, -2000
     end
 end
 
@@ -121,6 +121,31 @@ function log.add(c, cost, at)
     end
     redis.call('PEXPIRE', c.key, milliseconds(c.span + at - now + 1000))
     c.used = c.used + cost
+end
+
+-- A log with Tyk's sentinel beside it: while that stands, nothing passes. It is put up by whoever fills the
+-- window, for as long as the window refuses.
+local guarded = { resets = log.resets }
+
+local function sentinel(c) return c.key .. '.BLOCKED' end
+
+function guarded.read(c)
+    log.read(c)
+    c.blocked = redis.call('PTTL', sentinel(c)) * 1000 -- -1000: for ever; -2000: it does not stand.
+end
+
+function guarded.earliest(c, cost)
+    if c.blocked == -1000 then return nil end
+    return math.max(log.earliest(c, cost), now + math.max(c.blocked, 0))
+end
+
+function guarded.add(c, cost, at)
+    log.add(c, cost, at)
+    if c.max <= c.used then
+        local left = log.earliest(c, 1) - now
+        redis.call('SET', sentinel(c), 1, 'PX', milliseconds(left))
+        c.blocked = left
+    end
 end
 
 -- Requests by slot: a hash of counts by the number of the slot, and the slots' width.
@@ -250,6 +275,7 @@ local forms = {
     fixed = whole,
     window = window,
     log = log,
+    guarded = guarded,
     sliding = sliding,
     gcra = gcra,
 }

@@ -61,7 +61,7 @@ async fn a_key_made_by_tyk_works_and_the_reverse() {
         .put("a5f3", session.clone(), expect, lifetime)
         .await
         .unwrap();
-    assert_eq!(server.cli(&["GET", "apikey-a5f3"]), session.to_json());
+    assert_eq!(server.cli(&["GET", "apikey-a5f3"]), session.to_key_json());
     assert_eq!(server.cli(&["TTL", "apikey-a5f3"]), "100");
 
     let read = store.get("a5f3").await.unwrap().unwrap();
@@ -111,6 +111,47 @@ async fn rates_are_counted_in_tyks_log_and_windows() {
     assert_eq!(left(&store, &charge).await, 2);
     store.reset("rate:key:0::2:fx:0:").await.unwrap();
     assert_eq!(left(&store, &charge).await, 4);
+}
+
+#[tokio::test]
+async fn a_quota_without_an_end_begins_anew() {
+    let server = Server::start();
+    let store = connect(&server);
+    let charge = Charge::new(Counter::new("quota:key:0::4:a5f3:0:"), quota(5));
+    server.cli(&["SET", "quota-a5f3", "5"]);
+    assert_eq!(left(&store, &charge).await, 4);
+    assert_eq!(server.cli(&["TTL", "quota-a5f3"]), "60");
+}
+
+#[tokio::test]
+async fn a_sentinel_stands_as_long_as_the_log_refuses_and_is_followed() {
+    let server = Server::start();
+    let options = RedisOptions::single(&server.url()).unwrap();
+    let options = options.naming(Naming::Tyk).sentinels(true);
+    let options = options
+        .deadline(Duration::from_secs(5))
+        .denial_age(Duration::ZERO);
+    let store = options.connect().unwrap();
+    let rate = Rate::per(2, Duration::from_secs(60)).with_algorithm(Algorithm::Sliding);
+    let charge = Charge::new(Counter::new("rate:key:0::4:a5f3:0:"), rate);
+    let take = async || {
+        let taken = store.take(std::slice::from_ref(&charge), machine_time());
+        matches!(taken.await.unwrap(), Verdict::Taken(_))
+    };
+    const SENTINEL: &str = "rate-limit-a5f3.BLOCKED";
+    assert!(take().await);
+    assert_eq!(server.cli(&["EXISTS", SENTINEL]), "0");
+    assert!(take().await);
+    assert!(!take().await);
+    let left: u64 = server.cli(&["PTTL", SENTINEL]).parse().unwrap();
+    assert!((50_000..=60_001).contains(&left), "{left}");
+
+    store.reset("rate:key:0::4:a5f3:0:").await.unwrap();
+    assert_eq!(server.cli(&["EXISTS", SENTINEL]), "0");
+    server.cli(&["SET", SENTINEL, "theirs"]);
+    assert!(!take().await);
+    server.cli(&["DEL", SENTINEL]);
+    assert!(take().await);
 }
 
 #[tokio::test]

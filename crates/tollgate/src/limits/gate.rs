@@ -421,18 +421,9 @@ fn observed(charge: &mut Charge) {
 /// The same charges under a name that the session's own text gives (`rate_limit_pattern`). An empty
 /// name leaves them as they are.
 fn renamed(charges: &[Charge], entry: &Entry, name: &str) -> Batch {
-    let rename = |charge: &Charge| {
-        let kind: &[u8] = if matches!(charge.limit, Limit::Rate(_)) {
-            b"rate"
-        } else {
-            b"quota"
-        };
-        let counter =
-            CounterName::of(&[b"pattern", kind, entry.scope().as_bytes(), name.as_bytes()]);
-        Charge {
-            counter: CounterRef::Named(counter),
-            ..charge.clone()
-        }
+    let rename = |charge: &Charge| Charge {
+        counter: CounterRef::Named(entry.counter_of_pattern(&charge.limit, name)),
+        ..charge.clone()
     };
     match name {
         "" => charges.iter().cloned().collect(),
