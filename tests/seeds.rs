@@ -69,6 +69,11 @@ fn paths_and_patterns_hold() {
 }
 
 #[test]
+fn rewrites_hold() {
+    check("rewrites");
+}
+
+#[test]
 fn every_target_has_a_program_and_seeds() {
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("fuzz_targets"), targets);

@@ -1,4 +1,4 @@
-//! What must hold of anything that is read: sessions, policies, tokens, texts and paths.
+//! What must hold of anything that is read: sessions, policies, tokens, texts, paths and rewrites.
 //!
 //! Each module has a `check`, which takes any bytes and panics where something does not hold. The
 //! fuzz targets call it with what libFuzzer makes up; `tests/seeds.rs` of the workspace calls it with
@@ -9,6 +9,7 @@
 pub mod numbers;
 pub mod paths;
 pub mod policies;
+pub mod rewrites;
 pub mod session;
 pub mod tokens;
 pub mod variables;
@@ -17,10 +18,11 @@ pub mod variables;
 pub type Property = fn(&[u8]);
 
 /// The targets by the names of their folders under `seeds`.
-pub const TARGETS: [(&str, Property); 5] = [
+pub const TARGETS: [(&str, Property); 6] = [
     ("session", session::check),
     ("policies", policies::check),
     ("tokens", tokens::check),
     ("variables", variables::check),
     ("paths", paths::check),
+    ("rewrites", rewrites::check),
 ];

@@ -22,12 +22,13 @@ impl Drop for Example {
     }
 }
 
-const EXAMPLES: [&str; 5] = [
+const EXAMPLES: [&str; 6] = [
     "axum-app",
     "one-layer",
     "hyper-gateway",
     "custom-store",
     "custom-gate",
+    "url-rewrite",
 ];
 
 /// Builds the examples once, beside this test.
@@ -155,6 +156,32 @@ fn custom_gate() {
         app.statuses(1, "/reports", &["authorization: gold-key"]),
         [200]
     );
+}
+
+#[test]
+fn url_rewrite() {
+    let app = Example::start("url-rewrite", &["0"]);
+    let key = "authorization: joes-key";
+    let check = |path: &str, headers: &[&str], status: u16, shown: &str| {
+        let (got, answer) = app.ask("GET", path, headers);
+        assert_eq!(got, status, "{answer}");
+        assert!(answer.ends_with(shown), "{answer}");
+    };
+    check("/v1/orders?page=2", &[key], 200, "\r\n/eu/orders?page=2\n");
+    check(
+        "/v1/orders",
+        &[key, "x-channel: beta"],
+        200,
+        "\r\n/beta/orders\n",
+    );
+    check("/eu/orders", &[key], 403, "");
+    check(
+        "/v1/$tyk_meta.region",
+        &[key],
+        200,
+        "\r\n/eu/$tyk_meta.region\n",
+    );
+    check("/v1/orders", &[], 401, "");
 }
 
 #[test]

@@ -239,10 +239,13 @@ impl Rewrite {
         entry: &UrlRewriteEntry,
         mut secret: impl FnMut(SecretName<'_>) -> Option<String>,
     ) -> Result<Self, RewriteError> {
-        let mut secret = |name: SecretName<'_>| Ok(secret(name).unwrap_or_default());
-        let first = Self::first(&entry.match_pattern, &entry.rewrite_to, &mut secret)?;
+        Self::compiled(entry, &mut |name| Ok(secret(name).unwrap_or_default()))
+    }
+
+    fn compiled(entry: &UrlRewriteEntry, secrets: Secrets<'_>) -> Result<Self, RewriteError> {
+        let first = Self::first(&entry.match_pattern, &entry.rewrite_to, secrets)?;
         let mut triggers = entry.triggers.iter();
-        triggers.try_fold(first, |all, trigger| all.and(trigger, &mut secret))
+        triggers.try_fold(first, |all, trigger| all.and(trigger, secrets))
     }
 
     fn first(pattern: &str, target: &str, secrets: Secrets<'_>) -> Result<Self, RewriteError> {
@@ -333,6 +336,15 @@ impl Rewrite {
             destination,
             variables,
         }))
+    }
+}
+
+/// An entry that names no secrets.
+impl TryFrom<&UrlRewriteEntry> for Rewrite {
+    type Error = RewriteError;
+
+    fn try_from(entry: &UrlRewriteEntry) -> Result<Self, RewriteError> {
+        Self::compiled(entry, &mut no_secrets)
     }
 }
 

@@ -27,6 +27,7 @@ mod serve {
     mod open_limits;
     mod redis;
     mod reloads;
+    mod rewrites;
     mod store_file;
     mod targets;
     mod tls;

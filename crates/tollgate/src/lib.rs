@@ -5,8 +5,8 @@
 //! tower service:
 //!
 //! - [`Tollgate::builder`] makes one layer of everything, in the right order: start here;
-//! - single layers do one thing each: [`session`], [`access_rights`], [`limits`], [`meta_inject`], and with the
-//!   feature `template` [`body_transform`](https://docs.rs/tollgate/latest/tollgate/body_transform);
+//! - single layers do one thing each: [`session`], [`access_rights`], [`limits`], [`meta_inject`], [`url_rewrite`],
+//!   and with the feature `template` [`body_transform`](https://docs.rs/tollgate/latest/tollgate/body_transform);
 //! - [`gate`] is how to add a decision of your own, [`store`] how to keep sessions elsewhere.
 //!
 //! See [`stack`] for an example of the whole.
@@ -40,6 +40,7 @@ mod settlement;
 mod single;
 pub mod stack;
 pub mod token_source;
+pub mod url_rewrite;
 pub mod visit;
 
 pub use admit::{Admitted, Refused};

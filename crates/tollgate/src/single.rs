@@ -28,6 +28,10 @@ impl<G: Gate + Clone> Single<G> {
         }
     }
 
+    pub(crate) fn into_gate(self) -> G {
+        self.gate
+    }
+
     #[must_use]
     pub(crate) fn change(mut self, change: impl FnOnce(&mut G)) -> Self {
         change(&mut self.gate);

@@ -68,6 +68,7 @@ use crate::{
     session::{OnStoreError, SessionGate},
     settlement::ChargeWhen,
     token_source::TokenSource,
+    url_rewrite::UrlRewriteLayer,
 };
 
 /// A stack of gates, ready to be put before services.
@@ -438,6 +439,13 @@ impl Builder {
     pub fn tyk_values(mut self) -> Self {
         self.inject.set_style(ValueStyle::Tyk);
         self
+    }
+
+    /// Sends requests to another URL, once every gate has looked at theirs; see
+    /// [`url_rewrite`](crate::url_rewrite). What can not be rewritten is refused before anything is
+    /// charged; limits that a target names are therefore not told in it.
+    pub fn rewrite(self, rewrite: UrlRewriteLayer) -> Self {
+        self.gate(rewrite.into_gate())
     }
 
     /// A gate of yours, asked when session and rights are known and nothing is charged yet.
