@@ -17,6 +17,7 @@ pages! {
     observability: "docs/observability.md",
     stores: "docs/stores.md",
     lessons: "docs/lessons.md",
+    rewrites: "docs/rewrites.md",
     performance: "docs/performance.md",
     compatibility: "docs/compatibility.md",
     architecture: "docs/ARCHITECTURE.md",
