@@ -125,6 +125,65 @@ fn a_full_disk_is_503_and_no_bad_key() {
     assert_eq!(gateway.ask("/a/x", &key).status, 200);
 }
 
+#[test]
+fn a_file_that_may_not_be_written_is_read_and_writes_are_503() {
+    let (mut gateway, limited) = start("read-only");
+    let mut free = session(1);
+    free["quota_max"] = json!(-1);
+    let free = gateway.make_key_of(&free);
+    assert_eq!(gateway.ask("/a/x", &limited).status, 200);
+    let file = gateway.folder.join("tollgate.redb");
+    let writable = fs::metadata(&file).unwrap().permissions();
+    let mut readable = writable.clone();
+    readable.set_readonly(true);
+
+    // Closed as it should be, it can be read as it is.
+    gateway.log_of_all();
+    fs::set_permissions(&file, readable.clone()).unwrap();
+    gateway.program = crate::launch(&gateway.folder);
+    gateway.wait_until_ready();
+    assert_eq!(gateway.ask("/a/x", &free).status, 200);
+    assert_eq!(gateway.ask("/a/x", "nobody").status, 403);
+    assert_eq!(
+        gateway.ask("/a/x", &limited).status,
+        503,
+        "no unit can be noted"
+    );
+    assert_eq!(try_make_key(&gateway), Err(Some(503)));
+    let revoked = gateway.admin("DELETE", &format!("/tyk/keys/{free}"), "");
+    assert_eq!(revoked.status, 503, "{}", revoked.body);
+    assert_eq!(gateway.ask("/a/x", &free).status, 200, "it was not revoked");
+    let log = gateway.log();
+    assert!(log.contains("tollgate.redb: may not be written"), "{log}");
+    assert!(!log.contains("panicked"), "{log}");
+
+    // Left in the middle of something, it would have to be written first.
+    fs::set_permissions(&file, writable.clone()).unwrap();
+    gateway.crash();
+    kill(&gateway);
+    gateway.program.wait().unwrap();
+    fs::set_permissions(&file, readable).unwrap();
+    let mut refused = crate::launch(&gateway.folder);
+    assert!(!refused.wait().unwrap().success());
+    let log = gateway.log();
+    assert!(
+        log.contains("can only be mended where it can be written"),
+        "{log}"
+    );
+
+    fs::set_permissions(&file, writable).unwrap();
+    gateway.program = crate::launch(&gateway.folder);
+    gateway.wait_until_ready();
+    assert_eq!(gateway.ask("/a/x", &limited).status, 200);
+    assert_eq!(
+        gateway
+            .admin("DELETE", &format!("/tyk/keys/{free}"), "")
+            .status,
+        200
+    );
+    assert_eq!(gateway.ask("/a/x", &free).status, 403);
+}
+
 /// The program, whose files can be no longer than so many blocks of 512 bytes.
 fn launch_with_room(gateway: &Gateway, blocks: u64) -> std::process::Child {
     let limited = "trap '' XFSZ; ulimit -f \"$1\"; shift; exec \"$@\"";
