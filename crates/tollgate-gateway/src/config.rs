@@ -742,6 +742,7 @@ mod tests {
                 ("TYK_GW_LISTENPORT", "2"),
                 ("TYK_GW_HASHKEYS", "false"),
                 ("TYK_GW_HTTPSERVEROPTIONS_ENABLESTRICTROUTES", "1"),
+                ("TYK_GW_HTTPSERVEROPTIONS_ENABLEHTTP2", "false"),
                 ("TYK_GW_HASHKEYFUNCTIONFALLBACK", "murmur64,sha256"),
                 ("TYK_GW_SECRETS", "a:1,b:2"),
             ],
@@ -751,6 +752,7 @@ mod tests {
         assert_eq!(config.listen_port, 2);
         assert!(!config.hash_keys);
         assert!(config.http_server_options.enable_strict_routes);
+        assert_eq!(config.http_server_options.enable_http2, Some(false));
         assert_eq!(config.hash_key_function_fallback, ["murmur64", "sha256"]);
         assert_eq!(config.secrets["b"].expose(), "2");
     }

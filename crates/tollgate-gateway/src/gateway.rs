@@ -44,7 +44,7 @@ use crate::{
     observe::{self, ApiWatch, Observer, meters},
     onward::Directory,
     problem::{Problem, Report, Severity},
-    proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamTls},
+    proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamWay},
     reference::Environment,
     route::{self, Routes},
     serve::RequestBody,
@@ -139,7 +139,7 @@ impl Gateway {
             ..ClientOptions::default()
         };
         let pools = UpstreamPools::new(options);
-        pools.get(UpstreamTls::default())?;
+        pools.get(UpstreamWay::default())?;
         let gateway = Self {
             snapshot: ArcSwap::from_pointee(Snapshot::empty(pools)),
             keys: key_scheme(&config),

@@ -41,6 +41,7 @@ mod body;
 mod client;
 mod connect;
 mod error;
+mod forward;
 mod future;
 pub(crate) mod headers;
 mod kept;
@@ -80,10 +81,11 @@ pub use self::{
     body::{ProxyBody, ProxyBodyError},
     client::{ClientError, ClientOptions, Protocol, UpstreamClient},
     error::{ProxyError, ProxyErrorKind},
+    forward::{ForwardProxy, NoForwardProxy},
     future::ProxyFuture,
     headers::ForwardedHeaders,
     path::{FinalSlash, PathSpelling},
-    pools::UpstreamPools,
+    pools::{UpstreamPools, UpstreamWay},
     target::{HealthOptions, Target, TargetError, Targets},
     trust::{ByHost, Identity, KeyPin, Roots, UpstreamTls},
 };

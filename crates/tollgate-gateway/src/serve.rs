@@ -87,6 +87,8 @@ pub struct ServeOptions {
     pub write_timeout: Duration,
     /// For the TLS handshake.
     pub handshake_timeout: Duration,
+    /// Speaks HTTP/2 without TLS, where a client begins so. Over TLS see [`ServerTls::without_http2`].
+    pub http2_in_clear: bool,
     /// How many requests at once on a connection of HTTP/2.
     pub http2_max_streams: u32,
     /// How many requests that a client took back may wait to be noticed, before its connection ends.
@@ -114,6 +116,7 @@ impl Default for ServeOptions {
             most_body: u64::MAX,
             write_timeout: Duration::from_secs(120),
             handshake_timeout: Duration::from_secs(10),
+            http2_in_clear: true,
             http2_max_streams: 128,
             http2_max_pending_resets: 20,
             http2_max_error_resets: 256,

@@ -1,4 +1,4 @@
-//! How TLS is spoken with the upstreams of an API, compiled.
+//! How the upstreams of an API are reached: TLS, and a proxy on the way, compiled.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -6,7 +6,10 @@ use super::{Composer, Wrong};
 use crate::{
     definition::Definition,
     problem::JsonPath,
-    proxy::{ByHost, ClientError, Identity, KeyPin, Roots, UpstreamClient, UpstreamTls},
+    proxy::{
+        ByHost, ClientError, ForwardProxy, Identity, KeyPin, NoForwardProxy, Roots, UpstreamClient,
+        UpstreamTls, UpstreamWay,
+    },
     serve::RequestBody,
     tls::TlsRules,
 };
@@ -17,9 +20,13 @@ impl Composer<'_> {
         &self,
         definition: &Definition,
     ) -> Result<UpstreamClient<RequestBody>, Wrong> {
+        let proxy = forward_proxy(definition).map_err(|err| {
+            let path = JsonPath::from("proxy.transport").key("proxy_url");
+            (path, err.to_string())
+        })?;
         let tls = self.upstream_tls(definition)?;
         let wrong = |err: ClientError| (JsonPath::from("proxy.transport"), said(&err));
-        self.pools.get(tls).map_err(wrong)
+        self.pools.get(UpstreamWay { tls, proxy }).map_err(wrong)
     }
 
     fn upstream_tls(&self, definition: &Definition) -> Result<UpstreamTls, Wrong> {
@@ -75,6 +82,12 @@ impl Composer<'_> {
             ]),
         })
     }
+}
+
+/// The proxy on the way, if there is one.
+fn forward_proxy(definition: &Definition) -> Result<Option<ForwardProxy>, NoForwardProxy> {
+    let url = &definition.proxy.transport.proxy_url;
+    (!url.is_empty()).then(|| url.parse()).transpose()
 }
 
 /// A problem of the configuration, told of a definition that it stops.

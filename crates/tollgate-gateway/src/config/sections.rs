@@ -50,8 +50,8 @@ record! {
         pub use_ssl: bool,
         /// Whether certificates come from Let's Encrypt.
         pub use_ssl_le: bool,
-        /// Whether clients may speak HTTP/2.
-        pub enable_http2: bool,
+        /// Whether clients may speak HTTP/2. Left out: without TLS alone, as in Tyk. `false`: never.
+        pub enable_http2: Option<bool>,
         /// Whether `/app` does not serve `/apple`.
         pub enable_strict_routes: bool,
         /// Whether path patterns match from the start of the path.

@@ -18,6 +18,7 @@ use crate::{
     edge::schema::Schema,
     overrides,
     problem::{JsonPath, Problem, last_line},
+    proxy::ForwardProxy,
     suggest::nearest,
     tls::{TlsMembers, UNVERIFIED},
 };
@@ -27,6 +28,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     let mut checks = Checks {
         problems: Vec::new(),
         options: config.path_options(),
+        has_proxy: !definition.proxy.transport.proxy_url.is_empty(),
     };
     checks.names(definition, config);
     checks.targets(definition);
@@ -59,6 +61,8 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
 struct Checks {
     problems: Vec<Problem>,
     options: PathOptions,
+    /// Whether upstreams are reached by a proxy.
+    has_proxy: bool,
 }
 
 impl Checks {
@@ -101,6 +105,12 @@ impl Checks {
             suites: (path.key("ssl_ciphers"), &transport.ssl_ciphers),
         };
         self.problems.extend(members.check());
+        let proxy = &transport.proxy_url;
+        if !proxy.is_empty()
+            && let Err(err) = proxy.parse::<ForwardProxy>()
+        {
+            self.error(path.key("proxy_url"), err.to_string());
+        }
         if transport.ssl_insecure_skip_verify {
             self.warning(path.key("ssl_insecure_skip_verify"), UNVERIFIED);
         }
@@ -138,6 +148,9 @@ impl Checks {
         });
         if !is_right {
             self.error(path, "expected a URL, as `http://host:port/path`");
+        } else if self.has_proxy && target.starts_with("h2c:") {
+            let message = "HTTP/2 without TLS does not go through `proxy.transport.proxy_url`";
+            self.error(path, message);
         } else if internal_target(target) == Some("self") {
             self.error(path, "an API can not be its own target");
         } else if internal_target(target).is_some() && has_more_than_a_name(target) {

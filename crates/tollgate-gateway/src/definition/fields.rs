@@ -63,10 +63,7 @@ pub const FIELDS: &[Row] = &[
         "proxy.transport.ssl_force_common_name_check",
         "common names are not compared",
     ),
-    refused(
-        "proxy.transport.proxy_url",
-        "proxies on the way are not built",
-    ),
+    works("proxy.transport.proxy_url"),
     // Who may call.
     works("use_keyless"),
     works("use_standard_auth"),

@@ -14,6 +14,7 @@ use std::{
 use bytes::Bytes;
 use http::{
     Request, Response, Uri,
+    header::PROXY_AUTHORIZATION,
     uri::{PathAndQuery, Scheme},
 };
 use http_body::Body;
@@ -27,6 +28,7 @@ use super::{
     body::{Outgoing, ProxyBody, Watch},
     connect::Connector,
     error::{ProxyError, ProxyErrorKind},
+    forward::ForwardProxy,
     kept::{Exchange, Kept, Origin, Reply},
     target::Target,
     trust::{Sessions, UpstreamTls, Verifier},
@@ -51,6 +53,8 @@ pub struct ClientOptions {
     pub title_case_headers: bool,
     /// Whom to believe, and who we are.
     pub tls: UpstreamTls,
+    /// A proxy on the way.
+    pub proxy: Option<ForwardProxy>,
 }
 
 /// Why there is no client.
@@ -85,6 +89,7 @@ impl Default for ClientOptions {
             http2_ping: None,
             title_case_headers: true,
             tls: UpstreamTls::default(),
+            proxy: None,
         }
     }
 }
@@ -98,6 +103,7 @@ pub struct UpstreamClient<B> {
     /// Where TLS agrees on it.
     automatic: Client<Connector, Outgoing<B>>,
     http2: Client<Connector, Outgoing<B>>,
+    proxy: Option<ForwardProxy>,
 }
 
 /// How requests reach one target.
@@ -192,7 +198,11 @@ where
         let connector = |protocols: &[&[u8]]| {
             let sessions = Sessions::new(&options.tls, verifier.clone(), protocols)?;
             let (connect, handshake) = (options.connect_timeout, options.handshake_timeout);
-            Ok::<_, ClientError>(Connector::new(Arc::new(sessions), connect, handshake))
+            let connector = Connector::new(Arc::new(sessions), connect, handshake);
+            Ok::<_, ClientError>(match &options.proxy {
+                Some(proxy) => connector.by(proxy),
+                None => connector,
+            })
         };
         Ok(Self {
             http1: Arc::new(Kept::new(options, connector(&[b"http/1.1"])?)),
@@ -200,6 +210,7 @@ where
             http2: builder(options)
                 .http2_only(true)
                 .build(connector(&[b"h2"])?),
+            proxy: options.proxy.clone(),
         })
     }
 
@@ -234,6 +245,7 @@ where
         let scheme = target.scheme();
         match protocol {
             Protocol::Automatic if *scheme == Scheme::HTTPS => Way::Pooled(protocol),
+            _ if self.proxy.is_some() && *scheme == Scheme::HTTP => Way::Pooled(protocol),
             Protocol::Http2 => Way::Pooled(protocol),
             Protocol::Automatic | Protocol::Http1 => {
                 Way::Kept(self.http1.origin(scheme, target.authority()))
@@ -257,9 +269,21 @@ where
             }
             Way::Pooled(protocol) => {
                 *request.uri_mut() = target.uri(path_and_query);
+                self.tell_proxy(&mut request);
                 let call = self.pool(*protocol).request(request);
                 Call::Pooled(Box::pin(in_time(call, limits)))
             }
+        }
+    }
+
+    /// Tells a proxy that reads the request who we are.
+    fn tell_proxy(&self, request: &mut Request<Outgoing<B>>) {
+        let proxy = self.proxy.as_ref();
+        if let Some(authorization) = proxy.and_then(ForwardProxy::authorization)
+            && request.uri().scheme() == Some(&Scheme::HTTP)
+        {
+            let headers = request.headers_mut();
+            headers.insert(PROXY_AUTHORIZATION, authorization.clone());
         }
     }
 
@@ -317,6 +341,7 @@ impl<B> Clone for UpstreamClient<B> {
             http1: self.http1.clone(),
             automatic: self.automatic.clone(),
             http2: self.http2.clone(),
+            proxy: self.proxy.clone(),
         }
     }
 }

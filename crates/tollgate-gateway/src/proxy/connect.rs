@@ -16,6 +16,7 @@ use hyper_util::{
     client::legacy::connect::{
         Connected, Connection, HttpConnector,
         dns::{GaiAddrs, GaiResolver, Name},
+        proxy::Tunnel,
     },
     rt::TokioIo,
 };
@@ -24,7 +25,7 @@ use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
 
-use super::{error::ProxyErrorKind, trust::Sessions};
+use super::{error::ProxyErrorKind, forward::ForwardProxy, trust::Sessions};
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +63,9 @@ impl ConnectFailure {
 #[derive(Clone)]
 pub(super) struct Connector {
     tcp: HttpConnector<Resolver>,
+    /// The way through a proxy.
+    tunnel: Option<Tunnel<HttpConnector<Resolver>>>,
+    proxy: Option<Uri>,
     tls: Arc<Sessions>,
     connect_timeout: Duration,
     handshake_timeout: Duration,
@@ -80,10 +84,39 @@ impl Connector {
         tcp.set_connect_timeout(Some(connect_timeout));
         Self {
             tcp,
+            tunnel: None,
+            proxy: None,
             tls,
             connect_timeout,
             handshake_timeout,
         }
+    }
+
+    /// Goes by a proxy: through it where TLS is spoken, else to it, which then reads the request.
+    pub(super) fn by(self, proxy: &ForwardProxy) -> Self {
+        let tunnel = Tunnel::new(proxy.uri().clone(), self.tcp.clone());
+        let tunnel = match proxy.authorization() {
+            Some(authorization) => tunnel.with_auth(authorization.clone()),
+            None => tunnel,
+        };
+        Self {
+            tunnel: Some(tunnel),
+            proxy: Some(proxy.uri().clone()),
+            ..self
+        }
+    }
+
+    async fn dial(&self, uri: Uri, is_tls: bool) -> Result<TcpStream, ConnectFailure> {
+        let mut tcp = self.tcp.clone();
+        let connected = match (&self.tunnel, &self.proxy) {
+            (Some(tunnel), _) if is_tls => {
+                let connected = tunnel.clone().call(uri).await;
+                return connected.map(TokioIo::into_inner).map_err(tcp_failure);
+            }
+            (_, Some(proxy)) => tcp.call(proxy.clone()).await,
+            (_, None) => tcp.call(uri).await,
+        };
+        connected.map(TokioIo::into_inner).map_err(tcp_failure)
     }
 
     /// Makes a connection to scheme, host and port of a URI.
@@ -97,11 +130,11 @@ impl Connector {
         } else {
             None
         };
-        let connecting = self.tcp.clone().call(uri);
-        // The look-up of the name counts as well.
-        let tcp = match timeout(self.connect_timeout, connecting).await {
-            Ok(Ok(tcp)) => tcp.into_inner(),
-            Ok(Err(err)) => return Err(tcp_failure(err)),
+        let is_proxied = self.proxy.is_some() && !is_tls;
+        let limit = self.connect_timeout;
+        // The look-up of the name counts as well, and what a proxy needs.
+        let tcp = match timeout(limit, self.dial(uri, is_tls)).await {
+            Ok(tcp) => tcp?,
             Err(_) => {
                 let kind = ProxyErrorKind::ConnectTimedOut;
                 return Err(ConnectFailure::bare(kind, "no connection in time"));
@@ -110,6 +143,7 @@ impl Connector {
         let Some((name, tls)) = session else {
             return Ok(UpstreamIo::Tcp {
                 io: TokioIo::new(tcp),
+                is_proxied,
             });
         };
         let handshake = TlsConnector::from(tls).connect(name, tcp);
@@ -202,6 +236,7 @@ impl Service<Name> for Resolver {
 pub(super) enum UpstreamIo {
     Tcp {
         io: TokioIo<TcpStream>,
+        is_proxied: bool,
     },
     Tls {
         io: Box<TokioIo<TlsStream<TcpStream>>>,
@@ -220,7 +255,7 @@ impl fmt::Debug for UpstreamIo {
 impl Connection for UpstreamIo {
     fn connected(&self) -> Connected {
         match self {
-            Self::Tcp { .. } => Connected::new(),
+            Self::Tcp { is_proxied, .. } => Connected::new().proxy(*is_proxied),
             Self::Tls { io } => {
                 let is_h2 = io.inner().get_ref().1.alpn_protocol() == Some(b"h2");
                 if is_h2 {
@@ -240,7 +275,7 @@ impl Read for UpstreamIo {
         buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp { io } => Pin::new(io).poll_read(cx, buf),
+            Self::Tcp { io, .. } => Pin::new(io).poll_read(cx, buf),
             Self::Tls { io } => Pin::new(io).poll_read(cx, buf),
         }
     }
@@ -253,28 +288,28 @@ impl Write for UpstreamIo {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp { io } => Pin::new(io).poll_write(cx, buf),
+            Self::Tcp { io, .. } => Pin::new(io).poll_write(cx, buf),
             Self::Tls { io } => Pin::new(io).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp { io } => Pin::new(io).poll_flush(cx),
+            Self::Tcp { io, .. } => Pin::new(io).poll_flush(cx),
             Self::Tls { io } => Pin::new(io).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp { io } => Pin::new(io).poll_shutdown(cx),
+            Self::Tcp { io, .. } => Pin::new(io).poll_shutdown(cx),
             Self::Tls { io } => Pin::new(io).poll_shutdown(cx),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
-            Self::Tcp { io } => io.is_write_vectored(),
+            Self::Tcp { io, .. } => io.is_write_vectored(),
             Self::Tls { io } => io.is_write_vectored(),
         }
     }
@@ -285,7 +320,7 @@ impl Write for UpstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp { io } => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tcp { io, .. } => Pin::new(io).poll_write_vectored(cx, bufs),
             Self::Tls { io } => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }

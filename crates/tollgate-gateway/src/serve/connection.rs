@@ -98,7 +98,10 @@ impl Acceptor {
         let peer = |is_tls| Peer::on(addr, local, Some(life.clone()), is_tls, is_trusted);
         let limit = self.options.head_timeout;
         let Some(tls) = &self.tls else {
-            let version = timeout(limit, first_bytes(&tcp)).await??;
+            let version = match timeout(limit, first_bytes(&tcp)).await?? {
+                Version::Http2 if self.options.http2_in_clear => Version::Http2,
+                _ => Version::Http1, // Which refuses the beginning of the other.
+            };
             return Ok((Socket::Tcp(tcp), version, peer(false)));
         };
         let handshake = TlsAcceptor::from(tls.config()).accept(tcp);

@@ -85,6 +85,17 @@ impl ServerTls {
         })
     }
 
+    /// Offers HTTP/1.1 alone.
+    #[must_use]
+    pub fn without_http2(self) -> Self {
+        let mut config = ServerConfig::clone(&self.config);
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Self {
+            config: Arc::new(config),
+            ..self
+        }
+    }
+
     /// Serves other certificates from the next handshake on.
     ///
     /// # Errors

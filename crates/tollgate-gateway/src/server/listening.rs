@@ -22,6 +22,7 @@ pub(super) fn serve_options(config: &Config) -> anyhow::Result<ServeOptions> {
     };
     Ok(ServeOptions {
         proxies,
+        http2_in_clear: http.enable_http2 != Some(false),
         body_idle_timeout: or_default(seconds(http.read_timeout), defaults.body_idle_timeout),
         most_body: match u64::try_from(http.max_request_body_size) {
             Ok(most) if most > 0 => most,
@@ -90,6 +91,10 @@ impl Tls {
         let files: Vec<_> = by_host.chain(whole).collect();
         let rules = TlsRules::new(http.min_version, http.max_version, &http.ssl_ciphers)?;
         let server = ServerTls::from_files(&files, &rules)?;
+        let server = match http.enable_http2 {
+            Some(true) => server,
+            Some(false) | None => server.without_http2(), // As in Tyk.
+        };
         Ok(Some(Self { server, files }))
     }
 

@@ -2,11 +2,14 @@
 
 use std::{
     fs,
-    io::Write,
-    net::TcpListener,
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::Command,
-    sync::Arc,
+    sync::{
+        Arc,
+        mpsc::{Sender, channel},
+    },
     time::{Duration, Instant},
 };
 
@@ -222,7 +225,7 @@ fn each_api_speaks_tls_with_its_upstreams_in_its_own_way() {
             json!({}),
             json!({"upstream_certificates": {"*": folder.join("none.pem")}}),
         ),
-        ("through", json!({"proxy_url": "http://proxy"}), json!({})),
+        ("through", json!({"proxy_url": "socks5://proxy"}), json!({})),
     ];
     let apis = ways.map(|(id, transport, members)| {
         let mut api = api(id, &format!("/{id}/"), &target);
@@ -256,4 +259,145 @@ fn each_api_speaks_tls_with_its_upstreams_in_its_own_way() {
         );
     }
     fs::remove_dir_all(folder).unwrap();
+}
+
+/// A proxy that makes tunnels for one user, and answers with the head of what it would send on.
+fn forward_proxy(heads: Sender<String>) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    std::thread::spawn(move || {
+        for client in listener.incoming() {
+            let (client, heads) = (client.unwrap(), heads.clone());
+            std::thread::spawn(move || by_proxy(client, &heads));
+        }
+    });
+    port
+}
+
+fn by_proxy(mut client: TcpStream, heads: &Sender<String>) {
+    let head = read_head(&mut client);
+    let is_known = head
+        .to_lowercase()
+        .contains("\r\nproxy-authorization: basic yw5uomhpzgrlbg==");
+    let _ = heads.send(head.clone()); // The test may have ended.
+    let mut parts = head.split(' ');
+    let (method, target) = (parts.next().unwrap(), parts.next().unwrap());
+    // Whoever asked may be gone by the time it is answered.
+    if !is_known {
+        let _ = client.write_all(b"HTTP/1.1 407 Who\r\ncontent-length: 0\r\n\r\n");
+    } else if method == "CONNECT" {
+        let upstream = TcpStream::connect(target).unwrap();
+        let _ = client.write_all(b"HTTP/1.1 200 Connected\r\n\r\n");
+        let (mut back, mut to) = (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+        std::thread::spawn(move || std::io::copy(&mut &upstream, &mut back));
+        let _ = std::io::copy(&mut client, &mut to);
+    } else {
+        let length = head.len();
+        let start = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n{head}");
+        let _ = client.write_all(start.as_bytes());
+    }
+}
+
+#[test]
+fn upstreams_are_reached_by_a_proxy() {
+    let folder = folder("forward-files");
+    let authority = Authority::new();
+    let server = folder.join("server.pem");
+    authority.sign(&server, "localhost");
+    let (heads, seen) = channel();
+    let port = forward_proxy(heads);
+    let (known, unknown) = (
+        format!("ann:hidden@127.0.0.1:{port}"),
+        format!("127.0.0.1:{port}"),
+    );
+    let tls = format!("localhost:{}", tls_upstream(&authority, &server));
+    let apis = [
+        ("plain", "http://upstream.invalid/v2".to_owned(), &known),
+        ("tunnel", format!("https://{tls}/v2"), &known),
+        ("denied", format!("https://{tls}/v2"), &unknown),
+        ("strange", "http://upstream.invalid/".to_owned(), &unknown),
+        ("clear", "h2c://upstream.invalid/".to_owned(), &known),
+    ];
+    let apis = apis.map(|(id, target, proxy)| {
+        let mut api = api(id, &format!("/{id}/"), &target);
+        api["use_keyless"] = json!(true);
+        api["proxy"]["transport"] = json!({
+            "proxy_url": format!("http://{proxy}"), "ssl_insecure_skip_verify": true});
+        api
+    });
+    let gateway = Gateway::with("forward", &json!({}), &apis);
+
+    let headers = [("proxy-authorization", "Basic bWluZQ==")];
+    let answer = gateway
+        .try_ask("GET", "/plain/x?y=1", &headers, "")
+        .unwrap();
+    assert_eq!(answer.status, 200);
+    let sent = answer.body.to_lowercase();
+    assert!(
+        sent.starts_with("get http://upstream.invalid/v2/x?y=1 http/1.1\r\n"),
+        "{sent}"
+    );
+    assert!(
+        sent.contains("host: upstream.invalid\r\n") && !sent.contains("bwluzq"),
+        "{sent}"
+    );
+    seen.recv().unwrap();
+
+    let answer = gateway.ask("/tunnel/x", "");
+    assert_eq!((answer.status, &*answer.body), (200, "unknown"));
+    let asked = seen.recv().unwrap();
+    assert!(
+        asked.starts_with(&format!("CONNECT {tls} HTTP/1.1\r\n")),
+        "{asked}"
+    );
+    assert!(!asked.contains("/v2"), "{asked}");
+
+    for (path, status) in [("/denied/x", 500), ("/strange/x", 407), ("/clear/x", 503)] {
+        let answer = gateway.ask(path, "");
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+    }
+    let log = gateway.log();
+    assert!(!log.contains("hidden") && !log.contains("YW5u"), "{log}");
+    fs::remove_dir_all(folder).unwrap();
+}
+
+/// Whether HTTP/2 is offered over TLS, and spoken without.
+fn speaks_http2(name: &str, enabled: Option<bool>) -> (bool, bool) {
+    let folder = folder(&format!("{name}-files"));
+    let authority = Authority::new();
+    let file = folder.join("own.pem");
+    authority.sign(&file, "localhost");
+    let mut options = json!({"use_ssl": true, "ssl_certificates": [file]});
+    if let Some(enabled) = enabled {
+        options["enable_http2"] = json!(enabled);
+    }
+    let settings = json!({"http_server_options": options});
+    let gateway = Gateway::over(name, &settings, &[], Some(authority.client()));
+    let mut client = ClientConfig::clone(&authority.client());
+    client.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    let host = "localhost".try_into().unwrap();
+    let mut session = rustls::ClientConnection::new(Arc::new(client), host).unwrap();
+    session.complete_io(&mut tcp).unwrap();
+    let over_tls = session.alpn_protocol() == Some(b"h2");
+    drop(gateway);
+
+    options["use_ssl"] = json!(false);
+    let settings = json!({"http_server_options": options});
+    let gateway = Gateway::with(&format!("{name}-clear"), &settings, &[]);
+    let mut tcp = TcpStream::connect(("127.0.0.1", gateway.port)).unwrap();
+    let begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    tcp.write_all(begin).unwrap();
+    let mut first = [0; 9];
+    // Who does not speak it answers with text, or not at all.
+    let in_clear = tcp.read_exact(&mut first).is_ok() && first[3] == 4;
+    fs::remove_dir_all(folder).unwrap();
+    (over_tls, in_clear)
+}
+
+#[test]
+fn http2_is_spoken_as_the_configuration_says() {
+    assert_eq!(speaks_http2("http2-unsaid", None), (false, true));
+    assert_eq!(speaks_http2("http2-on", Some(true)), (true, true));
+    assert_eq!(speaks_http2("http2-off", Some(false)), (false, false));
 }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::{Failure, load};
 
-const SECRET: &str = "the bench's own secret";
+pub(crate) const SECRET: &str = "the bench's own secret";
 const KEYS: usize = 100;
 
 /// Where the files are, and who serves them.
@@ -92,15 +92,20 @@ impl Files {
     pub(crate) async fn make_keys(&self) -> Result<Vec<String>, Failure> {
         let mut keys = Vec::new();
         for number in 0..KEYS {
-            let session = json!({
-                "org_id": "default", "alias": format!("user {number}"), "apply_policies": ["gold"],
-                "meta_data": {"user": format!("user-{number}")}});
-            let made = self.control("POST /tyk/keys", &session.to_string()).await?;
+            let session = session(number).to_string();
+            let made = self.control("POST /tyk/keys", &session).await?;
             let key = made.get("key").and_then(Value::as_str);
             keys.push(key.ok_or_else(|| format!("no key: {made}"))?.to_owned());
         }
         Ok(keys)
     }
+}
+
+/// What a key may do, and whose it is.
+pub(crate) fn session(number: usize) -> Value {
+    json!({
+        "org_id": "default", "alias": format!("user {number}"), "apply_policies": ["gold"],
+        "meta_data": {"user": format!("user-{number}")}})
 }
 
 fn api(name: &str, own: Value, upstream: SocketAddr) -> Value {

@@ -33,44 +33,54 @@ impl Call {
         let bytes = text.into_bytes();
         Self { address, bytes }
     }
+
+    /// Whom it is for.
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What is sent.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
 }
 
 /// A connection that is kept.
-struct Connection {
+pub(crate) struct Connection {
     stream: TcpStream,
     read: Vec<u8>,
 }
 
 impl Connection {
-    async fn open(address: SocketAddr) -> io::Result<Self> {
+    pub(crate) async fn open(address: SocketAddr) -> io::Result<Self> {
         let stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let read = Vec::with_capacity(8192);
         Ok(Self { stream, read })
     }
 
-    /// Sends a request and reads the answer, which must be a good one.
-    async fn ask(&mut self, bytes: &[u8]) -> io::Result<()> {
+    /// Sends a request and reads the answer, which must be a good one. Returns its body.
+    pub(crate) async fn ask(&mut self, bytes: &[u8]) -> io::Result<&[u8]> {
         self.stream.write_all(bytes).await?;
         self.read.clear();
         loop {
             if self.stream.read_buf(&mut self.read).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
-            if is_whole(&self.read)? {
-                return Ok(());
+            if let Some(head) = is_whole(&self.read)? {
+                return Ok(&self.read[head..]);
             }
         }
     }
 }
 
-/// Whether an answer is there to its last byte.
-fn is_whole(bytes: &[u8]) -> io::Result<bool> {
+/// How long the head of an answer is that is there to its last byte.
+fn is_whole(bytes: &[u8]) -> io::Result<Option<usize>> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut response = httparse::Response::new(&mut fields);
     let parsed = response.parse(bytes).map_err(io::Error::other)?;
     let httparse::Status::Complete(head) = parsed else {
-        return Ok(false);
+        return Ok(None);
     };
     if response.code != Some(200) {
         let text = String::from_utf8_lossy(bytes);
@@ -80,7 +90,7 @@ fn is_whole(bytes: &[u8]) -> io::Result<bool> {
     let length = fields.find(|field| field.name.eq_ignore_ascii_case("content-length"));
     let length = length.and_then(|field| std::str::from_utf8(field.value).ok()?.parse().ok());
     let length: usize = length.ok_or_else(|| io::Error::other("an answer without a length"))?;
-    Ok(bytes.len() == head + length)
+    Ok((bytes.len() == head + length).then_some(head))
 }
 
 /// Sends one request after another on each connection, for so long. Returns how many, and how long it was.
@@ -160,8 +170,8 @@ pub(crate) async fn open(
         {
             let (back, call) = (back.clone(), calls[sent as usize % calls.len()].clone());
             tokio::spawn(async move {
-                let answered = connection.ask(&call.bytes).await;
-                let _ = back.send((connection, answered.map(|()| due.elapsed())));
+                let answered = connection.ask(&call.bytes).await.map(|_| due.elapsed());
+                let _ = back.send((connection, answered));
             });
             sent += 1;
         }

@@ -14,9 +14,12 @@
 //! `gateway reloads [times]` has the gateway read its files anew so often, changed each time, while clients
 //! ask: no request may fail, and memory may not grow. `scripts/soak` runs it.
 //!
+//! `gateway keys [count]` makes so many keys in the embedded store, and prints what they cost.
+//!
 //! With a text as `variant`, only the bare proxy and those with it in their names are run.
 
 mod files;
+mod keys;
 mod load;
 mod process;
 mod reloads;
@@ -52,8 +55,7 @@ struct Sample {
     per_second: f64,
 }
 
-const USAGE: &str =
-    "gateway [rounds] [seconds] [connections] [variant], or gateway reloads [times]";
+const USAGE: &str = "gateway [rounds] [seconds] [connections] [variant], gateway reloads [times], gateway keys [count]";
 
 fn argument(at: usize, otherwise: usize) -> Result<usize, Failure> {
     let given = std::env::args().nth(at);
@@ -64,9 +66,7 @@ fn argument(at: usize, otherwise: usize) -> Result<usize, Failure> {
 }
 
 fn main() -> Result<(), Failure> {
-    let reloads = std::env::args()
-        .nth(1)
-        .is_some_and(|name| name == "reloads");
+    let command = std::env::args().nth(1);
     let cores = Cores::of_machine()?;
     let programs = process::programs()?;
     cores.pin_own()?;
@@ -76,8 +76,12 @@ fn main() -> Result<(), Failure> {
         .build()?;
     runtime.block_on(async {
         let folder = tempfile::tempdir()?;
+        if command.as_deref() == Some("keys") {
+            let count = argument(2, 1_000_000)?;
+            return keys::run(cores, &programs.0, folder.path(), count).await;
+        }
         let stage = Stage::set(cores, &programs, folder.path()).await?;
-        if reloads {
+        if command.as_deref() == Some("reloads") {
             return reloads::run(&stage, argument(2, 10_000)?).await;
         }
         compare(&stage).await

@@ -78,6 +78,19 @@ impl Process {
             .ok_or_else(|| "/proc/…/status: no VmRSS".into())
     }
 
+    /// Tells it to stop, and waits until it has.
+    pub(crate) async fn stop(mut self) -> Result<(), Failure> {
+        let id = i32::try_from(self.child.id())?;
+        let id = rustix::process::Pid::from_raw(id).ok_or("no such process")?;
+        rustix::process::kill_process(id, rustix::process::Signal::TERM)?;
+        let stopped = tokio::task::spawn_blocking(move || self.child.wait()).await??;
+        if stopped.success() {
+            Ok(())
+        } else {
+            Err(format!("the program stopped with {stopped}").into())
+        }
+    }
+
     fn read(&self, name: &str) -> Result<String, Failure> {
         Ok(fs::read_to_string(format!(
             "/proc/{}/{name}",
