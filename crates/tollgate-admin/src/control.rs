@@ -3,7 +3,9 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use serde::{Deserialize, Serialize};
-use tollgate_core::{ApiId, OrgId, PolicyId, Secret, future::BoxFuture, policy::PolicySet};
+use tollgate_core::{
+    ApiId, OrgId, PolicyId, Secret, Session, future::BoxFuture, policy::PolicySet,
+};
 
 use crate::api_set::ApiSet;
 
@@ -61,6 +63,13 @@ pub trait Control: Send + Sync + 'static {
     fn has_certificate(&self, id: &str) -> bool {
         let _ = id;
         false
+    }
+
+    /// What is wrong with the metadata of a key that is about to be written, a line for each place; its
+    /// policies are applied. Nothing where it may be anything.
+    fn check_meta_data(&self, session: &Session) -> Vec<String> {
+        let _ = session;
+        Vec::new()
     }
 
     /// Told after a key was written or removed.

@@ -12,7 +12,7 @@ use tollgate_core::{
     policy::{PolicyError, PolicyOptions, apply},
 };
 
-use crate::{Inner, api_set::ApiRecord, members::Members, settings::Settings};
+use crate::{Inner, answer::Refusal, api_set::ApiRecord, members::Members, settings::Settings};
 
 /// Why a session can not become a key.
 pub(crate) enum Unfit {
@@ -48,6 +48,15 @@ impl Inner {
             return Err(Unfit::NoRights);
         }
         Ok(merged)
+    }
+
+    /// Whether the metadata of a session, whose policies are applied, is as its APIs and policies want it.
+    pub(crate) fn check_meta_data(&self, merged: &Session) -> Result<(), Refusal> {
+        let faults = self.control.check_meta_data(merged);
+        match faults.is_empty() {
+            true => Ok(()),
+            false => Err(Refusal::new(400, faults.join("; "))),
+        }
     }
 
     /// The APIs that are loaded, of those that a session may call.

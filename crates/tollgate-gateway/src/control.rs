@@ -8,7 +8,7 @@ use std::{
 
 use http::Request;
 use tollgate::{
-    ApiId, PolicyId,
+    ApiId, PolicyId, Session,
     clock::{Clock, TokioClock},
     policy::PolicySet,
 };
@@ -117,6 +117,10 @@ impl Control for Controlled {
     fn remove_policy(&self, id: PolicyId) -> Done {
         let folder = self.policy_folder();
         off_thread(move || remove(&folder?.join(format!("{id}.json"))))
+    }
+
+    fn check_meta_data(&self, session: &Session) -> Vec<String> {
+        self.gateway.snapshot().check_meta_data(session)
     }
 
     fn health(&self) -> Health {

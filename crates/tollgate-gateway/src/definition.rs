@@ -59,8 +59,16 @@ pub use version::{
 };
 
 record! {
+    /// What Tyk's definitions do not have.
+    pub struct ApiOptions {
+        /// A JSON Schema of the metadata of keys that may call the API. Compared when a key is written.
+        pub meta_data_schema: Unread,
+    }
+
     /// An API definition.
     pub struct Definition {
+        /// What Tyk does not have.
+        pub tollgate: ApiOptions,
         /// The dashboard's id, never read.
         pub id: String,
         /// The key of `access_rights`.

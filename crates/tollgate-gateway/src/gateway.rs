@@ -23,7 +23,7 @@ use http::{
 };
 use percent_encoding::percent_decode_str;
 use tollgate::{
-    KeyScheme, Rejection, SharedStore,
+    KeyScheme, Rejection, Session, SharedStore,
     access::clean_target,
     clock::{Clock, TokioClock, UnixSeconds},
     explain::Explanation,
@@ -41,6 +41,7 @@ use crate::{
     compose::{Composer, Names},
     config::Config,
     load::{self, Loaded, RefusedApi},
+    meta_schema::MetaSchemas,
     observe::{self, ApiWatch, Observer, meters},
     onward::Directory,
     problem::{Problem, Report, Severity},
@@ -61,6 +62,7 @@ pub struct Snapshot {
     served: Vec<PathBuf>,
     refused: Vec<PathBuf>,
     lacks_policies: bool,
+    meta_schemas: MetaSchemas,
 }
 
 #[derive(Debug)]
@@ -86,6 +88,11 @@ impl Snapshot {
     /// The policies.
     pub fn policies(&self) -> &PolicySet {
         &self.policies
+    }
+
+    /// What is wrong with the metadata of a session, whose policies are applied.
+    pub fn check_meta_data(&self, session: &Session) -> Vec<String> {
+        self.meta_schemas.check(session, &self.policies)
     }
 
     /// The APIs, as the control API shows them.
@@ -260,6 +267,8 @@ impl Gateway {
         pools.settle();
         let apis = Arc::new(records.into_iter().collect());
         let policies = loaded.policies.clone();
+        let definitions = loaded.served().map(|served| &served.definition);
+        let meta_schemas = MetaSchemas::of(definitions, &policies);
         (
             Snapshot {
                 routes,
@@ -270,6 +279,7 @@ impl Gateway {
                 apis,
                 refused,
                 lacks_policies: loaded.lacks_policies,
+                meta_schemas,
             },
             report,
         )
@@ -339,6 +349,7 @@ impl Snapshot {
             served: Vec::new(),
             refused: Vec::new(),
             lacks_policies: false,
+            meta_schemas: MetaSchemas::default(),
         }
     }
 }

@@ -24,6 +24,7 @@ pub mod edge;
 pub mod gateway;
 pub mod health;
 pub mod load;
+pub mod meta_schema;
 pub mod observe;
 mod onward;
 pub mod overrides;

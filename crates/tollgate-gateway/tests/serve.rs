@@ -23,6 +23,7 @@ mod serve {
     mod framing;
     mod keys;
     mod limits;
+    mod meta_schemas;
     mod observe;
     mod open_limits;
     mod redis;

@@ -137,10 +137,11 @@ fn sent(admin: &Inner, asked: &Asked) -> Result<Session, Problem> {
     if 0 < session.expires && session.expires.cast_unsigned() < now {
         return Err(Problem::bad_request("expires is in the past"));
     }
-    if admin.merged(&session).is_err() {
+    let Ok(merged) = admin.merged(&session) else {
         let detail = "the session grants nothing, or its policies make no session";
         return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
-    }
+    };
+    admin.check_meta_data(&merged)?;
     Ok(session)
 }
 

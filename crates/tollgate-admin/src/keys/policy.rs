@@ -34,6 +34,7 @@ pub(crate) async fn set(admin: &Inner, call: &Call, hash: &str) -> Answer {
     session.apply_policy_id = PolicyId::default();
 
     let merged = admin.merged(&session).unwrap_or_else(|_| session.clone());
+    admin.check_meta_data(&merged)?;
     let lifetime = lifetime_of(admin, &session, &merged, admin.now().unix().0);
     let org = session.org_id.clone();
     let put = admin.replace(&found.loaded, session, lifetime).await;

@@ -49,6 +49,7 @@ pub(crate) async fn create(admin: &Inner, call: &Call) -> Answer {
         ),
         Unfit::Policies(error) => Refusal::new(500, format!("Failed to create key - {error}")),
     })?;
+    admin.check_meta_data(&merged)?;
     let certificate = Some(&*session.certificate).filter(|id| !id.is_empty());
     let is_certified = certificate.is_some();
     let token = generate(admin, &session.org_id, certificate)?;
@@ -90,6 +91,7 @@ pub(crate) async fn create_named(admin: &Inner, call: &Call, id: &str) -> Answer
     let merged = admin
         .merged(&session)
         .map_err(|_| Refusal::new(500, UNFIT))?;
+    admin.check_meta_data(&merged)?;
     let token = generate(admin, &session.org_id, Some(id))?;
     let key = name(admin, &token)?;
     let stored = match admin.store.get(key.as_str()).await {
@@ -151,6 +153,7 @@ pub(crate) async fn replace(
     let merged = admin
         .merged(&session)
         .map_err(|_| Refusal::new(500, UNFIT))?;
+    admin.check_meta_data(&merged)?;
     let written = Written {
         counters,
         stored: Some(stored),
@@ -417,6 +420,7 @@ impl Restored {
         let merged = admin
             .merged(&session)
             .map_err(|_| Refusal::new(500, UNFIT))?;
+        admin.check_meta_data(&merged)?;
         Ok(Self {
             key: name.into(),
             session,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     config::Config,
     edge::schema::Schema,
-    overrides,
+    meta_schema, overrides,
     problem::{JsonPath, Problem, last_line},
     proxy::ForwardProxy,
     suggest::nearest,
@@ -39,6 +39,12 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     checks.end_of_versions(definition);
     checks.auth_sources(definition);
     checks.cors(&definition.cors);
+    let schema = &definition.tollgate.meta_data_schema.0;
+    if !schema.is_null()
+        && let Err(message) = meta_schema::compile(schema)
+    {
+        checks.error("tollgate.meta_data_schema".into(), message);
+    }
     checks.version_source(definition);
     if definition.version_data.not_versioned && definition.version_data.only().is_none() {
         checks.without_single_version(definition);
@@ -656,6 +662,20 @@ mod tests {
             &["proxy.target_list[0]"],
         );
         case(balanced(json!([])), &["proxy.target_list"]);
+    }
+
+    #[test]
+    fn a_schema_of_metadata_is_looked_at() {
+        let schema = |schema: Value| json!({"tollgate": {"meta_data_schema": schema}});
+        case(schema(json!({"type": "object"})), &[]);
+        case(
+            schema(json!({"type": "nothing"})),
+            &["tollgate.meta_data_schema"],
+        );
+        case(
+            schema(json!({"$ref": "https://elsewhere.example/s"})),
+            &["tollgate.meta_data_schema"],
+        );
     }
 
     #[test]

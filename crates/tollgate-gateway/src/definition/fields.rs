@@ -12,6 +12,7 @@ const STORES: &str = "keys and sessions are kept in the store alone";
 
 /// Every field of a definition.
 pub const FIELDS: &[Row] = &[
+    works("tollgate.meta_data_schema"),
     works("id"),
     works("api_id"),
     works("name"),

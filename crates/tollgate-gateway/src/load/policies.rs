@@ -16,6 +16,7 @@ use super::{check_place, json_files};
 use crate::{
     config::Config,
     document::{self, Document, Tree},
+    meta_schema,
     problem::{JsonPath, Problem, Report},
     suggest::nearest,
 };
@@ -26,6 +27,7 @@ const WRITTEN_WHERE_SET: &[&str] = &[
     "post_expiry_action",
     "post_expiry_grace_period",
     "smoothing",
+    "tollgate",
 ];
 
 /// A policy, and where it stands.
@@ -233,8 +235,18 @@ fn check(found: &Found, config: &Config, apis: &HashSet<&ApiId>) -> Vec<Problem>
             "has no effect: a rate does not grow and shrink with use, the whole rate holds";
         Problem::warning("", message).at(path)
     }));
+    let schema = match meta_schema::of_policy(policy) {
+        Ok(None) => Ok(()),
+        Ok(Some(schema)) => meta_schema::compile(&schema).map(drop),
+        Err(message) => Err(message),
+    };
+    if let Err(message) = schema {
+        let message = format!("{message}; no key with this policy can be written");
+        let path = place.key("tollgate").key("meta_data_schema");
+        problems.push(Problem::warning("", message).at(path));
+    }
     let known = known_members();
-    for name in policy.unknown.keys() {
+    for name in policy.unknown.keys().filter(|name| *name != "tollgate") {
         if let Some(meant) = nearest(name, known.iter().map(String::as_str)) {
             let problem = Problem::warning("", "unknown, and not read").at(place.key(name));
             problems.push(problem.help(format!("did you mean `{meant}`?")));

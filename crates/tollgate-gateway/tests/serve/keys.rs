@@ -39,7 +39,7 @@ impl Gateway {
     }
 
     /// Calls `tollgate key` for this gateway.
-    fn key(&self, arguments: &[&str]) -> Output {
+    pub(super) fn key(&self, arguments: &[&str]) -> Output {
         let url = self.url();
         let environment = [("TOLLGATE_URL", &*url), ("TOLLGATE_SECRET", SECRET)];
         call(&[&["key"], arguments].concat(), &environment, "")
@@ -47,7 +47,7 @@ impl Gateway {
 
     /// What it prints as JSON.
     #[track_caller]
-    fn key_json(&self, arguments: &[&str]) -> Value {
+    pub(super) fn key_json(&self, arguments: &[&str]) -> Value {
         let output = self.key(&[arguments, &["--json"]].concat());
         assert!(output.status.success(), "{}", text(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
