@@ -61,6 +61,7 @@ pub struct Snapshot {
     pools: UpstreamPools<RequestBody>,
     served: Vec<PathBuf>,
     refused: Vec<PathBuf>,
+    named: Vec<PathBuf>,
     lacks_policies: bool,
     meta_schemas: MetaSchemas,
 }
@@ -93,6 +94,11 @@ impl Snapshot {
     /// What is wrong with the metadata of a session, whose policies are applied.
     pub fn check_meta_data(&self, session: &Session) -> Vec<String> {
         self.meta_schemas.check(session, &self.policies)
+    }
+
+    /// Files that are read besides, as definitions or the configuration name them.
+    pub fn named_files(&self) -> &[PathBuf] {
+        &self.named
     }
 
     /// The APIs, as the control API shows them.
@@ -280,6 +286,7 @@ impl Gateway {
                 refused,
                 lacks_policies: loaded.lacks_policies,
                 meta_schemas,
+                named: loaded.named_files(),
             },
             report,
         )
@@ -350,6 +357,7 @@ impl Snapshot {
             refused: Vec::new(),
             lacks_policies: false,
             meta_schemas: MetaSchemas::default(),
+            named: Vec::new(),
         }
     }
 }

@@ -12,6 +12,7 @@
 //! ```
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -146,6 +147,29 @@ impl Loaded {
             Api::Served(api) => Some(api),
             _ => None,
         })
+    }
+
+    /// Files that the definitions of APIs and the configuration name, and that are read with them: PEM of
+    /// certificates and keys for upstreams.
+    pub fn named_files(&self) -> Vec<PathBuf> {
+        let of_api = self.served().flat_map(|api| {
+            let definition = &api.definition;
+            let keys = &definition.pinned_public_keys;
+            definition
+                .upstream_certificates
+                .values()
+                .chain(keys.values())
+        });
+        let security = &self.config.security;
+        let of_all = security.certificates.upstream.values();
+        let of_all = of_all.chain(security.pinned_public_keys.values());
+        let names = of_api.chain(of_all).flat_map(|names| names.split(','));
+        let names = names.map(str::trim).filter(|name| !name.is_empty());
+        let files: BTreeSet<_> = names.map(PathBuf::from).collect();
+        files
+            .into_iter()
+            .filter(|file| file.is_absolute() || file.exists())
+            .collect()
     }
 
     /// The APIs that answer 503.

@@ -15,7 +15,10 @@ use tollgate_gateway::{
 };
 use tower::{ServiceExt, service_fn};
 
-use crate::{server::Server, start};
+use crate::{
+    server::{Server, Setup},
+    start,
+};
 
 /// What `quickstart` takes.
 #[derive(Debug, clap::Args)]
@@ -54,27 +57,28 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<i32> {
     let Some(loaded) = loaded else {
         bail!("the files of the quickstart can not be used");
     };
+    let conf = folder.join("tyk.conf");
     let data = folder.join("tollgate.redb");
-    let port = arguments.port;
-    start::with_server(
-        &loaded,
+    let setup = Setup {
+        loaded: &loaded,
+        conf: &conf,
         environment,
-        &data,
-        options.default_secret,
-        |server| async move {
-            let upstream = Listener::from(tokio::net::TcpListener::from_std(upstream)?);
-            let answers = serve(
-                upstream,
-                service_fn(answer),
-                ServeOptions::default(),
-                Stop::new(),
-            );
-            tokio::spawn(answers);
-            let key = make_key(&server, secret).await?;
-            tell(port, &folder, secret, &key);
-            server.serve(Duration::from_secs(5), true).await
-        },
-    )?;
+        options,
+    };
+    let port = arguments.port;
+    start::with_server(setup, &data, |server| async move {
+        let upstream = Listener::from(tokio::net::TcpListener::from_std(upstream)?);
+        let answers = serve(
+            upstream,
+            service_fn(answer),
+            ServeOptions::default(),
+            Stop::new(),
+        );
+        tokio::spawn(answers);
+        let key = make_key(&server, secret).await?;
+        tell(port, &folder, secret, &key);
+        server.serve(Duration::from_secs(5), true).await
+    })?;
     Ok(0)
 }
 

@@ -3,7 +3,7 @@
 mod listening;
 mod reload;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::Router;
@@ -13,23 +13,27 @@ use tollgate_gateway::{
     control::Controlled,
     gateway::{Front, Gateway},
     health::StoreHealth,
-    load::{DefaultSecret, Loaded},
+    load::{DefaultSecret, LoadOptions, Loaded},
     observe::prometheus::Exporter,
     reference::Environment,
     serve::{Listener, ServeOptions, Stop, serve},
 };
 use tollgate_redis::RedisStore;
 
-use self::listening::{Tls, listen, serve_options};
+use self::{
+    listening::{Tls, listen, serve_options},
+    reload::{Configuration, Reloads},
+};
 use crate::{
     observation::{Observation, own_address},
     start::tell,
-    watch,
+    watch::{self, Places},
 };
 
 /// A gateway with its control API, about to listen.
 pub(crate) struct Server {
     gateway: Arc<Gateway>,
+    configuration: Configuration,
     admin: Admin,
     stop: Stop,
     exporter: Option<Exporter>,
@@ -39,9 +43,11 @@ pub(crate) struct Server {
 /// What a server is made of: the files, and what they may refer to.
 pub(crate) struct Setup<'a> {
     pub(crate) loaded: &'a Loaded,
+    /// The file of the configuration.
+    pub(crate) conf: &'a Path,
     pub(crate) environment: Environment,
-    /// What is thought of a secret that everybody knows.
-    pub(crate) secret: DefaultSecret,
+    /// What the command line says.
+    pub(crate) options: LoadOptions,
 }
 
 /// Where keys and counters are.
@@ -58,6 +64,7 @@ impl Server {
         observation: &Observation,
     ) -> anyhow::Result<Self> {
         let observer = observation.observer();
+        let configuration = Configuration::of(&setup);
         let (loaded, environment) = (setup.loaded, setup.environment);
         let (gateway, report) = Gateway::new(loaded, environment, backing.store, observer)?;
         tell(&report);
@@ -66,9 +73,16 @@ impl Server {
         }
         let stop = Stop::new();
         let health = StoreHealth::new(gateway.store().clone());
-        let admin = admin(&gateway, &stop, &health, setup.secret, backing.others)?;
+        let admin = admin(
+            &gateway,
+            &stop,
+            &health,
+            setup.options.default_secret,
+            backing.others,
+        )?;
         Ok(Self {
             gateway,
+            configuration,
             admin,
             exporter: observation.exporter(&stop),
             health,
@@ -89,7 +103,8 @@ impl Server {
         let tls = Tls::of(config)?;
         // Before anybody is told that it is ready: what changes from then on is seen.
         let changes = if watches {
-            Some(watch::begin(config).context("files can not be watched")?)
+            let places = places(&self.gateway, self.configuration.file());
+            Some(watch::begin(places).context("files can not be watched")?)
         } else {
             None
         };
@@ -116,7 +131,12 @@ impl Server {
         tracing::info!(address = %listener.local_addr()?, "serving");
         let serve = serve(listener, public, options, self.stop.clone());
         serving.push(tokio::spawn(serve));
-        reload::until_told(&self.gateway, tls.as_ref(), changes).await?;
+        let reloads = Reloads {
+            gateway: self.gateway.clone(),
+            configuration: self.configuration.clone(),
+            tls,
+        };
+        reloads.until_told(changes).await?;
         tracing::info!("stopping");
         let stopped = self.stop.wait(within).await;
         for task in serving {
@@ -208,4 +228,13 @@ fn tell_others(redis: &RedisStore) {
             tracing::warn!(%error, "others were not told to reload");
         }
     });
+}
+
+/// What a reload reads, as it is at the time.
+fn places(gateway: &Arc<Gateway>, conf: &Path) -> impl Fn() -> Places + Send + Sync + 'static {
+    let (gateway, conf) = (gateway.clone(), conf.to_owned());
+    move || {
+        let named = gateway.snapshot().named_files().to_vec();
+        Places::of(gateway.config(), [conf.clone()].into_iter().chain(named))
+    }
 }

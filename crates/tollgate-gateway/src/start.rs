@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, bail};
 use tollgate_embedded::EmbeddedStore;
 use tollgate_gateway::{
-    load::{self, DefaultSecret, Loaded, Store},
+    load::{self, Store},
     problem::Report,
     reference::Environment,
     storage,
@@ -49,27 +49,31 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
     let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
     let within = Duration::from_secs(arguments.stop_within);
     let watches = arguments.watch || loaded.config.tollgate.watch_files;
-    let secret = options.default_secret;
+    let setup = Setup {
+        loaded: &loaded,
+        conf: &arguments.files.conf,
+        environment,
+        options,
+    };
     let serve = |server: Server| server.serve(within, watches);
     match storage::redis(&loaded.config).filter(|_| options.store == Store::FromConfig) {
-        Some(redis) => with_redis(&loaded, environment, redis?, secret, serve)?,
-        None => with_server(&loaded, environment, &data, secret, serve)?,
+        Some(redis) => with_redis(setup, redis?, serve)?,
+        None => with_server(setup, &data, serve)?,
     }
     Ok(0)
 }
 
 /// Does the work with a server over Redis.
 fn with_redis<F>(
-    loaded: &Loaded,
-    environment: Environment,
+    setup: Setup<'_>,
     redis: RedisOptions,
-    secret: DefaultSecret,
     work: impl FnOnce(Server) -> F,
 ) -> anyhow::Result<()>
 where
     F: Future<Output = anyhow::Result<()>>,
 {
-    let observation = Observation::begin(&loaded.config);
+    let config = &setup.loaded.config;
+    let observation = Observation::begin(config);
     let runtime = runtime()?;
     runtime.block_on(async {
         let redis = redis.connect()?;
@@ -77,16 +81,11 @@ where
             tracing::warn!(%error, "Redis does not answer yet");
         }
         let store = observation.measured(redis.clone(), "redis");
-        let store = match storage::cache(&loaded.config) {
+        let store = match storage::cache(config) {
             Some(options) => store.cached(options),
             None => store,
         };
-        let setup = Setup {
-            loaded,
-            environment,
-            secret,
-        };
-        let others = (!loaded.config.suppress_redis_signal_reload).then_some(redis);
+        let others = (!config.suppress_redis_signal_reload).then_some(redis);
         let server = Server::new(setup, Backing { store, others }, &observation)?;
         work(server).await
     })
@@ -100,25 +99,19 @@ fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
 
 /// Opens the store, does the work with a server over it, and closes the store whatever came of it.
 pub(crate) fn with_server<F, T>(
-    loaded: &Loaded,
-    environment: Environment,
+    setup: Setup<'_>,
     data: &Path,
-    secret: DefaultSecret,
     work: impl FnOnce(Server) -> F,
 ) -> anyhow::Result<T>
 where
     F: Future<Output = anyhow::Result<T>>,
 {
-    let observation = Observation::begin(&loaded.config);
+    let config = &setup.loaded.config;
+    let observation = Observation::begin(config);
     let file = EmbeddedStore::open(data).with_context(|| format!("{}", data.display()))?;
     let runtime = runtime()?;
     let served = runtime.block_on(async {
         let store = observation.measured(file.clone(), "embedded");
-        let setup = Setup {
-            loaded,
-            environment,
-            secret,
-        };
         let alone = Backing {
             store,
             others: None,

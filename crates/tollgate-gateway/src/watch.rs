@@ -10,15 +10,17 @@ use std::{
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
+use arc_swap::ArcSwap;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode},
 };
 use tokio::{
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, Sender, channel},
     time::{Instant, timeout},
 };
 use tollgate_gateway::config::Config;
@@ -29,55 +31,83 @@ const QUIET: Duration = Duration::from_millis(200);
 const LONGEST: Duration = Duration::from_secs(2);
 
 /// What a reload reads.
-#[derive(Clone, Debug, Default)]
-struct Places {
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(crate) struct Places {
     /// Folders, of which every `*.json` is read.
     folders: Vec<PathBuf>,
     files: Vec<PathBuf>,
 }
 
-/// Watches what a reload with this configuration reads. A message comes after each change.
+/// Tells of changes.
+pub(crate) struct Changes {
+    changes: Receiver<()>,
+    happened: Sender<()>,
+}
+
+impl Changes {
+    /// Waits for the next one; `None` where none will come.
+    pub(crate) async fn next(&mut self) -> Option<()> {
+        self.changes.recv().await
+    }
+
+    /// Finds out anew what a reload reads.
+    pub(crate) fn look_again(&self) {
+        let _ = self.happened.try_send(()); // One that waits stands for all.
+    }
+}
+
+/// Watches what a reload reads.
 ///
 /// # Errors
 ///
 /// Fails where a folder can not be watched.
-pub(crate) fn begin(config: &Config) -> notify::Result<Receiver<()>> {
-    let places = Places::of(config);
+pub(crate) fn begin(
+    places: impl Fn() -> Places + Send + Sync + 'static,
+) -> notify::Result<Changes> {
     let (happened, mut happens) = channel(1);
-    let watched = places.clone();
+    let watched = Arc::new(ArcSwap::from_pointee(places()));
+    let (concerned, event_happened) = (watched.clone(), happened.clone());
     let mut watcher = notify::recommended_watcher(move |event: notify::Result<Event>| {
-        if event.map_or(true, |event| watched.concerns(&event)) {
-            let _ = happened.try_send(()); // One that waits stands for all.
+        if event.map_or(true, |event| concerned.load().concerns(&event)) {
+            let _ = event_happened.try_send(()); // One that waits stands for all.
         }
     })?;
-    for folder in places.watched() {
+    for folder in watched.load().watched() {
         watcher.watch(&folder, RecursiveMode::NonRecursive)?;
     }
-    let mut seen = places.content();
+    let mut seen = watched.load().content();
     let (changed, changes) = channel(1);
     tokio::spawn(async move {
         while happens.recv().await.is_some() {
             let latest = Instant::now() + LONGEST;
             while Instant::now() < latest && timeout(QUIET, happens.recv()).await.is_ok() {}
+            let (before, now) = (watched.load_full(), Arc::new(places()));
+            let read = {
+                let (before, now) = (before.clone(), now.clone());
+                move || (before.content(), now.content())
+            };
             // A folder may be another one than it was, under the same name.
-            watch_again(&mut watcher, &places);
-            let read = places.clone();
-            let content = tokio::task::spawn_blocking(move || read.content()).await;
-            let Ok(content) = content else { continue };
-            if content != seen {
-                seen = content;
-                if changed.send(()).await.is_err() {
-                    return;
-                }
+            watched.store(now.clone());
+            watch_again(&mut watcher, &before, &now);
+            let Ok((content, of_now)) = tokio::task::spawn_blocking(read).await else {
+                continue;
+            };
+            // What is named since the last reload may have changed before it was watched.
+            let is_changed = content != seen || before != now;
+            seen = of_now;
+            if is_changed && changed.send(()).await.is_err() {
+                return;
             }
         }
     });
-    Ok(changes)
+    Ok(Changes { changes, happened })
 }
 
-fn watch_again(watcher: &mut RecommendedWatcher, places: &Places) {
-    for folder in places.watched() {
+fn watch_again(watcher: &mut RecommendedWatcher, before: &Places, now: &Places) {
+    for folder in before.watched() {
         let _ = watcher.unwatch(&folder); // It may be gone, with its watch.
+    }
+    for folder in now.watched() {
         if let Err(err) = watcher.watch(&folder, RecursiveMode::NonRecursive) {
             tracing::warn!(folder = %folder.display(), %err, "not watched");
         }
@@ -85,9 +115,12 @@ fn watch_again(watcher: &mut RecommendedWatcher, places: &Places) {
 }
 
 impl Places {
-    fn of(config: &Config) -> Self {
+    /// Definitions, policies and certificates of a configuration, and what they name.
+    pub(crate) fn of(config: &Config, named: impl Iterator<Item = PathBuf>) -> Self {
         let policies = &config.policies;
         let mut places = Self::default();
+        let named = named.filter_map(|file| std::path::absolute(file).ok());
+        places.files.extend(named);
         places.folders.extend(path(&config.app_path));
         match path(&policies.policy_path) {
             Some(folder) => places.folders.push(folder),

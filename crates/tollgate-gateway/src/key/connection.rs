@@ -25,7 +25,7 @@ use tollgate_gateway::{
 use tower::ServiceExt;
 
 use super::output;
-use crate::{CommandLine, start};
+use crate::{CommandLine, server::Setup, start};
 
 /// The longest answer that is read, in bytes.
 const LONGEST: usize = 64 << 20;
@@ -202,16 +202,16 @@ impl Reach {
             bail!("{}: there is no such store", file.display());
         }
         let address = address_of(&loaded.config);
-        start::with_server(
-            &loaded,
+        let setup = Setup {
+            loaded: &loaded,
+            conf,
             environment,
-            &file,
-            OPTIONS.default_secret,
-            |server| async move {
-                let router = server.admin().router();
-                work(Connection::new(&secret, Answers::Local(router))?).await
-            },
-        )
+            options: OPTIONS,
+        };
+        start::with_server(setup, &file, |server| async move {
+            let router = server.admin().router();
+            work(Connection::new(&secret, Answers::Local(router))?).await
+        })
         .map_err(
             |err| {
                 match err.downcast_ref::<tollgate_core::StoreError>() {

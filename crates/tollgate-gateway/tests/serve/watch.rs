@@ -124,3 +124,40 @@ fn a_policy_that_changes_is_in_force_on_its_keys() {
         gateway.ask("/orders/7", &key).status == 403
     });
 }
+
+#[test]
+fn files_that_definitions_name_are_watched_and_of_the_configuration_it_is_told() {
+    let gateway = Gateway::watching("watch-named");
+    let certificate = gateway.folder.join("own.pem");
+    let mut named = found_at("/named/");
+    named["upstream_certificates"] = json!({"*": certificate});
+    fs::write(gateway.folder.join("apps/orders.json"), named.to_string()).unwrap();
+    let refused = || gateway.told().matches("not reloaded").count();
+    wait_until("there is no such file", || refused() == 1);
+    let key = rcgen::KeyPair::generate().unwrap();
+    let own = rcgen::CertificateParams::new(vec!["gateway.test".to_owned()]).unwrap();
+    let own = own.self_signed(&key).unwrap();
+    fs::write(&certificate, own.pem() + &key.serialize_pem()).unwrap();
+    named["proxy"]["listen_path"] = json!("/there/");
+    fs::write(gateway.folder.join("apps/orders.json"), named.to_string()).unwrap();
+    gateway.wait_for("/there/7", 401);
+    // Named by what is in force now.
+    fs::write(&certificate, "no certificate").unwrap();
+    wait_until("the file is read anew", || refused() >= 2);
+    assert_eq!(gateway.ask("/there/7", "").status, 401, "the old one stays");
+
+    let conf = gateway.folder.join("tyk.conf");
+    let mut settings: Value = serde_json::from_str(&fs::read_to_string(&conf).unwrap()).unwrap();
+    settings["secret"] = json!("another-secret-1");
+    settings["hash_keys"] = json!(false);
+    fs::write(&conf, settings.to_string()).unwrap();
+    wait_until("what has changed is told", || {
+        gateway.told().contains(r#"settings="hash_keys, secret""#)
+    });
+    fs::write(&conf, "{").unwrap();
+    wait_until("a broken configuration is told", || {
+        gateway.told().contains("a start would fail")
+    });
+    assert_eq!(gateway.ask("/there/7", "").status, 401);
+    assert!(!gateway.told().contains("another-secret-1"));
+}

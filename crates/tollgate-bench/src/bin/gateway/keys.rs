@@ -176,6 +176,18 @@ async fn each(calls: &[Call]) -> Result<(), Failure> {
 async fn pages(stage: &Stage, per_second: f64, tokens: &[String]) -> Result<(), Failure> {
     const PAGES: usize = 200;
     println!("with {per_second:.0} requests a second of clients:");
+    let calls: Vec<_> = tokens
+        .iter()
+        .step_by(97)
+        .map(|token| stage.call(token))
+        .collect();
+    let time = Duration::from_secs(5);
+    if per_second > 0.0 {
+        let alone = load::open(&calls, CLIENTS, per_second, time).await?;
+        let (half, most) = percentiles(alone);
+        let (half, most) = (half / 1e3, most / 1e3);
+        println!("{half:>12.2} ms a request while nothing is listed; {most:.2} ms 99 of 100");
+    }
     let listings = [
         ("a page of 100", "limit=100"),
         ("a page of 500", "limit=500"),
@@ -215,12 +227,6 @@ async fn pages(stage: &Stage, per_second: f64, tokens: &[String]) -> Result<(), 
             println!("{half:>12.2} ms {what}, half of them; {most:.2} ms 99 of 100");
             continue;
         }
-        let calls: Vec<_> = tokens
-            .iter()
-            .step_by(97)
-            .map(|token| stage.call(token))
-            .collect();
-        let time = Duration::from_secs(5);
         let asking = load::open(&calls, CLIENTS, per_second, time);
         let (times, micros) = tokio::join!(listing, asking);
         let (half, most) = percentiles(times?);
