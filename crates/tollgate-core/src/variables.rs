@@ -39,6 +39,9 @@ enum Part {
     Context(Box<str>),
 }
 
+/// The room that a filled text is given at once, in bytes.
+const USUAL_LENGTH: usize = 64;
+
 /// How values that are not texts are written.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum ValueStyle {
@@ -193,7 +196,7 @@ impl Text {
         context: &(impl Context + ?Sized),
         style: ValueStyle,
     ) -> String {
-        let mut out = String::new();
+        let mut out = String::with_capacity(USUAL_LENGTH);
         for part in &self.parts {
             match part {
                 Part::Literal(text) => out.push_str(text),

@@ -112,7 +112,9 @@ impl Context for RequestContext<'_> {
         if is_about_limits(name) {
             return LimitContext(self.visit).write(name, out);
         }
-        if let Some(value) = self.head_value(name) {
+        if name == "path" {
+            out.push_str(&decoded_path(self.head)); // Asked for most, and mostly as it stands.
+        } else if let Some(value) = self.head_value(name) {
             out.push_str(&value);
         }
     }
@@ -131,7 +133,7 @@ impl RequestContext<'_> {
     fn head_value(&self, name: &str) -> Option<String> {
         let head = self.head;
         match name {
-            "path" => Some(decoded_path(head)),
+            "path" => Some(decoded_path(head).into_owned()),
             "path_parts" => Some(path_parts(head)),
             "remote_addr" => head
                 .extensions
@@ -160,10 +162,8 @@ impl RequestContext<'_> {
     }
 }
 
-fn decoded_path(head: &Parts) -> String {
-    percent_decode_str(head.uri.path())
-        .decode_utf8_lossy()
-        .into_owned()
+fn decoded_path(head: &Parts) -> Cow<'_, str> {
+    percent_decode_str(head.uri.path()).decode_utf8_lossy()
 }
 
 /// The segments, without the empty one before the first slash.

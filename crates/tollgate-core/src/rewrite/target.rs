@@ -156,7 +156,7 @@ impl Target {
         let Some(whole) = literals.collect::<Option<String>>() else {
             return Ok(());
         };
-        let is_right = path_and_query(&whole).is_some();
+        let is_right = path_and_query(whole).is_some();
         is_right
             .then_some(())
             .ok_or_else(|| RewriteFault::NotAUrl(text.to_owned()))
@@ -213,7 +213,7 @@ impl Target {
         };
         match &self.kind {
             Kind::Path => {
-                let path = self.path_and_query(&filler.text(&self.parts));
+                let path = self.path_and_query(filler.text(&self.parts));
                 path.map(Destination::Path).ok_or_else(failed)
             }
             Kind::Host(scheme, host) => of_host(scheme, host.clone()),
@@ -238,12 +238,12 @@ impl Target {
     fn behind_host(&self, filler: &Filler<'_>) -> Option<PathAndQuery> {
         let text = filler.text(&self.parts);
         let is_apart = text.is_empty() || text.starts_with(['/', '?', '#']);
-        is_apart.then(|| self.path_and_query(&text))?
+        is_apart.then(|| self.path_and_query(text))?
     }
 
     /// Path and query of the filled text. What groups matched may be a client's query, which nobody has
     /// looked at: where there are groups, an encoded slash hides no dots either.
-    fn path_and_query(&self, text: &str) -> Option<PathAndQuery> {
+    fn path_and_query(&self, text: String) -> Option<PathAndQuery> {
         let made = path_and_query(text)?;
         let hides = self.has_groups() && made.path().contains('%') && {
             let decoded = percent_decode_str(made.path()).decode_utf8_lossy();
@@ -498,7 +498,7 @@ impl Filler<'_> {
         self.write_meta(name, &mut value);
         let failed = RewriteFailed::ByTarget;
         let Some(("http" | "https" | "ws" | "wss" | "h2c", _)) = scheme(&value) else {
-            let path = path_and_query(&self.text(parts)).ok_or(failed)?;
+            let path = path_and_query(self.text(parts)).ok_or(failed)?;
             return Ok(Destination::Path(path));
         };
         let (scheme, rest) = value.split_once("://").ok_or(failed)?;
@@ -507,7 +507,7 @@ impl Filler<'_> {
         let url = Uri::builder()
             .scheme(scheme.map_err(|_| failed)?)
             .authority(authority(&rest[..end]).ok_or(failed)?)
-            .path_and_query(path_and_query(&rest[end..]).ok_or(failed)?);
+            .path_and_query(path_and_query(rest[end..].to_owned()).ok_or(failed)?);
         url.build().map(Destination::Url).map_err(|_| failed)
     }
 }
@@ -524,7 +524,19 @@ fn write_segment_escaped(value: &str, out: &mut String) {
 }
 
 /// Path and query of a text, spelled as Go spells them; `None` where the path can be read in two ways.
-fn path_and_query(text: &str) -> Option<PathAndQuery> {
+fn path_and_query(text: String) -> Option<PathAndQuery> {
+    let is_spelled = text.starts_with('/') && {
+        let (path, query) = text.split_once('?').unwrap_or((&text, ""));
+        path.bytes().all(stays_of(path)) && query.bytes().all(stays_in_query)
+    };
+    let spelled = if is_spelled { text } else { spelled(&text) };
+    let path = spelled.split('?').next().unwrap_or_default();
+    RequestPath::of_rewritten(path, None).ok()?;
+    PathAndQuery::from_maybe_shared(Bytes::from(spelled)).ok()
+}
+
+/// A text that is not spelled so, without its fragment.
+fn spelled(text: &str) -> String {
     let text = text.split('#').next().unwrap_or_default();
     let (path, query) = match text.split_once('?') {
         Some((path, query)) => (path, Some(query)),
@@ -534,18 +546,21 @@ fn path_and_query(text: &str) -> Option<PathAndQuery> {
     if !path.starts_with('/') {
         out.push('/');
     }
-    let stays = if path.contains('%') {
-        stays_kept
-    } else {
-        stays
-    };
-    write_spelled(path, stays, &mut out);
-    RequestPath::of_rewritten(&out, None).ok()?;
+    write_spelled(path, stays_of(path), &mut out);
     if let Some(query) = query {
         out.push('?');
         write_spelled(query, stays_in_query, &mut out);
     }
-    PathAndQuery::from_maybe_shared(Bytes::from(out)).ok()
+    out
+}
+
+/// What stands in a path as it is: more, where it has escapes.
+fn stays_of(path: &str) -> fn(u8) -> bool {
+    if path.contains('%') {
+        stays_kept
+    } else {
+        stays
+    }
 }
 
 fn write_spelled(text: &str, stays: fn(u8) -> bool, out: &mut String) {
@@ -572,5 +587,5 @@ fn stays_kept(byte: u8) -> bool {
 }
 
 fn stays_in_query(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b"\"<>".contains(&byte)
+    byte.is_ascii_graphic() && !b"\"#<>".contains(&byte)
 }
