@@ -286,11 +286,13 @@ impl Plan {
 /// drops them all.
 #[derive(Default)]
 pub(crate) struct Passes {
-    first: OnceLock<(PlanId, Compiled)>, // Most records meet one plan; it is found without a lock.
+    first: OnceLock<Kept>, // Most records meet one plan; it is found without a lock.
     others: RwLock<Vec<Kept>>,
+    is_outdated: AtomicBool, // The first is of a plan that is retired, and there are others.
 }
 
 /// What a record keeps for one plan.
+#[derive(Clone)]
 struct Kept {
     plan: PlanId,
     retired: Retired,
@@ -305,8 +307,8 @@ impl Passes {
 
     fn get_or_compile(&self, plan: &Plan, compile: impl FnOnce() -> Compiled) -> Compiled {
         let first = || {
-            let first = self.first.get().filter(|(id, _)| *id == plan.id);
-            first.map(|(_, compiled)| compiled.clone())
+            let first = self.first.get().filter(|first| first.plan == plan.id);
+            first.map(|first| first.compiled.clone())
         };
         if let Some(compiled) = first() {
             return compiled;
@@ -319,9 +321,14 @@ impl Passes {
             return compiled;
         }
         let compiled = compile();
-        if self.first.set((plan.id, compiled.clone())).is_ok() {
+        let kept = Kept {
+            plan: plan.id,
+            retired: plan.retired.clone(),
+            compiled: compiled.clone(),
+        };
+        let Err(kept) = self.first.set(kept) else {
             return compiled;
-        }
+        };
         let mut others = self.others.write();
         if let Some(compiled) = first().or_else(|| find(&others)) {
             return compiled; // Another request was faster: one pass for each plan, never two.
@@ -330,12 +337,33 @@ impl Passes {
         if others.len() == Self::OTHERS {
             drop(others.remove(0));
         }
-        others.push(Kept {
-            plan: plan.id,
-            retired: plan.retired.clone(),
-            compiled: compiled.clone(),
-        });
+        others.push(kept);
+        if self.first.get().is_some_and(|first| first.retired.is_set()) {
+            self.is_outdated.store(true, Ordering::Relaxed);
+        }
         compiled
+    }
+
+    /// Whether [`renewed`](Self::renewed) would be found sooner.
+    #[inline]
+    pub(crate) fn are_outdated(&self) -> bool {
+        self.is_outdated.load(Ordering::Relaxed)
+    }
+
+    /// The passes of plans in force, with the newest first.
+    pub(crate) fn renewed(&self) -> Self {
+        let others = self.others.read();
+        let in_force = others.iter().filter(|kept| !kept.retired.is_set());
+        let mut kept: Vec<_> = in_force.cloned().collect();
+        let first = OnceLock::new();
+        if let Some(newest) = kept.pop() {
+            let _ = first.set(newest); // Nobody else has it yet.
+        }
+        Self {
+            first,
+            others: RwLock::new(kept),
+            is_outdated: AtomicBool::new(false),
+        }
     }
 }
 
@@ -356,7 +384,9 @@ impl HeldPass {
     #[inline]
     pub fn of_first(loaded: Arc<Loaded>, plan: u64) -> Result<Self, Arc<Loaded>> {
         match loaded.passes().first.get() {
-            Some((id, Ok(_))) if id.0 == plan => Ok(Self(Holder::Record(loaded))),
+            Some(first) if first.plan.0 == plan && first.compiled.is_ok() => {
+                Ok(Self(Holder::Record(loaded)))
+            }
             _ => Err(loaded),
         }
     }
@@ -368,7 +398,7 @@ impl HeldPass {
             Holder::Own(pass) => pass,
             Holder::Record(loaded) => {
                 let first = loaded.passes().first.get();
-                let pass = first.and_then(|(_, compiled)| compiled.as_ref().ok());
+                let pass = first.and_then(|first| first.compiled.as_ref().ok());
                 pass.expect("a record is held for its first pass")
             }
         }
@@ -650,7 +680,45 @@ impl EntryAt {
 #[cfg(all(test, not(tollgate_loom)))]
 mod tests {
     use super::*;
-    use crate::store::Version;
+    use crate::store::{MemoryStore, SessionStore, Version};
+
+    #[test]
+    fn a_renewed_record_has_the_newest_plan_first() {
+        let loaded = Loaded::new("ann", Session::default(), Version(1));
+        let plans: Vec<_> = (0..3).map(|_| Arc::new(Plan::default())).collect();
+        let passes: Vec<_> = plans.iter().map(|plan| plan.pass(&loaded)).collect();
+        assert!(
+            !loaded.passes().are_outdated(),
+            "the first plan is in force"
+        );
+        plans[0].retire();
+        let last = Arc::new(Plan::default());
+        let newest = last.pass(&loaded).expect("a session");
+        assert!(loaded.passes().are_outdated());
+        let loaded = Arc::new(loaded.renewed());
+        let held = HeldPass::of_first(loaded.clone(), last.id()).expect("is first");
+        assert!(Arc::ptr_eq(held.get(), &newest));
+        assert_eq!(loaded.passes().others.read().len(), 2);
+        let again = plans[2].pass(&loaded);
+        assert!(Arc::ptr_eq(
+            again.as_ref().expect("a session"),
+            passes[2].as_ref().expect("a session")
+        ));
+    }
+
+    #[test]
+    fn a_store_in_memory_renews_its_records() {
+        let store = MemoryStore::new();
+        store.insert("ann", Session::default()).expect("room");
+        let find = || store.try_get("ann").flatten().expect("is there");
+        for _ in 0..3 {
+            let plan = Arc::new(Plan::default());
+            let pass = plan.pass(&find()).expect("a session");
+            let held = HeldPass::of_first(find(), plan.id()).expect("is first");
+            assert!(Arc::ptr_eq(held.get(), &pass));
+            plan.retire();
+        }
+    }
 
     #[test]
     fn a_record_forgets_what_it_compiled_for_plans_that_are_retired() {

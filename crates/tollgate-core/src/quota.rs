@@ -42,7 +42,7 @@ impl Ends {
     }
 
     /// The tick at which it is past; `None` for never.
-    fn tick(self, now: Moment) -> Option<u64> {
+    pub(crate) fn tick(self, now: Moment) -> Option<u64> {
         if self == Self::NEVER {
             return None;
         }

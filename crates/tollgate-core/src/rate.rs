@@ -435,6 +435,11 @@ impl<C: Cell> Slots<C> {
         body.asked = body.asked.max(now);
     }
 
+    /// What counts right after something was added to the newest slot, and when that counts no more.
+    pub(crate) fn after_adding(&self) -> (u64, Option<u64>) {
+        (self.body.sum, Some(self.start(self.head + SLOTS)))
+    }
+
     pub(crate) fn add(&mut self, now: u64, cost: u64) {
         let number = self.last(now);
         if self.head < number {

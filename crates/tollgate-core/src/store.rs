@@ -518,6 +518,16 @@ impl Loaded {
     pub(crate) fn passes(&self) -> &Passes {
         &self.passes
     }
+
+    /// The same record, which forgets plans that are no longer in force and finds the newest first.
+    pub(crate) fn renewed(&self) -> Self {
+        Self {
+            key: self.key.clone(),
+            session: self.session.clone(),
+            version: self.version,
+            passes: self.passes.renewed(),
+        }
+    }
 }
 
 impl fmt::Debug for Loaded {

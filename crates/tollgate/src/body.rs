@@ -24,8 +24,16 @@ pin_project! {
 
 pin_project! {
     #[project = KindProjection]
+    // Where a body is a pointer, this takes no more room: responses are moved often.
     enum Kind<B> {
         Inner { #[pin] body: B },
+        Other { other: Pin<Box<Other<B>>> },
+    }
+}
+
+pin_project! {
+    #[project = OtherProjection]
+    enum Other<B> {
         // gRPC tells its outcome at the end: what the request costs is known only then.
         Settling { #[pin] body: B, settlement: Option<Box<Settlement>> },
         Refused { body: Full<Bytes> },
@@ -41,21 +49,25 @@ impl<B> GateBody<B> {
         }
     }
 
-    /// The service's own body; where charges are not settled yet, its end settles them.
+    /// The same; where charges are not settled yet, its end settles them.
     #[inline]
     pub(crate) fn of(body: B, unsettled: Option<Box<Settlement>>) -> Self {
-        let kind = match unsettled {
-            None => Kind::Inner { body },
-            settlement => Kind::Settling { body, settlement },
-        };
-        Self { kind }
+        match unsettled {
+            None => Self::inner(body),
+            settlement => Self::other(Other::Settling { body, settlement }),
+        }
     }
 
     pub(crate) fn refused(body: Bytes) -> Self {
+        let body = Full::new(body);
+        Self::other(Other::Refused { body })
+    }
+
+    #[cold]
+    fn other(other: Other<B>) -> Self {
+        let other = Box::pin(other);
         Self {
-            kind: Kind::Refused {
-                body: Full::new(body),
-            },
+            kind: Kind::Other { other },
         }
     }
 }
@@ -68,9 +80,11 @@ impl<B: Default> Default for GateBody<B> {
 
 impl<B> std::fmt::Debug for GateBody<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.kind {
-            Kind::Inner { .. } | Kind::Settling { .. } => "GateBody(the service's)",
-            Kind::Refused { .. } => "GateBody(a refusal's)",
+        let is_refusal = matches!(&self.kind, Kind::Other { other } if other.is_refusal());
+        f.write_str(if is_refusal {
+            "GateBody(a refusal's)"
+        } else {
+            "GateBody(the service's)"
         })
     }
 }
@@ -79,16 +93,51 @@ impl<B: Body<Data = Bytes>> Body for GateBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
+    #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProjection::Inner { body } => body.poll_frame(cx),
-            KindProjection::Refused { body } => Pin::new(body)
+            KindProjection::Other { other } => other.as_mut().poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner { body } => body.is_end_stream(),
+            Kind::Other { other } => other.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner { body } => body.size_hint(),
+            Kind::Other { other } => other.size_hint(),
+        }
+    }
+}
+
+impl<B> Other<B> {
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Refused { .. })
+    }
+}
+
+impl<B: Body<Data = Bytes>> Body for Other<B> {
+    type Data = Bytes;
+    type Error = B::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+        match self.project() {
+            OtherProjection::Refused { body } => Pin::new(body)
                 .poll_frame(cx)
                 .map_err(|never| match never {}),
-            KindProjection::Settling { body, settlement } => {
+            OtherProjection::Settling { body, settlement } => {
                 let frame = ready!(body.poll_frame(cx));
                 let is_data = matches!(&frame, Some(Ok(frame)) if frame.is_data());
                 if !is_data && let Some(settlement) = settlement.take() {
@@ -101,21 +150,20 @@ impl<B: Body<Data = Bytes>> Body for GateBody<B> {
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Inner { body }
-            | Kind::Settling {
-                body,
-                settlement: None,
-            } => body.is_end_stream(),
-            Kind::Settling { .. } => false, // Polled to the end, so that it is settled.
-            Kind::Refused { body } => body.is_end_stream(),
+        match self {
+            Self::Settling {
+                settlement: Some(_),
+                ..
+            } => false, // Polled to the end, so that it is settled.
+            Self::Settling { body, .. } => body.is_end_stream(),
+            Self::Refused { body } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Inner { body } | Kind::Settling { body, .. } => body.size_hint(),
-            Kind::Refused { body } => body.size_hint(),
+        match self {
+            Self::Settling { body, .. } => body.size_hint(),
+            Self::Refused { body } => body.size_hint(),
         }
     }
 }

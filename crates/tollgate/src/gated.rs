@@ -139,7 +139,7 @@ where
         }
         let walk = self.gates.walk(&mut asked, &mut head, &mut visit);
         if let Walk::Through = walk {
-            let then = self.gates.enter(&mut head, &mut visit);
+            let then = self.gates.enter(&mut head, visit);
             let future = self.inner.call(Request::from_parts(head, body));
             return GatedFuture {
                 state: State::Inside { future, then },
@@ -244,8 +244,8 @@ struct Departing {
 impl Gates {
     /// Makes the head ready for the service, which is to be called now: from here on the charges stay.
     #[inline]
-    fn enter(&self, head: &mut Parts, visit: &mut Visit) -> Then {
-        self.forward(head, visit);
+    fn enter(&self, head: &mut Parts, mut visit: Visit) -> Then {
+        self.forward(head, &visit);
         if let Some(receipt) = visit.receipt.take() {
             receipt.keep();
         }
@@ -256,10 +256,10 @@ impl Gates {
         }
     }
 
-    fn keep(&self, head: &mut Parts, visit: &mut Visit) -> Then {
+    fn keep(&self, head: &mut Parts, mut visit: Visit) -> Then {
         let settlement = visit.settlement.take();
         let departs = self.departs() || settlement.is_some();
-        let visit = Arc::new(std::mem::take(visit));
+        let visit = Arc::new(visit);
         if self.leaves_visit() {
             head.extensions.insert(visit.clone());
         }
@@ -329,12 +329,12 @@ where
                                 ..
                             } = *parked.take().expect("seen");
                             let Stopped {
-                                mut visit,
+                                visit,
                                 mut head,
                                 body,
                                 ..
                             } = stopped;
-                            let then = gates.enter(&mut head, &mut visit);
+                            let then = gates.enter(&mut head, visit);
                             let future = service.call(Request::from_parts(head, body));
                             State::Inside { future, then }
                         }

@@ -86,9 +86,9 @@ impl LimitHeaders {
 
     pub(crate) fn write(self, visit: &Visit, headers: &mut HeaderMap) {
         if let Some(limit) = self.x_limit(visit.limits()) {
-            headers.insert(X_LIMIT, limit.standing.max.into());
-            headers.insert(X_REMAINING, limit.standing.remaining.into());
-            headers.insert(X_RESET, limit.reset_at(visit.now()).into());
+            headers.insert(X_LIMIT, number(limit.standing.max));
+            headers.insert(X_REMAINING, number(limit.standing.remaining));
+            headers.insert(X_RESET, number(limit.reset_at(visit.now())));
         }
         if self.ietf && !visit.limits().is_empty() {
             insert(headers, POLICY, visit.limits(), policy);
@@ -114,6 +114,13 @@ impl LimitHeaders {
             X::None => None,
         }
     }
+}
+
+/// A number in one allocation of its length; `HeaderValue::from` makes two.
+fn number(number: u64) -> HeaderValue {
+    let mut digits = itoa::Buffer::new();
+    let value = HeaderValue::from_bytes(digits.format(number).as_bytes());
+    value.expect("digits are a header's value")
 }
 
 fn insert(

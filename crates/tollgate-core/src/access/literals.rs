@@ -61,44 +61,65 @@ impl Literals {
     /// Whether a rule opens this method of the path. With `behind`, rules also match the path behind the
     /// listen path; see [`PathPattern::matches_request`](super::PathPattern::matches_request).
     pub(super) fn allow(&self, method: Method<'_>, path: &RequestPath<'_>, behind: bool) -> bool {
-        if self.items.is_empty() {
-            return false;
-        }
         let (full, listen) = (path.full().as_bytes(), path.listen());
-        let mut slashes = (0..full.len()).filter(|at| full[*at] == b'/'); // Paths are short.
-        let found = slashes.any(|at| {
-            let opens = |item: &Item| {
-                let end = at + item.len();
-                item.methods.contain(method)
-                    && (item.matches_whole(at, end, full.len(), listen)
-                        || (behind && item.matches_behind(at, end, full.len(), listen)))
-            };
-            self.beginning(&full[at..]).any(opens)
-        });
-        found || (behind && listen == full.len() && self.allow_root(method))
+        let opens = |item: &Item, at: usize| {
+            let end = at + item.len();
+            item.methods.contain(method)
+                && (item.matches_whole(at, end, full.len(), listen)
+                    || (behind && item.matches_behind(at, end, full.len(), listen)))
+        };
+        for (at, byte) in full.iter().enumerate() {
+            if *byte != b'/' {
+                continue;
+            }
+            let mut next = self.longest(&full[at..]);
+            while let Some(item) = next {
+                if opens(item, at) {
+                    return true;
+                }
+                next = self.shorter(item, &full[at..]);
+            }
+        }
+        behind && listen == full.len() && self.allow_root(method)
     }
 
-    /// The items that the rest of a path begins with, the longest first.
+    /// The longest text that the rest of a path begins with.
     #[inline]
-    fn beginning(&self, rest: &[u8]) -> impl Iterator<Item = &Item> {
+    fn longest(&self, rest: &[u8]) -> Option<&Item> {
         let head = head(rest);
         let mut after = self.heads.partition_point(|other| *other <= head);
+        let last = self.items.get(after.wrapping_sub(1))?;
         // Of texts that begin alike and go on, all that follows tells.
-        if 0 < after && self.heads[after - 1] == head && !self.items[after - 1].is_short() {
+        if last.head == head && !last.is_short() {
             let first = self.heads.partition_point(|other| *other < head);
             let alike = &self.items[first..after];
             after = first + alike.partition_point(|item| self.text_of(item) <= rest);
         }
-        let last = after.checked_sub(1).map(|last| &self.items[last]);
-        let shorter = |item: &&Item| item.shorter.map(|shorter| &self.items[shorter as usize]);
-        let begins = move |item: &&Item| {
-            if item.is_short() {
-                item.len() <= rest.len() && item.begins_head(head)
-            } else {
-                rest.starts_with(self.text_of(item))
-            }
-        };
-        std::iter::successors(last, shorter).filter(begins)
+        let last = self.items.get(after.wrapping_sub(1))?;
+        if self.begins(last, rest, head) {
+            Some(last)
+        } else {
+            self.shorter(last, rest)
+        }
+    }
+
+    /// The next shorter one.
+    fn shorter(&self, item: &Item, rest: &[u8]) -> Option<&Item> {
+        let head = head(rest);
+        let mut item = &self.items[item.shorter? as usize];
+        while !self.begins(item, rest, head) {
+            item = &self.items[item.shorter? as usize];
+        }
+        Some(item)
+    }
+
+    #[inline]
+    fn begins(&self, item: &Item, rest: &[u8], head: u64) -> bool {
+        if item.is_short() {
+            item.len() <= rest.len() && item.begins_head(head)
+        } else {
+            rest.starts_with(self.text_of(item))
+        }
     }
 
     /// Behind a listen path that is the whole path lies `/`.

@@ -788,7 +788,7 @@ impl Counters {
         let batch = ready.charges();
         match self.slots_of(ready, now) {
             [one] => one.slot.take(batch_of(batch), now),
-            [one, two] => take_two(batch_of(batch), [&one.slot, &two.slot], now),
+            [one, two] => take_two_ready(batch_of(batch), [one, two], now),
             _ => self.take(batch, now),
         }
     }
@@ -957,6 +957,21 @@ fn batch_of<const N: usize>(batch: &[Charge]) -> &[Charge; N] {
 fn take_two(batch: &[Charge; 2], [one, two]: [&Slot; 2], now: Moment) -> Verdict {
     let (mut first, mut second) = lock_two(one, two);
     tally::decide_two(batch, [&mut first, &mut second], now)
+}
+
+/// The same, in fewer steps where both are ready for the charge.
+fn take_two_ready(batch: &[Charge; 2], [one, two]: [&ReadySlot; 2], now: Moment) -> Verdict {
+    let (mut first, mut second) = lock_two(&one.slot, &two.slot);
+    if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
+        return tally::decide_two(batch, [&mut first, &mut second], now);
+    }
+    first.add_ready(&one.brief, now);
+    second.add_ready(&two.brief, now);
+    let standings = [
+        first.standing_ready(&batch[0].limit, now),
+        second.standing_ready(&batch[1].limit, now),
+    ];
+    tally::taken(now, standings)
 }
 
 /// Locks two counters that are not one, in the order of all batches.

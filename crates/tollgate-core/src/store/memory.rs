@@ -243,7 +243,27 @@ impl Inner {
         if record.value().is_past(|| self.now()) {
             return None;
         }
-        Some(record.key().0.clone())
+        let loaded = record.key().0.clone();
+        if loaded.passes().are_outdated() {
+            drop(record);
+            return Some(self.renew(loaded));
+        }
+        Some(loaded)
+    }
+
+    /// Puts a record in its own place that finds the newest plan first. Who holds the old one goes on with
+    /// it.
+    #[cold]
+    fn renew(&self, loaded: Arc<Loaded>) -> Arc<Loaded> {
+        let renewed = Arc::new(loaded.renewed());
+        match self.sessions.entry(Record(renewed.clone())) {
+            Entry::Occupied(entry) if Arc::ptr_eq(&entry.key().0, &loaded) => {
+                let ends = *entry.get();
+                entry.replace_entry(ends);
+                renewed
+            }
+            _ => loaded, // Changed meanwhile.
+        }
     }
 
     fn put(

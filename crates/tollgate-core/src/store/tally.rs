@@ -1010,6 +1010,29 @@ impl Tally {
     }
 }
 
+impl Tally {
+    /// Where the limit stands right after [`add_ready`](Self::add_ready).
+    #[inline]
+    pub(crate) fn standing_ready(&self, limit: &Limit, now: Moment) -> Standing {
+        let (used, resets_at) = match &self.0 {
+            State::Slots(slots) => slots.after_adding(),
+            State::Quota { used, ends, .. } => ((*used).into(), ends.tick(now)),
+            state => return state.standing(&Ask::new(limit, now), false),
+        };
+        let remaining = max(limit).saturating_sub(used);
+        if remaining == 0 {
+            return self.0.standing(&Ask::new(limit, now), false);
+        }
+        Standing {
+            max: limit.max(),
+            remaining,
+            retry_in: Duration::ZERO,
+            resets_in: resets_at.map(|at| until(at, now)),
+            exceeded: false,
+        }
+    }
+}
+
 /// Whether it neither waits nor only watches.
 pub(crate) fn refuses(charge: &Charge) -> bool {
     charge.mode == ChargeMode::Enforce
