@@ -7,6 +7,7 @@ mod bodies;
 mod cancel;
 mod coverage;
 mod examples;
+mod express;
 mod failing_store;
 mod lessons;
 mod observe;

@@ -31,7 +31,8 @@ impl StorageKey {
         std::str::from_utf8(&self.0).expect("made from text")
     }
 
-    pub(crate) fn as_bytes(&self) -> &[u8] {
+    /// Its bytes.
+    pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
 }
@@ -174,6 +175,13 @@ pub trait SessionStore: Send + Sync + 'static {
     /// Asks to be told of changes. The store's own task does the telling.
     fn on_change(&self, sink: ChangeSink) {
         let _ = sink;
+    }
+
+    /// A number that another one takes the place of whenever a record is written or removed, before that is
+    /// told to have been done: while it stays, what [`try_get`](Self::try_get) told after it was read still
+    /// holds. `None` where that can not be said, as where records end by themselves.
+    fn epoch(&self) -> Option<u64> {
+        None
     }
 
     /// Whether [`put`](Self::put) honours [`Expect`]. One that does not is refused by whatever needs

@@ -50,7 +50,7 @@ use tollgate_core::{Clock, Moment, Rejection, future::BoxFuture};
 
 use crate::{
     clock::default_clock,
-    express::{Express, Known},
+    express::{Express, Look},
     refusal::Refusals,
     report,
     visit::Visit,
@@ -334,15 +334,17 @@ impl Gates {
         self.leaves_visit() || self.0.acts != Acts::NONE
     }
 
-    /// Who calls and what, where that is usual.
+    /// Lets a usual request through, or tells who calls.
     #[inline]
-    pub(crate) fn look(&self, head: &Parts, now: Moment) -> Option<(&Express, Known)> {
-        let express = self.0.express.as_deref()?;
+    pub(crate) fn look(&self, head: &Parts, now: Moment) -> Look {
+        let Some(express) = self.0.express.as_deref() else {
+            return Look::Unknown;
+        };
         // A session may come from further out.
         if !head.extensions.is_empty() && head.extensions.get::<Arc<Visit>>().is_some() {
-            return None;
+            return Look::Unknown;
         }
-        Some((express, express.look(head, now)?))
+        express.look(head, now, self.is_watched())
     }
 
     /// Goes on with the visit of a `Gated` further out.

@@ -24,7 +24,7 @@ use tower_service::Service;
 
 use crate::{
     body::GateBody,
-    express::Express,
+    express::{Express, Look},
     gate::{Departure, Gate, Gates, Resume, Walk},
     report,
     settlement::Settlement,
@@ -118,24 +118,20 @@ where
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let (mut head, body) = request.into_parts();
         let now = self.gates.now();
-        let known = match self.gates.look(&head, now) {
-            Some((express, known)) if !self.gates.is_watched() && express.charge(&known, now) => {
-                drop(known);
-                let future = self.inner.call(Request::from_parts(head, body));
-                return GatedFuture {
-                    state: State::Inside { future, then: None },
-                };
-            }
-            found => found.map(|(_, known)| known),
-        };
+        let look = self.gates.look(&head, now);
+        if let Look::Through = look {
+            let future = self.inner.call(Request::from_parts(head, body));
+            return GatedFuture {
+                state: State::Inside { future, then: None },
+            };
+        }
         let mut visit = self.gates.open_at(now);
         let mut asked = 0;
-        match known {
-            Some(known) => {
-                known.tell(&mut visit);
-                asked = Express::GATES;
-            }
-            None => Gates::resume(&mut head, &mut visit),
+        if let Look::Known(known) = look {
+            known.tell(&mut visit);
+            asked = Express::GATES;
+        } else {
+            Gates::resume(&mut head, &mut visit);
         }
         let walk = self.gates.walk(&mut asked, &mut head, &mut visit);
         if let Walk::Through = walk {

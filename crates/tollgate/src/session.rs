@@ -204,15 +204,41 @@ impl SessionGate {
         Err(Rejection::CredentialMissing)
     }
 
-    /// The session of a request that may use it, where that is told by a record in memory and one token
-    /// that is its name. `None` says nothing.
+    /// The record in memory of a token that is its name; `None` says nothing.
     #[inline]
-    pub(crate) fn find_at_once(&self, head: &Parts, now: Moment) -> Option<HeldPass> {
+    pub(crate) fn find_at_once(&self, head: &Parts) -> Option<Arc<Loaded>> {
         let token = self.token(head).ok()?;
         let name = self.keys.presented_name(self.plan.organisation(), &token)?;
-        let loaded = self.store.try_get(name)??;
-        let held = HeldPass::of_first(loaded, self.plan.id()).ok()?;
-        check(held.get(), now).is_ok().then_some(held)
+        self.store.try_get(name)?
+    }
+
+    /// What stands in the one header that tokens come from; `None` where it is there twice, or they may come
+    /// from elsewhere.
+    #[inline]
+    pub(crate) fn only_header<'a>(&self, head: &'a Parts) -> Option<&'a [u8]> {
+        let [source] = &self.sources[..] else {
+            return None;
+        };
+        let value = head.headers.get(source.header()?)?;
+        let is_alone = head.headers.keys_len() == head.headers.len(); // No header comes twice.
+        is_alone.then_some(value.as_bytes())
+    }
+
+    /// See [`SessionStore::epoch`](tollgate_core::store::SessionStore::epoch).
+    #[inline]
+    pub(crate) fn epoch(&self) -> Option<u64> {
+        self.store.epoch()
+    }
+
+    #[inline]
+    pub(crate) fn plan_id(&self) -> u64 {
+        self.plan.id()
+    }
+
+    /// Whether a bare token may use the session now.
+    #[inline]
+    pub(crate) fn may(&self, pass: &Pass, now: Moment) -> bool {
+        check(pass, now).is_ok()
     }
 
     /// Asks for the names that the token may be stored under, in the order in which they are tried.

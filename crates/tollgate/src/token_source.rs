@@ -45,6 +45,12 @@ pub trait TokenSource: Send + Sync + 'static {
     /// [`Rejection::CredentialMalformed`] where what is there can not be a token.
     fn find<'a>(&self, head: &'a Parts) -> Result<Option<Cow<'a, str>>, Rejection>;
 
+    /// The header that tells all: where it comes once, and its value is one word, that is the token. `None`
+    /// for a source that looks elsewhere.
+    fn header(&self) -> Option<&HeaderName> {
+        None
+    }
+
     /// Takes the token out of the request, so that the service does not see it. Called where the layer
     /// was told to, once the request may pass.
     fn remove(&self, head: &mut Parts) {
@@ -125,6 +131,11 @@ impl TokenSource for HeaderSource {
             scheme => in_scheme(text, scheme)?,
         };
         Ok(token.filter(|token| !token.is_empty()).map(Cow::from))
+    }
+
+    #[inline]
+    fn header(&self) -> Option<&HeaderName> {
+        matches!(self.scheme, Scheme::Optional).then_some(&self.name)
     }
 
     fn remove(&self, head: &mut Parts) {

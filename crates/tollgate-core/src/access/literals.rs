@@ -60,7 +60,28 @@ impl Literals {
 
     /// Whether a rule opens this method of the path. With `behind`, rules also match the path behind the
     /// listen path; see [`PathPattern::matches_request`](super::PathPattern::matches_request).
+    #[inline]
     pub(super) fn allow(&self, method: Method<'_>, path: &RequestPath<'_>, behind: bool) -> bool {
+        self.allow_at_start(method, path) || self.allow_anywhere(method, path, behind)
+    }
+
+    /// The same for the longest text that a path without a listen path begins with: most often it is the
+    /// one that opens it, and this takes half as long to see.
+    #[inline]
+    fn allow_at_start(&self, method: Method<'_>, path: &RequestPath<'_>) -> bool {
+        let full = path.full().as_bytes();
+        let head = head(full);
+        let after = self.heads.partition_point(|other| *other <= head);
+        let last = self.items.get(after.wrapping_sub(1));
+        last.is_some_and(|item| {
+            path.listen() == 0
+                && self.begins(item, full, head)
+                && item.methods.contain(method)
+                && (!item.to_end || item.len() == full.len())
+        })
+    }
+
+    fn allow_anywhere(&self, method: Method<'_>, path: &RequestPath<'_>, behind: bool) -> bool {
         let (full, listen) = (path.full().as_bytes(), path.listen());
         let opens = |item: &Item, at: usize| {
             let end = at + item.len();

@@ -23,7 +23,10 @@ use std::{
     hash::{Hash, Hasher},
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{
+            AtomicBool, AtomicU64, AtomicUsize,
+            Ordering::{Acquire, Relaxed, Release},
+        },
     },
     time::Duration,
 };
@@ -66,6 +69,8 @@ struct Inner {
     len: AtomicUsize, // Counts a record that is about to be written, so that the bound holds.
     max_sessions: usize,
     endings: Mutex<BTreeSet<(u64, Box<str>)>>, // By tick: records with a lifetime.
+    epoch: AtomicU64,                          // Moves when a write is in the map.
+    ends_records: AtomicBool,                  // Whether any record was ever put with a lifetime.
     version: AtomicU64, // Over all records, so that one put anew has no version of the old one's.
     sinks: RwLock<Vec<ChangeSink>>,
     clock: Option<Arc<dyn Clock>>, // `None` for the machine's.
@@ -156,6 +161,8 @@ impl MemoryOptions {
             len: AtomicUsize::new(0),
             max_sessions: self.max_sessions,
             endings: Mutex::default(),
+            epoch: AtomicU64::new(0),
+            ends_records: AtomicBool::new(false),
             version: AtomicU64::new(0),
             sinks: RwLock::default(),
             clock: self.clock,
@@ -290,6 +297,9 @@ impl Inner {
         let ends = lifetime.map_or(Ends::NEVER, |lifetime| {
             Ends(now.saturating_add(nanos(lifetime)))
         });
+        if ends.tick().is_some() {
+            self.ends_records.store(true, Release); // Before anybody finds the record.
+        }
         let replaced = match entry {
             Entry::Occupied(entry) => entry.replace_entry(ends).1.tick(),
             Entry::Vacant(entry) => {
@@ -298,6 +308,7 @@ impl Inner {
                 None
             }
         };
+        self.epoch.fetch_add(1, Release);
         // Both under the record's lock in the map would deadlock with nobody, but last longer.
         if replaced.is_some() || ends.tick().is_some() {
             let mut endings = self.endings.lock();
@@ -342,6 +353,7 @@ impl Inner {
         let Some((_, ends)) = self.sessions.remove(key.as_bytes()) else {
             return false;
         };
+        self.epoch.fetch_add(1, Release);
         self.len.fetch_sub(1, Relaxed);
         if let Some(end) = ends.tick() {
             self.endings.lock().remove(&(end, key.into()));
@@ -389,6 +401,11 @@ fn conflict() -> StoreError {
 impl SessionStore for MemoryStore {
     fn try_get(&self, key: &str) -> Option<Option<Arc<Loaded>>> {
         Some(self.0.get(key))
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        let epoch = self.0.epoch.load(Acquire);
+        (!self.0.ends_records.load(Acquire)).then_some(epoch)
     }
 
     async fn get(&self, key: &str) -> Result<Option<Arc<Loaded>>, StoreError> {

@@ -58,6 +58,7 @@ trait ErasedSessions: Send + Sync {
     fn delete(self: Arc<Self>, key: StorageKey) -> BoxFuture<Result<bool, StoreError>>;
     fn list(self: Arc<Self>, query: ListQuery) -> BoxFuture<Result<ListPage, StoreError>>;
     fn on_change(&self, sink: ChangeSink);
+    fn epoch(&self) -> Option<u64>;
     fn compares_and_sets(&self) -> bool;
 }
 
@@ -96,6 +97,10 @@ impl<S: SessionStore> ErasedSessions for S {
 
     fn on_change(&self, sink: ChangeSink) {
         SessionStore::on_change(self, sink);
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        SessionStore::epoch(self)
     }
 
     fn compares_and_sets(&self) -> bool {
@@ -211,6 +216,12 @@ impl SharedStore {
         self.sessions.on_change(sink);
     }
 
+    /// See [`SessionStore::epoch`].
+    #[inline]
+    pub fn epoch(&self) -> Option<u64> {
+        self.sessions.epoch()
+    }
+
     /// See [`SessionStore::compares_and_sets`].
     pub fn compares_and_sets(&self) -> bool {
         self.sessions.compares_and_sets()
@@ -293,6 +304,10 @@ impl SessionStore for SharedStore {
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
         self.list(query.clone()).await
+    }
+
+    fn epoch(&self) -> Option<u64> {
+        self.sessions.epoch()
     }
 
     fn on_change(&self, sink: ChangeSink) {

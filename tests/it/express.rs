@@ -1,0 +1,132 @@
+//! One service that is asked again and again, as on a connection: what it remembers of its caller never
+//! outlives a change.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Request, Response};
+use tollgate::{
+    LimitHeaders, MemoryStore, Tollgate,
+    clock::ManualClock,
+    policy::PolicySet,
+    store::{Expect, SessionStore},
+};
+use tower::{Layer, Service, ServiceExt};
+
+use crate::support::{ask, ok};
+
+const RIGHT: &str = r#"{"access_rights": {"orders": {}}}"#;
+
+fn gate(store: MemoryStore) -> Tollgate {
+    let gate = Tollgate::builder(store).api("orders").rate_limit().quota();
+    let gate = gate.headers(LimitHeaders::none()).without_context();
+    gate.build().expect("a stack")
+}
+
+/// Asks one and the same service, three times in a row.
+async fn thrice<S, B>(service: &mut S, request: impl Fn() -> Request<Body>) -> [u16; 3]
+where
+    S: Service<Request<Body>, Response = Response<B>, Error: std::fmt::Debug>,
+{
+    let mut statuses = [0; 3];
+    for status in &mut statuses {
+        let ready = service.ready().await.expect("ready");
+        let response = ready.call(request()).await.expect("a response");
+        *status = response.status().as_u16();
+    }
+    statuses
+}
+
+#[tokio::test]
+async fn a_change_of_the_record_is_known_to_the_next_request() {
+    let store = MemoryStore::new();
+    let put = |json: &str| store.insert("joes-key", json.parse().unwrap()).unwrap();
+    let mut service = gate(store.clone()).layer().layer(ok());
+    let joe = || ask("/", "joes-key");
+    for (record, statuses) in [
+        (RIGHT, [200; 3]),
+        (
+            r#"{"access_rights": {"orders": {}}, "is_inactive": true}"#,
+            [403; 3],
+        ),
+        (RIGHT, [200; 3]),
+        (r#"{"access_rights": {"users": {}}}"#, [403; 3]),
+        (
+            r#"{"access_rights": {"orders": {}}, "rate": 2, "per": 3600}"#,
+            [200, 200, 429],
+        ),
+        (RIGHT, [200; 3]),
+    ] {
+        put(record);
+        assert_eq!(thrice(&mut service, joe).await, statuses, "{record}");
+    }
+    assert!(store.delete("joes-key").await.unwrap());
+    assert_eq!(thrice(&mut service, joe).await, [403; 3]);
+}
+
+#[tokio::test]
+async fn a_caller_is_told_from_all_others() {
+    let store = MemoryStore::new();
+    for key in ["joes-key", "Bearer joes-key"] {
+        store.insert(key, RIGHT.parse().unwrap()).unwrap();
+    }
+    let mut service = gate(store.clone()).layer().layer(ok());
+    let two = || {
+        let request = Request::get("/").header("authorization", "joes-key");
+        let request = request.header("authorization", "other-key");
+        request.body(Body::empty()).unwrap()
+    };
+    let joe = || ask("/", "joes-key");
+    assert_eq!(thrice(&mut service, joe).await, [200; 3]);
+    assert_eq!(thrice(&mut service, || ask("/", "joes-ke")).await, [403; 3]);
+    assert_eq!(thrice(&mut service, joe).await, [200; 3]);
+    assert_eq!(thrice(&mut service, two).await, [400; 3]);
+    assert_eq!(
+        thrice(&mut service, || ask("//x", "joes-key")).await,
+        [400; 3]
+    );
+    let none = || Request::new(Body::empty());
+    assert_eq!(thrice(&mut service, none).await, [401; 3]);
+    // A name of two words is found behind its scheme, and alone means its second word.
+    let twice = || ask("/", "Bearer Bearer joes-key");
+    assert_eq!(thrice(&mut service, twice).await, [200; 3]);
+    store.delete("joes-key").await.unwrap();
+    let once = || ask("/", "Bearer joes-key");
+    assert_eq!(thrice(&mut service, once).await, [403; 3]);
+}
+
+#[tokio::test]
+async fn other_policies_hold_for_the_next_request() {
+    let policies = |inactive: bool| {
+        let policy = format!(
+            r#"{{"gold": {{"is_inactive": {inactive}, "access_rights": {{"orders": {{}}}}}}}}"#
+        );
+        PolicySet::from_record_file(policy.as_bytes()).unwrap().0
+    };
+    let store = MemoryStore::new();
+    let session = r#"{"apply_policies": ["gold"]}"#.parse().unwrap();
+    store.insert("joes-key", session).unwrap();
+    let gate = Tollgate::builder(store).api("orders").rate_limit();
+    let gate = gate.policies(policies(false)).build().unwrap();
+    let mut service = gate.layer().layer(ok());
+    let joe = || ask("/", "joes-key");
+    for inactive in [false, true, false, false] {
+        gate.replace_policies(policies(inactive));
+        let status = if inactive { 403 } else { 200 };
+        assert_eq!(thrice(&mut service, joe).await, [status; 3]);
+    }
+}
+
+#[tokio::test]
+async fn a_record_that_ends_is_not_remembered() {
+    let clock = ManualClock::at(1_700_000_000);
+    let store = MemoryStore::with_clock(clock.clone());
+    let lifetime = Some(Duration::from_secs(10));
+    let put = store.put("joes-key", RIGHT.parse().unwrap(), Expect::Absent, lifetime);
+    put.await.unwrap();
+    let mut service = gate(store).layer().layer(ok());
+    let joe = || ask("/", "joes-key");
+    assert_eq!(thrice(&mut service, joe).await, [200; 3]);
+    clock.advance(Duration::from_secs(11));
+    assert_eq!(thrice(&mut service, joe).await, [403; 3]);
+}
