@@ -71,11 +71,7 @@ const ATTACKS: &[(u8, &str, Option<&str>)] = &[
     (54, "varying what names a counter", None),
     (55, "keys without end", None),
     (56, "what is charged and what is not", None),
-    (
-        57,
-        "a remote store flushed, failed over, slow",
-        Some("Redis store"),
-    ),
+    (57, "a remote store flushed, failed over, slow", None),
     (58, "policies changed under load", None),
     (59, "a cost that the client names", None),
     (67, "framing that is read in two ways", None),

@@ -85,9 +85,11 @@ where
             Some(options) => store.cached(options),
             None => store,
         };
-        let others = (!config.suppress_redis_signal_reload).then_some(redis);
+        let others = (!config.suppress_redis_signal_reload).then(|| redis.clone());
         let server = Server::new(setup, Backing { store, others }, &observation)?;
-        work(server).await
+        let served = work(server).await;
+        redis.close().await; // What is leased and was not used is the others'.
+        served
     })
 }
 

@@ -4,7 +4,7 @@ use std::{num::NonZeroU32, time::Duration};
 
 use tollgate::store::cached::CacheOptions;
 use tollgate_core::store::StoreError;
-use tollgate_redis::{Naming, OnStoreError, RedisOptions, Servers, Tls};
+use tollgate_redis::{LimitMode, Naming, OnStoreError, RedisOptions, Servers, Tls};
 
 use crate::{
     config::{Config, StorageOptions},
@@ -47,22 +47,28 @@ fn options(config: &Config, storage: &StorageOptions) -> Result<RedisOptions, St
         sentinel_password: text(storage.sentinel_password.expose()),
     };
     // The counters of one key lie in one slot only under names of our own.
-    let naming = if storage.enable_cluster {
+    let store = &config.tollgate.store;
+    let naming = if storage.enable_cluster || store.own_names {
         Naming::Tagged
     } else {
         Naming::Tyk
     };
-    let store = &config.tollgate.store;
     let options = RedisOptions::servers(&servers)?
         .naming(naming)
         .sentinels(config.enable_sentinel_rate_limiter && !config.enable_fixed_window_rate_limiter)
         .node_secret(config.node_secret.expose())
         .trust_all_notices(config.allow_insecure_configs)
         .rates_on_error(on_error(&store.rates_on_error, store.nodes))
-        .quotas_on_error(on_error(&store.quotas_on_error, store.nodes));
-    Ok(match store.timeout.0 {
+        .quotas_on_error(on_error(&store.quotas_on_error, store.nodes))
+        .mode(mode(&store.mode))
+        .wait_replicas(store.wait_replicas);
+    let options = match store.timeout.0 {
         Duration::ZERO => options,
         timeout => options.deadline(timeout),
+    };
+    Ok(match store.longest_lease.0 {
+        Duration::ZERO => options,
+        lease => options.longest_lease(lease),
     })
 }
 
@@ -109,6 +115,15 @@ fn on_error(name: &str, nodes: u32) -> OnStoreError {
     }
 }
 
+/// What the names of `tollgate.store.mode` mean.
+fn mode(name: &str) -> LimitMode {
+    match name {
+        "exact" => LimitMode::Exact,
+        "leased" => LimitMode::Leased,
+        _ => LimitMode::Auto,
+    }
+}
+
 /// What of the settings about the store can not be followed.
 pub(crate) fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -124,12 +139,17 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
             problems.push(Problem::error("", message).at(path));
         }
     }
+    if !["", "exact", "leased", "auto"].contains(&store.mode.as_str()) {
+        let message = "expected `exact`, `leased` or `auto`";
+        problems.push(Problem::error("", message).at("tollgate.store.mode".into()));
+    }
     let uses_local = rules.iter().any(|(_, rule)| *rule == "local");
     if uses_local && store.nodes == 0 {
         let message = "`local` needs to know how many nodes share the limits";
         problems.push(Problem::error("", message).at("tollgate.store.nodes".into()));
     }
-    if let Some(Err(error)) = redis(config) {
+    let connects = redis(config).map(|options| options.and_then(|options| options.check()));
+    if let Some(Err(error)) = connects {
         problems.push(Problem::error("", error.to_string()).at("storage".into()));
     }
     problems

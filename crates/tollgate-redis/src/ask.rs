@@ -13,7 +13,7 @@ use tollgate_core::{
 use crate::{Naming, keys};
 
 /// The largest number that the scripts' arithmetic holds exactly.
-const LARGEST: u64 = (1 << 53) - 1;
+pub(crate) const LARGEST: u64 = (1 << 53) - 1;
 /// The longest span, about 95 years: an end stays below [`LARGEST`].
 const LONGEST: u64 = 3_000_000_000_000_000;
 /// Microseconds from the first day of the year 1, from which windows are counted, to 1970.
@@ -114,9 +114,15 @@ impl Ask {
 
     /// As `give_back.lua` reads it.
     pub(crate) fn write_give_back(&self, script: &mut ScriptInvocation<'_>, taken: u64) {
-        script.key(&*self.name);
-        script.arg(self.form).arg(self.span);
+        self.write_counter(script);
         script.arg(self.cost).arg(taken);
+    }
+
+    /// The counter and its limit, without what the request wants of it.
+    pub(crate) fn write_counter(&self, script: &mut ScriptInvocation<'_>) {
+        script.key(&*self.name);
+        script.arg(self.form).arg(self.max);
+        script.arg(self.span).arg(self.phase);
     }
 }
 

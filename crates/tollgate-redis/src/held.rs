@@ -9,6 +9,8 @@ use tollgate_core::{
     store::{Charge, Standing},
 };
 
+use crate::leases::Lease;
+
 /// Kept with a counter that is held.
 pub(crate) struct Held {
     name: Mutex<Option<Named>>,
@@ -19,6 +21,7 @@ pub(crate) struct Held {
 struct Named {
     form: Option<Algorithm>,
     name: Arc<[u8]>,
+    lease: Option<Arc<Lease>>,
 }
 
 #[derive(Clone, Copy, Default)]
@@ -41,23 +44,21 @@ impl Held {
 
     /// The name in Redis, made at first use.
     pub(crate) fn name(&self, charge: &Charge, make: impl FnOnce() -> Vec<u8>) -> Arc<[u8]> {
-        let form = match &charge.limit {
-            Limit::Rate(rate) => Some(rate.algorithm),
-            Limit::Quota(_) => None,
-        };
-        let mut name = self.name.lock();
-        match &*name {
-            Some(named) if named.form == form => named.name.clone(),
-            _ => {
-                let made: Arc<[u8]> = make().into();
-                let name_of_form = made.clone();
-                *name = Some(Named {
-                    form,
-                    name: name_of_form,
-                });
-                made
-            }
-        }
+        let mut named = self.name.lock();
+        named_of(&mut named, charge, make).name.clone()
+    }
+
+    /// What is held of the counter's limit, looked for at first use.
+    pub(crate) fn lease(
+        &self,
+        charge: &Charge,
+        make: impl FnOnce() -> Vec<u8>,
+        find: impl FnOnce(&Arc<[u8]>) -> Arc<Lease>,
+    ) -> Arc<Lease> {
+        let mut named = self.name.lock();
+        let named = named_of(&mut named, charge, make);
+        let name = &named.name;
+        named.lease.get_or_insert_with(|| find(name)).clone()
     }
 
     /// Remembers where the counter stands. A refusal is remembered for `age`, and no longer than it holds.
@@ -108,6 +109,25 @@ impl Held {
         standing.exceeded = is_denied;
         (standing, is_denied)
     }
+}
+
+fn named_of<'a>(
+    named: &'a mut Option<Named>,
+    charge: &Charge,
+    make: impl FnOnce() -> Vec<u8>,
+) -> &'a mut Named {
+    let form = match &charge.limit {
+        Limit::Rate(rate) => Some(rate.algorithm),
+        Limit::Quota(_) => None,
+    };
+    if named.as_ref().is_some_and(|named| named.form != form) {
+        *named = None;
+    }
+    named.get_or_insert_with(|| Named {
+        form,
+        name: make().into(),
+        lease: None,
+    })
 }
 
 /// Where a limit stands of which nothing is known to be used.

@@ -201,6 +201,15 @@ fn form(limit: &Limit) -> &'static str {
     }
 }
 
+/// The name of the record of what is leased of a counter: in the counter's slot, and none of Tyk's.
+pub(crate) fn leases(counter: &[u8]) -> Vec<u8> {
+    if counter.starts_with(b"tollgate:") {
+        [counter, b":leases"].concat()
+    } else {
+        [b"tollgate:leases:", counter].concat()
+    }
+}
+
 /// All names under which a counter may stand, for forgetting it. Fixed windows besides begin with the
 /// name and a `/`.
 pub(crate) fn all_forms(name: &[u8], naming: Naming) -> Vec<Vec<u8>> {

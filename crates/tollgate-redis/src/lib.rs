@@ -29,6 +29,9 @@
 //! trip: see [`RedisOptions::denial_age`]. Names are Tyk's where [`Naming::Tyk`] says so, and half a quota
 //! used there is half used here.
 //!
+//! Large limits are leased ([`RedisOptions::mode`]): a node asks for many units at once, counted as used from then on, and
+//! admits requests from them without a round trip. [`RedisStore::close`] gives back what was not used.
+//!
 //! - Sliding windows up to 128 requests (all of them under Tyk's names) are kept request by request; larger
 //!   ones in 64 slots: never above the limit, and up to 1.6 % below it under load.
 //! - Waiting for a turn works with sliding windows and GCRA, and in a cluster where all counters of the
@@ -36,12 +39,13 @@
 //! - Units of GCRA are not given back.
 //! - In a cluster the counters of one key lie together. Those of an organisation are asked at the same time,
 //!   and one gives back what the other refused: a crash in between loses units, never more.
-//! - Replication of Redis is asynchronous: a fail-over forgets what the old master had not yet sent.
+//! - Replication of Redis is asynchronous: a fail-over forgets what the old master had not yet sent, unless
+//!   [`RedisOptions::wait_replicas`] waits for it.
 //!
 //! # When the server is away
 //!
 //! A call fails after [`RedisOptions::deadline`]; after five failures within a second the server is left
-//! alone for 250 ms, then longer up to 5 s, and no request waits. Sessions stay in the cache before this
+//! alone for 250 ms, then longer up to 5 s, and no request waits: the background tries whether it is back. Sessions stay in the cache before this
 //! store as its options say. For limits, [`OnStoreError`] says for rates and for quotas what happens.
 //!
 //! The script that charges may have run when its answer is lost: its units are lost, and never granted twice.
@@ -53,6 +57,8 @@ mod clock;
 mod fallback;
 mod held;
 mod keys;
+mod leased;
+mod leases;
 mod limits;
 mod link;
 mod notices;
@@ -62,5 +68,5 @@ mod store;
 
 pub use keys::Naming;
 pub use notices::ReloadSink;
-pub use options::{OnStoreError, RedisOptions, Servers, Tls};
+pub use options::{LimitMode, OnStoreError, RedisOptions, Servers, Tls};
 pub use store::RedisStore;

@@ -12,8 +12,8 @@ use tollgate_core::{
     Moment,
     limits::Limit,
     store::{
-        Charge, ChargeMode, CounterRef, LimitStore, Refused, Standing, Standings, StoreError,
-        StoreErrorKind, Taken, Verdict,
+        Charge, ChargeMode, CounterRef, LimitStore, ReadyCharges, Refused, Standing, Standings,
+        StoreError, StoreErrorKind, Taken, Verdict,
     },
 };
 
@@ -22,53 +22,94 @@ use crate::{
     ask::{self, Ask},
     held::{Held, untouched},
     keys,
+    leased::AtOnce,
     options::OnStoreError,
 };
 
-static TAKE: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/take.lua")));
+static TAKE: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("scripts/take.lua")]));
 static GIVE_BACK: LazyLock<Script> =
-    LazyLock::new(|| Script::new(include_str!("scripts/give_back.lua")));
+    LazyLock::new(|| script(&[include_str!("scripts/give_back.lua")]));
+
+/// A script of these parts, behind what all scripts share.
+pub(crate) fn script(parts: &[&str]) -> Script {
+    let shared = [include_str!("scripts/counters.lua")];
+    let parts: Vec<&str> = shared.iter().chain(parts).copied().collect();
+    Script::new(&parts.join("\n"))
+}
 
 /// How often a window is asked for again that ended on the way.
 const TRIES: usize = 3;
 
 /// Whether units are charged.
 #[derive(Clone, Copy, Eq, PartialEq)]
-enum Mode {
-    Take,
+pub(crate) enum Mode {
+    /// They are, until this tick.
+    Take {
+        until: u64,
+    },
     Look,
 }
 
 impl LimitStore for RedisStore {
-    /// Answers at once what was refused a moment ago.
+    /// Answers at once what is held here, and what was refused a moment ago.
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
-        self.denied(batch, now).map(Verdict::Refused)
+        match self.take_leased(batch, now) {
+            AtOnce::Told(verdict) => Some(verdict),
+            AtOnce::Short(_) => None,
+            AtOnce::Exact => self.denied(batch, now).map(Verdict::Refused),
+        }
+    }
+
+    fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
+        self.admit_leased(ready.charges(), now)
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {
-        if let Some(refused) = self.denied(batch, now) {
-            return Ok(Verdict::Refused(refused));
-        }
-        match self.decide(batch, now, Mode::Take).await {
-            Ok(verdict) => {
-                self.remember(batch, &verdict);
-                Ok(verdict)
+        let until = self.link().until();
+        // What this node holds may be all that is left: who is refused for it looks here once more.
+        for is_last in [false, true] {
+            match self.take_leased(batch, now) {
+                AtOnce::Told(verdict) => return Ok(verdict),
+                AtOnce::Exact => {}
+                AtOnce::Short(leases) => {
+                    self.wait_for(&leases, until).await;
+                    if let AtOnce::Told(verdict) = self.take_leased(batch, now) {
+                        return Ok(verdict);
+                    }
+                }
             }
-            Err(error) if error.kind() == StoreErrorKind::Unavailable => {
-                self.stand_in(batch, now, error)
+            if let Some(refused) = self.denied(batch, now) {
+                return Ok(Verdict::Refused(refused));
             }
-            Err(error) => Err(error),
+            match self.take_rest(batch, now, until).await {
+                Ok(Verdict::Refused(refused))
+                    if !is_last && self.may_pass_here(batch, &refused) => {}
+                Ok(verdict) => {
+                    self.remember(batch, &verdict);
+                    return Ok(verdict);
+                }
+                Err(error) if error.kind() == StoreErrorKind::Unavailable => {
+                    return self.stand_in(batch, now, error);
+                }
+                Err(error) => return Err(error),
+            }
         }
+        unreachable!("the last round decides")
     }
 
     async fn look(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {
-        self.decide(batch, now, Mode::Look).await
+        let unused = self.unused(batch).await;
+        let looked = self.decide(batch, now, Mode::Look).await?;
+        Ok(self.with_unused(batch, &unused, looked))
     }
 
     fn give_back(&self, batch: &[Charge], taken_at: Moment) {
         for charge in batch {
             if let Some(held) = held(charge) {
                 held.forgive();
+            }
+            if let Some((lease, _)) = self.lease_of(charge) {
+                lease.forgive();
             }
         }
         if self.fallback().was_alone_at(taken_at) {
@@ -85,13 +126,16 @@ impl LimitStore for RedisStore {
         for name in keys::all_forms(counter.as_bytes(), self.naming()) {
             let is_tyks_rate = name.starts_with(b"rate-limit-");
             let mut delete = redis::cmd("DEL");
-            delete.arg(&name);
+            delete.arg(&name).arg(keys::leases(&name));
             if is_tyks_rate {
                 delete.arg([&*name, b".BLOCKED"].concat());
             }
             let _: u64 = self.link().command(&delete).await?;
             if is_tyks_rate {
                 self.reset_windows(&name).await?;
+            }
+            if let Some(lease) = self.leases().get(&name) {
+                lease.reset();
             }
         }
         self.count_reset();
@@ -140,7 +184,7 @@ impl RedisStore {
         }
     }
 
-    async fn decide(
+    pub(crate) async fn decide(
         &self,
         batch: &[Charge],
         now: Moment,
@@ -158,7 +202,7 @@ impl RedisStore {
         let refuses = answers
             .iter()
             .any(|answer| !matches!(answer, Ok(Verdict::Taken(_))));
-        if refuses && mode == Mode::Take {
+        if refuses && mode != Mode::Look {
             for (group, answer) in groups.iter().zip(&answers) {
                 if let Ok(Verdict::Taken(taken)) = answer {
                     let given: Vec<Charge> = counted(batch, group, taken);
@@ -203,13 +247,16 @@ impl RedisStore {
         for _ in 0..TRIES {
             let mut script = TAKE.prepare_invoke();
             script.arg(match mode {
-                Mode::Take => "take",
+                Mode::Take { .. } => "take",
                 Mode::Look => "look",
             });
             for place in places {
                 self.ask_of(&batch[*place], now).write_take(&mut script);
             }
-            let answer: Vec<i64> = self.link().script(&script).await?;
+            let answer: Vec<i64> = match mode {
+                Mode::Take { until } => self.link().charge(&script, until).await?,
+                Mode::Look => self.link().script(&script).await?,
+            };
             let limits: Vec<&Limit> = places.iter().map(|place| &batch[*place].limit).collect();
             let heard = Heard::read(&answer, &limits).ok_or_else(unreadable)?;
             let received = self.moment();
@@ -223,7 +270,7 @@ impl RedisStore {
         Err(StoreError::new(StoreErrorKind::Unavailable, message))
     }
 
-    fn ask_of(&self, charge: &Charge, now: Moment) -> Ask {
+    pub(crate) fn ask_of(&self, charge: &Charge, now: Moment) -> Ask {
         let server = self.server_clock().micros(now);
         let make = || ask::base_name(charge, self.naming());
         let ask = match held(charge) {
@@ -364,7 +411,7 @@ fn joined(charges: usize, groups: &[Vec<usize>], answers: Vec<Verdict>, now: Mom
     }
 }
 
-fn unreadable() -> StoreError {
+pub(crate) fn unreadable() -> StoreError {
     StoreError::new(
         StoreErrorKind::Corrupt,
         "the script's answer can not be read",

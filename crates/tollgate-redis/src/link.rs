@@ -3,7 +3,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -80,23 +80,30 @@ pub(crate) struct Link {
     wire: Mutex<Option<Wire>>,
     breaker: Mutex<Breaker>,
     deadline: Duration,
+    connect_timeout: Duration,
+    replicas: u32,
     clock: Option<Arc<dyn Clock>>,
     calls: AtomicU64,
 }
 
 impl Link {
     pub(crate) fn new(options: &RedisOptions) -> Result<Self, StoreError> {
-        let config = ConnectionManagerConfig::new()
+        let mut config = ConnectionManagerConfig::new()
             .set_min_delay(Duration::from_millis(20))
             .set_max_delay(Duration::from_secs(2))
             .set_connection_timeout(Some(options.connect_timeout))
             .set_response_timeout(None); // The deadline is kept here.
+        if matches!(options.topology, Topology::Sentinel { .. }) {
+            config = config.set_number_of_retries(0); // The Sentinels may name another.
+        }
         Ok(Self {
             origin: origin(options).map_err(settings)?,
             config,
             wire: Mutex::default(),
             breaker: Mutex::default(),
             deadline: options.deadline,
+            connect_timeout: options.connect_timeout,
+            replicas: options.wait_replicas,
             clock: options.clock.clone(),
             calls: AtomicU64::new(0),
         })
@@ -113,9 +120,18 @@ impl Link {
         clock.map_or_else(machine_time, |clock| clock.now()).ticks
     }
 
+    /// The tick by which a call that is made now has failed.
+    pub(crate) fn until(&self) -> u64 {
+        let deadline = u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX);
+        self.ticks().saturating_add(deadline)
+    }
+
     /// Runs a command.
-    pub(crate) async fn command<T: FromRedisValue>(&self, command: &Cmd) -> Result<T, StoreError> {
-        self.run(async {
+    pub(crate) async fn command<T: FromRedisValue>(
+        self: &Arc<Self>,
+        command: &Cmd,
+    ) -> Result<T, StoreError> {
+        self.run(self.until(), async {
             let mut wire = self.wire().await?;
             command.query_async(&mut wire).await
         })
@@ -124,22 +140,66 @@ impl Link {
 
     /// Runs a script.
     pub(crate) async fn script<T: FromRedisValue>(
-        &self,
+        self: &Arc<Self>,
         script: &ScriptInvocation<'_>,
     ) -> Result<T, StoreError> {
-        self.run(async {
+        self.run(self.until(), async {
             let mut wire = self.wire().await?;
             script.invoke_async(&mut wire).await
         })
         .await
     }
 
+    /// Runs a script that charges, within what is left of a deadline. Where replicas are to be waited for, it has
+    /// failed unless they have it.
+    pub(crate) async fn charge<T: FromRedisValue>(
+        self: &Arc<Self>,
+        script: &ScriptInvocation<'_>,
+        until: u64,
+    ) -> Result<T, StoreError> {
+        if self.replicas == 0 {
+            return self
+                .run(until, async {
+                    let mut wire = self.wire().await?;
+                    script.invoke_async(&mut wire).await
+                })
+                .await;
+        }
+        let patience = self.deadline.as_millis().max(1);
+        let mut pipeline = redis::pipe();
+        pipeline.invoke_script(script);
+        pipeline
+            .cmd("WAIT")
+            .arg(self.replicas)
+            .arg(patience.to_string());
+        let (answer, replicas): (T, u32) = self
+            .run(until, async {
+                let mut wire = self.wire().await?;
+                match pipeline.query_async(&mut wire).await {
+                    Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                        script.load_async(&mut wire).await?;
+                        pipeline.query_async(&mut wire).await
+                    }
+                    answer => answer,
+                }
+            })
+            .await?;
+        if replicas < self.replicas {
+            let message = format!(
+                "{replicas} replicas have it in time, and not {}",
+                self.replicas
+            );
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
+        Ok(answer)
+    }
+
     /// Runs several commands, in one round trip.
     pub(crate) async fn pipeline<T: FromRedisValue>(
-        &self,
+        self: &Arc<Self>,
         pipeline: &Pipeline,
     ) -> Result<T, StoreError> {
-        self.run(async {
+        self.run(self.until(), async {
             let mut wire = self.wire().await?;
             pipeline.query_async(&mut wire).await
         })
@@ -147,7 +207,9 @@ impl Link {
     }
 
     /// The addresses of a cluster's masters; `None` where there is one server alone.
-    pub(crate) async fn masters(&self) -> Result<Option<Vec<(String, u16)>>, StoreError> {
+    pub(crate) async fn masters(
+        self: &Arc<Self>,
+    ) -> Result<Option<Vec<(String, u16)>>, StoreError> {
         if !matches!(self.origin, Origin::Cluster(..)) {
             return Ok(None);
         }
@@ -163,11 +225,11 @@ impl Link {
 
     /// Runs a command on one node of a cluster.
     pub(crate) async fn command_at<T: FromRedisValue>(
-        &self,
+        self: &Arc<Self>,
         (host, port): &(String, u16),
         command: &Cmd,
     ) -> Result<T, StoreError> {
-        self.run(async {
+        self.run(self.until(), async {
             match self.wire().await? {
                 Wire::Cluster(mut wire) => {
                     let node = SingleNodeRoutingInfo::ByAddress {
@@ -202,15 +264,24 @@ impl Link {
         Err(failed)
     }
 
-    /// Makes a call within the deadline, unless the breaker is open.
-    async fn run<T>(&self, call: impl Future<Output = RedisResult<T>>) -> Result<T, StoreError> {
+    /// Makes a call that has failed at the tick `until`, unless the breaker is open.
+    async fn run<T>(
+        self: &Arc<Self>,
+        until: u64,
+        call: impl Future<Output = RedisResult<T>>,
+    ) -> Result<T, StoreError> {
+        let within = Duration::from_nanos(until.saturating_sub(self.ticks()));
+        if within.is_zero() {
+            let message = format!("no answer within {:?}", self.deadline);
+            return Err(StoreError::new(StoreErrorKind::Unavailable, message));
+        }
         let says = self.breaker.lock().ask(self.ticks(), self.deadline);
         if let Says::Wait(wait) = says {
             let message = format!("the server is left alone for {wait:?} after failures");
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }
         self.calls.fetch_add(1, Relaxed);
-        match tokio::time::timeout(self.deadline, call).await {
+        match tokio::time::timeout(within, call).await {
             Ok(Ok(answer)) => {
                 self.answered();
                 Ok(answer)
@@ -230,7 +301,7 @@ impl Link {
         }
     }
 
-    fn failed(&self, error: RedisError) -> StoreError {
+    fn failed(self: &Arc<Self>, error: RedisError) -> StoreError {
         let kind = kind(&error);
         if kind == StoreErrorKind::Unavailable {
             // Another server may be the master now.
@@ -249,17 +320,46 @@ impl Link {
         StoreError::new(kind, message)
     }
 
-    fn unavailable(&self) {
-        let mut byte = [0];
-        let _ = getrandom::fill(&mut byte); // Without it, all try at once.
-        let jitter = f64::from(byte[0]) / 255.0;
-        if self
+    fn unavailable(self: &Arc<Self>) {
+        let opened = self
             .breaker
             .lock()
-            .failed(self.ticks(), self.deadline, jitter)
-        {
+            .failed(self.ticks(), self.deadline, jitter());
+        if opened {
             tracing::warn!("the store does not answer: it is left alone for a while");
+            tokio::spawn(revive(Arc::downgrade(self)));
         }
+    }
+
+    /// Whether the server answers, in time, on a connection of its own; that is the connection then. On one whose other
+    /// end went away without a word no answer ever comes.
+    async fn is_back(&self) -> bool {
+        let connect = async {
+            match &self.origin {
+                Origin::Server(client) => self.manage(client.clone()),
+                Origin::Sentinel(sentinel) => {
+                    self.manage(sentinel.lock().await.async_get_client().await?)
+                }
+                Origin::Cluster(client, _) => {
+                    client.get_async_connection().await.map(Wire::Cluster)
+                }
+            }
+        };
+        let wire = async {
+            let mut wire = connect.await?;
+            redis::cmd("PING").exec_async(&mut wire).await?; // Connects.
+            Ok::<_, RedisError>(wire)
+        };
+        let Ok(Ok(mut wire)) = tokio::time::timeout(self.connect_timeout, wire).await else {
+            return false;
+        };
+        let ping = redis::cmd("PING");
+        let ping = tokio::time::timeout(self.deadline, ping.exec_async(&mut wire)).await;
+        let is_back = matches!(ping, Ok(Ok(())));
+        if is_back {
+            *self.wire.lock() = Some(wire);
+        }
+        is_back
     }
 
     async fn wire(&self) -> RedisResult<Wire> {
@@ -287,6 +387,32 @@ impl Link {
         let manager = ConnectionManager::new_lazy_with_config(client, self.config.clone())?;
         Ok(Wire::Server(manager))
     }
+}
+
+/// Tries until the server is back. Calls do not wait for that meanwhile.
+async fn revive(link: Weak<Link>) {
+    while let Some(link) = link.upgrade() {
+        let rest = link
+            .breaker
+            .lock()
+            .open_until()
+            .saturating_sub(link.ticks());
+        tokio::time::sleep(Duration::from_nanos(rest)).await;
+        if link.is_back().await {
+            return link.answered();
+        }
+        let mut breaker = link.breaker.lock();
+        if breaker.open_until() == 0 {
+            return; // A request found it back.
+        }
+        breaker.open(link.ticks(), jitter());
+    }
+}
+
+/// From 0 to 1.
+fn jitter() -> f64 {
+    let byte = getrandom::u32().map_or(0, |random| random as u8); // Without it, all try at once.
+    f64::from(byte) / 255.0
 }
 
 fn origin(options: &RedisOptions) -> RedisResult<Origin> {

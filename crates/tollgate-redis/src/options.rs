@@ -25,6 +25,21 @@ pub enum OnStoreError {
     },
 }
 
+/// Whether the server is asked for each request, or for many at once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum LimitMode {
+    /// For each request: all limits in one round trip.
+    Exact,
+    /// Chunks of limits are held here, and requests take their units from them. Never above the limit either;
+    /// what one node holds may be missed by another for a moment. Limits that can not be held so are asked for: of less
+    /// than eight units for each node, in windows below 200 ms, by GCRA, with patience, or only watched.
+    Leased,
+    /// Leased where that pays: a limit that is large beside the number of nodes, and a counter from which this node
+    /// takes four units and more while a lease lasts. Exact elsewhere.
+    #[default]
+    Auto,
+}
+
 /// How the servers stand.
 #[derive(Clone)]
 pub(crate) enum Topology {
@@ -128,6 +143,9 @@ pub struct RedisOptions {
     pub(crate) denial_age: Duration,
     pub(crate) rates_on_error: OnStoreError,
     pub(crate) quotas_on_error: OnStoreError,
+    pub(crate) mode: LimitMode,
+    pub(crate) longest_lease: Duration,
+    pub(crate) wait_replicas: u32,
     pub(crate) node_secret: String,
     pub(crate) trusts_all_notices: bool,
     pub(crate) notices: bool,
@@ -233,6 +251,9 @@ impl RedisOptions {
             denial_age: Duration::from_millis(250),
             rates_on_error: OnStoreError::default(),
             quotas_on_error: OnStoreError::default(),
+            mode: LimitMode::default(),
+            longest_lease: Duration::from_secs(1),
+            wait_replicas: 0,
             node_secret: String::new(),
             trusts_all_notices: false,
             notices: true,
@@ -288,6 +309,28 @@ impl RedisOptions {
         self
     }
 
+    /// Whether the server is asked for each request, [`LimitMode::Auto`] where nothing is said. Nodes may differ in
+    /// this.
+    pub fn mode(mut self, mode: LimitMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// How long units that are leased may be used at most, a second where nothing is said. It is less in short
+    /// windows and periods: a quarter of a period, a hundredth of a sliding window, and of those below ten seconds
+    /// a tenth or 100 ms. While the server is away, leases serve for as long.
+    pub fn longest_lease(mut self, lease: Duration) -> Self {
+        self.longest_lease = lease;
+        self
+    }
+
+    /// How many replicas must have what is charged before it counts as charged, none where nothing is said. A
+    /// fail-over to one of them then forgets nothing that was admitted. Not in a cluster.
+    pub fn wait_replicas(mut self, replicas: u32) -> Self {
+        self.wait_replicas = replicas;
+        self
+    }
+
     /// The secret that signs notices of change, Tyk's `node_secret`. Notices that are signed otherwise are
     /// not believed.
     pub fn node_secret(mut self, secret: impl Into<String>) -> Self {
@@ -320,12 +363,29 @@ impl RedisOptions {
     ///
     /// Fails where the settings can not be followed.
     pub fn connect(self) -> Result<RedisStore, StoreError> {
-        if matches!(self.topology, Topology::Cluster(_)) && self.naming == Naming::Tyk {
-            let message = "a cluster can not count under Tyk's names: use `Naming::Tagged`";
-            return Err(StoreError::new(StoreErrorKind::Unsupported, message));
-        }
+        self.check()?;
         let link = Link::new(&self)?;
         Ok(RedisStore::new(self, link))
+    }
+
+    /// Whether the settings can be followed together. Nothing is connected.
+    ///
+    /// # Errors
+    ///
+    /// Fails where they can not.
+    pub fn check(&self) -> Result<(), StoreError> {
+        let is_cluster = matches!(self.topology, Topology::Cluster(_));
+        if is_cluster && self.naming == Naming::Tyk {
+            return Err(unreadable(
+                "a cluster can not count under Tyk's names: use `Naming::Tagged`",
+            ));
+        }
+        if is_cluster && self.wait_replicas > 0 {
+            return Err(unreadable(
+                "replicas can not be waited for in a cluster: set `min-replicas-to-write` on its servers",
+            ));
+        }
+        Ok(())
     }
 }
 

@@ -20,9 +20,10 @@ use crate::{
     Naming, ReloadSink,
     clock::ServerClock,
     fallback::Fallback,
+    leases::Leases,
     link::Link,
     notices::{self, Notices},
-    options::{OnStoreError, RedisOptions, Topology},
+    options::{LimitMode, OnStoreError, RedisOptions, Topology},
 };
 
 /// A store on Redis or Valkey. A clone is the same store.
@@ -37,6 +38,7 @@ struct Inner {
     notices: Arc<Notices>,
     server_clock: ServerClock,
     fallback: Fallback,
+    leases: Leases,
     resets: AtomicU64,
 }
 
@@ -57,6 +59,7 @@ impl RedisStore {
             notices,
             server_clock: ServerClock::default(),
             fallback: Fallback::new(),
+            leases: Leases::new(),
             resets: AtomicU64::new(0),
         }))
     }
@@ -76,6 +79,14 @@ impl RedisStore {
         self.link().calls()
     }
 
+    /// Gives all units back that are leased and not used. From then on each request is asked for. What can not be
+    /// given back within the deadline of a call is lost to the period.
+    ///
+    /// Without it, at the end of the process, they are lost.
+    pub async fn close(&self) {
+        self.settle_all().await;
+    }
+
     /// Tells `sink` whenever a gateway, Tyk's or ours, says that all reload.
     pub fn on_reload(&self, sink: ReloadSink) {
         self.notices().add_reload(sink);
@@ -91,7 +102,7 @@ impl RedisStore {
         Ok(())
     }
 
-    pub(crate) fn link(&self) -> &Link {
+    pub(crate) fn link(&self) -> &Arc<Link> {
         &self.0.link
     }
 
@@ -110,6 +121,23 @@ impl RedisStore {
     /// Whether logs of rates have Tyk's sentinel.
     pub(crate) fn has_sentinels(&self) -> bool {
         self.0.options.sentinels
+    }
+
+    pub(crate) fn leases(&self) -> &Leases {
+        &self.0.leases
+    }
+
+    /// How limits are kept; exactly from the time on when the store was closed.
+    pub(crate) fn mode(&self) -> LimitMode {
+        if self.0.leases.is_closed() {
+            LimitMode::Exact
+        } else {
+            self.0.options.mode
+        }
+    }
+
+    pub(crate) fn longest_lease(&self) -> Duration {
+        self.0.options.longest_lease
     }
 
     pub(crate) fn naming(&self) -> Naming {

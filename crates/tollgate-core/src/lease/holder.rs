@@ -156,7 +156,10 @@ impl LeaseHolder {
             return LeaseTake::Taken { spent, refill };
         }
         if now_nanos < self.refused_until {
-            let retry_in_nanos = self.retry_at.saturating_sub(now_nanos);
+            let retry_in_nanos = match self.retry_at {
+                u64::MAX => u64::MAX,
+                retry_at => retry_at.saturating_sub(now_nanos),
+            };
             return LeaseTake::Refused { retry_in_nanos };
         }
         self.short = self.short.max(cost - tokens);
@@ -209,6 +212,11 @@ impl LeaseHolder {
                 chunk.tokens = chunk.tokens.saturating_add(spent.units).min(chunk.granted);
             }
         }
+    }
+
+    /// Units came back to the record by another way, so there may be more than it said last.
+    pub fn forget_refusal(&mut self) {
+        self.refused_until = 0;
     }
 
     /// A question for so many units, to be sent at once: `now_nanos` is read before. `None` while one

@@ -419,6 +419,15 @@ record! {
         pub quotas_on_error: String,
         /// How many nodes share the limits, for `local`.
         pub nodes: u32,
+        /// Whether Redis is asked for each request: `exact` for each, `leased` for many at once, `auto` as it pays.
+        /// Empty: `auto`.
+        pub mode: String,
+        /// How long units that are leased may be used at most. Zero: a second.
+        pub longest_lease: GoDuration,
+        /// How many replicas must have what is charged before a request is admitted. Not in a cluster.
+        pub wait_replicas: u32,
+        /// Whether counters have names and forms of our own, as in a cluster: no Tyk node counts along.
+        pub own_names: bool,
         /// Whether a key whose record can not be read is refused with 503, as it may be a good one. Tyk
         /// refuses it as an unknown key.
         pub unreadable_keys_are_unavailable: bool,

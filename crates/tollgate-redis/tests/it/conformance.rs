@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tollgate_core::store::conformance::{self, RealTime};
-use tollgate_redis::{Naming, RedisOptions, RedisStore};
+use tollgate_redis::{LimitMode, Naming, RedisOptions, RedisStore};
 
 use crate::{
     TokioTime,
@@ -22,6 +22,15 @@ async fn it_is_a_store_under_either_naming() {
     let server = Server::start();
     for naming in [Naming::Tagged, Naming::Tyk] {
         check(RedisOptions::single(&server.url()).unwrap().naming(naming)).await;
+    }
+}
+
+#[tokio::test]
+async fn it_is_a_store_where_all_that_can_be_is_leased() {
+    let server = Server::start();
+    for naming in [Naming::Tagged, Naming::Tyk] {
+        let options = RedisOptions::single(&server.url()).unwrap();
+        check(options.naming(naming).mode(LimitMode::Leased)).await;
     }
 }
 

@@ -10,12 +10,13 @@ use tollgate_core::{
     limits::{Period, Quota, Rate},
     store::{Charge, Counter, LimitStore, SessionStore, StoreErrorKind, Verdict},
 };
-use tollgate_redis::{OnStoreError, RedisOptions, RedisStore};
+use tollgate_redis::{LimitMode, OnStoreError, RedisOptions, RedisStore};
 
 use crate::server::{Server, Watched};
 
 fn options(server: &Server) -> RedisOptions {
-    RedisOptions::single(&server.url()).unwrap()
+    let options = RedisOptions::single(&server.url()).unwrap();
+    options.mode(LimitMode::Exact) // So that each request asks the server.
 }
 
 fn quota(name: &str, max: u64) -> Charge {
@@ -157,6 +158,7 @@ async fn another_master_is_found() {
     let urls = watched.urls();
     let urls: Vec<&str> = urls.iter().map(String::as_str).collect();
     let options = RedisOptions::sentinel(&urls, "redis://tests/0").unwrap();
+    let options = options.mode(LimitMode::Exact);
     let store = options.deadline(Duration::from_secs(1)).connect().unwrap();
     let charge = quota("fail-over", 1000);
     assert_eq!(passes(&store, &charge).await, Some(true));

@@ -1,11 +1,16 @@
 //! The store on real servers that each test starts on a free port.
 #![expect(clippy::unwrap_used, reason = "helpers of tests are tests")]
+#![expect(clippy::print_stdout, reason = "loads tell what came of them")]
 
 mod conformance;
 mod failures;
 mod many;
+mod outage;
+mod oversell;
+mod proxy;
 mod server;
 mod shared;
+mod trips;
 
 use std::{pin::Pin, time::Duration};
 

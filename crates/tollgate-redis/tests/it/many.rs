@@ -14,7 +14,7 @@ use tollgate_core::{
     limits::{Limit, Period, Quota, Rate},
     store::{Charge, Counter, LimitStore, Verdict},
 };
-use tollgate_redis::{Naming, RedisOptions, RedisStore};
+use tollgate_redis::{LimitMode, Naming, RedisOptions, RedisStore};
 
 use crate::server::Server;
 
@@ -22,7 +22,10 @@ fn nodes(server: &Server, count: usize, naming: Naming) -> Vec<RedisStore> {
     let connect = || {
         let options = RedisOptions::single(&server.url()).unwrap().naming(naming);
         // Denials are not remembered, so that each request is decided by the server.
-        let options = options.denial_age(Duration::ZERO).notices(false);
+        let options = options
+            .denial_age(Duration::ZERO)
+            .notices(false)
+            .mode(LimitMode::Exact);
         options.deadline(Duration::from_secs(10)).connect().unwrap()
     };
     (0..count).map(|_| connect()).collect()

@@ -157,10 +157,11 @@ impl Cluster {
     }
 }
 
-/// A master, a replica of it, and three Sentinels that watch both under the name `tests`.
+/// A master, replicas of it, and three Sentinels that watch all under the name `tests`.
 pub(crate) struct Watched {
     pub(crate) master: Server,
     pub(crate) replica: Server,
+    others: Vec<Server>,
     sentinels: Vec<Sentinel>,
 }
 
@@ -179,15 +180,23 @@ impl Drop for Sentinel {
 
 impl Watched {
     pub(crate) fn start() -> Self {
+        Self::start_with(1)
+    }
+
+    pub(crate) fn start_with(count: usize) -> Self {
         let master = Server::start();
         let port = master.port.to_string();
-        let replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]);
-        wait_for("the replica is in step", || {
+        let start = |_| {
+            let replica = Server::start_with(&["--replicaof", "127.0.0.1", &port]);
+            wait_for("the replica is in step", || {
+                let state = replica.cli(&["INFO", "replication"]);
+                state.contains("master_link_status:up")
+            });
             replica
-                .cli(&["INFO", "replication"])
-                .contains("master_link_status:up")
-        });
+        };
+        let mut replicas: Vec<_> = (0..count).map(start).collect();
         let sentinels: Vec<_> = (0..3).map(|_| Sentinel::start(master.port)).collect();
+        let known = count.to_string();
         for sentinel in &sentinels {
             let port = sentinel.port.to_string();
             wait_for("the Sentinels know all", || {
@@ -201,14 +210,21 @@ impl Watched {
                     let place = lines.iter().position(|line| *line == name)?;
                     lines.get(place + 1).copied()
                 };
-                value("num-other-sentinels") == Some("2") && value("num-slaves") == Some("1")
+                value("num-other-sentinels") == Some("2") && value("num-slaves") == Some(&known)
             });
         }
         Self {
             master,
-            replica,
+            replica: replicas.remove(0),
+            others: replicas,
             sentinels,
         }
+    }
+
+    /// The replica that is master now.
+    pub(crate) fn promoted(&self) -> Option<&Server> {
+        let mut replicas = std::iter::once(&self.replica).chain(&self.others);
+        replicas.find(|replica| replica.cli(&["ROLE"]).starts_with("master"))
     }
 
     pub(crate) fn urls(&self) -> Vec<String> {

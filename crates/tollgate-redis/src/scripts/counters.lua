@@ -1,0 +1,348 @@
+-- How counters are kept in Redis: what the scripts share. It stands in front of each of them.
+--
+-- A counter `c` has a `key`, a `kind`, a `max`, a `span` and a `phase` as a charge says them, and the `form`
+-- that keeps it. `open` reads it; then `c.used` is how much counts, `c.form.add(c, cost, at)` adds units that
+-- are used at `at` at the latest, and `c.form.less(c, units, at)` takes back units that were added so: their
+-- own, or older ones, which leave the window sooner.
+--
+--   kind      span
+--   quota     the period; 0 for one that never renews
+--   until     the Unix time at which the period ends, whenever it began
+--   window    the window's length; windows lie side by side, and `phase` past the start of one is 1970
+--   fixed     the Unix time at which the window ends that the counter's name says
+--   sliding   the window; up to 128 requests are kept one by one, more in 64 slots
+--   log       the window, always kept one by one, as Tyk does
+--   guarded   the same, with Tyk's sentinel in the counter's name and `.BLOCKED`; never leased
+--   gcra      the window; never leased
+-- All times are microseconds. Doubles hold them exactly until the year 2255.
+
+local SLOTS, EXACT, MAX_WAITING = 64, 128, 100
+local time = redis.call('TIME')
+local now = time[1] * 1000000 + time[2]
+
+local function milliseconds(span) return string.format('%.0f', math.max(1, math.ceil(span / 1000))) end
+local function text(number) return string.format('%.0f', number) end
+
+-- Counters that end as a whole: a string with a time to live.
+local whole = {}
+
+function whole.read(c)
+    c.used = tonumber(redis.call('GET', c.key) or '0')
+    c.left = redis.call('PTTL', c.key) * 1000
+    if c.left == -1000 and c.length > 0 then -- It should have an end, and has none: Tyk begins anew.
+        c.used, c.left = 0, -2000
+    end
+end
+
+function whole.earliest(c, cost)
+    if c.used + cost <= c.max then return now end
+    if c.left < 0 then return nil end
+    return now + c.left
+end
+
+function whole.resets(c)
+    if c.used == 0 then return 0 end
+    if c.left < 0 then return nil end
+    return c.left
+end
+
+function whole.add(c, cost)
+    if c.left == -2000 then -- There was none.
+        c.left = -1000
+        if c.length > 0 then
+            redis.call('SET', c.key, cost, 'PX', milliseconds(c.length))
+            c.left = c.length
+        else
+            redis.call('SET', c.key, cost)
+        end
+    else
+        redis.call('INCRBY', c.key, cost)
+    end
+    c.used = c.used + cost
+end
+
+function whole.less(c, units)
+    local back = math.min(tonumber(redis.call('GET', c.key) or '0'), units)
+    if back > 0 then redis.call('DECRBY', c.key, back) end
+    c.used = math.max(0, c.used - back)
+end
+
+-- A window of many that lie side by side: the start of the one that counts, and its count.
+local window = { earliest = whole.earliest, resets = whole.resets }
+
+function window.read(c)
+    c.start = now - (now + c.phase) % c.span
+    c.left = c.start + c.span - now
+    local stored = redis.call('HMGET', c.key, 'start', 'count')
+    c.used = tonumber(stored[1] or '-1') == c.start and tonumber(stored[2]) or 0
+end
+
+function window.add(c, cost)
+    c.used = c.used + cost
+    redis.call('HSET', c.key, 'start', text(c.start), 'count', text(c.used))
+    redis.call('PEXPIRE', c.key, milliseconds(c.left))
+end
+
+function window.less(c, units)
+    local back = math.min(c.used, units)
+    if back > 0 then redis.call('HINCRBY', c.key, 'count', text(-back)) end
+    c.used = c.used - back
+end
+
+-- Requests one by one: a sorted set, scored by their nanoseconds. A double is off by up to 128 of them,
+-- so an entry counts for a microsecond longer.
+local log = {}
+
+local function since(c) return text((now - c.span) * 1000) end
+
+function log.read(c)
+    c.used = redis.call('ZCOUNT', c.key, since(c), '+inf')
+    c.waiting = redis.call('ZCOUNT', c.key, text((now + 1) * 1000), '+inf')
+end
+
+local function micros(score) return math.floor(tonumber(score) / 1000) end
+
+function log.earliest(c, cost)
+    local over = c.used + cost - c.max
+    if over <= 0 then return now end
+    local entry = redis.call('ZRANGEBYSCORE', c.key, since(c), '+inf', 'WITHSCORES', 'LIMIT', over - 1, 1)
+    if not entry[2] then return now + c.span end
+    return math.max(now, micros(entry[2]) + 1 + c.span)
+end
+
+function log.resets(c)
+    local newest = redis.call('ZRANGE', c.key, -1, -1, 'WITHSCORES')
+    if not newest[2] then return 0 end
+    return math.max(0, micros(newest[2]) + 1 + c.span - now)
+end
+
+function log.add(c, cost, at)
+    redis.call('ZREMRANGEBYSCORE', c.key, '-inf', '(' .. since(c))
+    local nanosecond, added = at * 1000, 0
+    local digits = 0 -- Members are whole nanoseconds, and no two are one.
+    while added < cost do
+        local member = text(at + math.floor(digits / 1000)) .. string.format('%03d', digits % 1000)
+        added = added + redis.call('ZADD', c.key, 'NX', text(nanosecond + digits), member)
+        digits = digits + 1
+    end
+    redis.call('PEXPIRE', c.key, milliseconds(c.span + at - now + 1000))
+    c.used = c.used + cost
+end
+
+function log.less(c, units, at)
+    if at <= now - c.span then return end
+    local newest = text(at * 1000 + 999)
+    local back = redis.call('ZREVRANGEBYSCORE', c.key, newest, since(c), 'LIMIT', 0, units)
+    if #back < units then
+        local oldest = redis.call('ZRANGEBYSCORE', c.key, '(' .. newest, '+inf', 'LIMIT', 0, units - #back)
+        for _, entry in ipairs(oldest) do back[#back + 1] = entry end
+    end
+    for _, entry in ipairs(back) do redis.call('ZREM', c.key, entry) end
+    c.used = math.max(0, c.used - #back)
+end
+
+-- A log with Tyk's sentinel beside it: while that stands, nothing passes. It is put up by whoever fills the
+-- window, for as long as the window refuses.
+local guarded = { resets = log.resets }
+
+local function sentinel(c) return c.key .. '.BLOCKED' end
+
+function guarded.read(c)
+    log.read(c)
+    c.blocked = redis.call('PTTL', sentinel(c)) * 1000 -- -1000: for ever; -2000: it does not stand.
+end
+
+function guarded.earliest(c, cost)
+    if c.blocked == -1000 then return nil end
+    return math.max(log.earliest(c, cost), now + math.max(c.blocked, 0))
+end
+
+function guarded.add(c, cost, at)
+    log.add(c, cost, at)
+    if c.max <= c.used then
+        local left = log.earliest(c, 1) - now
+        redis.call('SET', sentinel(c), 1, 'PX', milliseconds(left))
+        c.blocked = left
+    end
+end
+
+function guarded.less(c, units, at)
+    log.less(c, units, at)
+    redis.call('DEL', sentinel(c))
+end
+
+-- Requests by slot: a hash of counts by the number of the slot, and the slots' width.
+local slots = {}
+
+local function width(span) return math.ceil(span / (SLOTS - 1)) end
+
+function slots.read(c)
+    c.width, c.counts, c.used, c.waiting = width(c.span), {}, 0, 0
+    local stored = redis.call('HGETALL', c.key)
+    local old = c.width
+    for i = 1, #stored, 2 do
+        if stored[i] == 'width' then old = tonumber(stored[i + 1]) end
+    end
+    c.rewrites = old ~= c.width
+    c.slot = math.floor(now / c.width)
+    for i = 1, #stored, 2 do
+        if stored[i] ~= 'width' then
+            local slot, count = tonumber(stored[i]), tonumber(stored[i + 1])
+            -- Of another width: the slot in which the old one ends.
+            if c.rewrites then slot = math.floor(((slot + 1) * old - 1) / c.width) end
+            c.counts[slot] = (c.counts[slot] or 0) + count
+            if c.slot - SLOTS < slot then c.used = c.used + count end
+            if c.slot < slot then c.waiting = c.waiting + count end
+        end
+    end
+end
+
+function slots.earliest(c, cost)
+    local over = c.used + cost - c.max
+    if over <= 0 then return now end
+    local numbers = {}
+    for slot in pairs(c.counts) do
+        if c.slot - SLOTS < slot then numbers[#numbers + 1] = slot end
+    end
+    table.sort(numbers)
+    for _, slot in ipairs(numbers) do
+        over = over - c.counts[slot]
+        if over <= 0 then return math.max(now, (slot + SLOTS) * c.width) end
+    end
+    return now + c.span
+end
+
+function slots.resets(c)
+    local newest
+    for slot, count in pairs(c.counts) do
+        if count > 0 and (not newest or newest < slot) then newest = slot end
+    end
+    if not newest then return 0 end
+    return math.max(0, (newest + SLOTS) * c.width - now)
+end
+
+function slots.add(c, cost, at)
+    local slot = math.floor(at / c.width)
+    c.counts[slot] = (c.counts[slot] or 0) + cost
+    if c.rewrites then
+        redis.call('DEL', c.key)
+        redis.call('HSET', c.key, 'width', text(c.width))
+        for number, count in pairs(c.counts) do
+            if c.slot - SLOTS < number then redis.call('HSET', c.key, text(number), count) end
+        end
+        c.rewrites = false
+    else
+        redis.call('HSET', c.key, 'width', text(c.width))
+        redis.call('HINCRBY', c.key, text(slot), cost)
+        for number in pairs(c.counts) do
+            if number <= c.slot - SLOTS then
+                redis.call('HDEL', c.key, text(number))
+                c.counts[number] = nil
+            end
+        end
+    end
+    redis.call('PEXPIRE', c.key, milliseconds((SLOTS + 1) * c.width + at - now))
+    c.used = c.used + cost
+end
+
+function slots.less(c, units, at)
+    if at <= now - c.span or c.rewrites then return end -- Of another width: nobody can tell which units.
+    local last, numbers = math.floor(at / c.width), {}
+    for slot in pairs(c.counts) do
+        if c.slot - SLOTS < slot then numbers[#numbers + 1] = slot end
+    end
+    -- From the units' slot to older ones, then from the oldest on.
+    table.sort(numbers, function(one, other)
+        if (one <= last) ~= (other <= last) then return one <= last end
+        if one <= last then return one > other end
+        return one < other
+    end)
+    for _, slot in ipairs(numbers) do
+        local back = math.min(units, c.counts[slot])
+        if back > 0 then
+            redis.call('HINCRBY', c.key, text(slot), -back)
+            c.counts[slot] = c.counts[slot] - back
+            c.used, units = c.used - back, units - back
+        end
+    end
+end
+
+-- A sliding window stays in the form it has: one by one, or in slots once there were too many.
+local sliding = {}
+
+function sliding.read(c)
+    local kind = redis.call('TYPE', c.key).ok
+    local form = log
+    if kind == 'hash' or (kind == 'none' and c.max > EXACT) then form = slots end
+    if kind == 'zset' and c.max > EXACT then
+        form = slots
+        c.counts, c.width, c.slot, c.used, c.waiting = {}, width(c.span), 0, 0, 0
+        c.slot = math.floor(now / c.width)
+        c.rewrites = true
+        local entries = redis.call('ZRANGEBYSCORE', c.key, since(c), '+inf', 'WITHSCORES')
+        for i = 2, #entries, 2 do
+            local slot = math.floor((micros(entries[i]) + 1) / c.width)
+            c.counts[slot] = (c.counts[slot] or 0) + 1
+            c.used = c.used + 1
+            if c.slot < slot then c.waiting = c.waiting + 1 end
+        end
+    else
+        form.read(c)
+    end
+    c.form = form
+end
+
+-- The time at which the burst is whole again, as text.
+local gcra = {}
+
+function gcra.read(c)
+    c.step = c.span / c.max
+    c.full = math.max(now, tonumber(redis.call('GET', c.key) or '0'))
+    c.used = math.ceil((c.full - now) / c.step)
+    c.waiting = math.max(0, math.ceil((c.full - c.span - now) / c.step))
+end
+
+function gcra.earliest(c, cost)
+    return math.max(now, math.ceil(c.full + cost * c.step - c.span))
+end
+
+function gcra.resets(c) return math.ceil(c.full - now) end
+
+function gcra.add(c, cost)
+    c.full = c.full + cost * c.step
+    redis.call('SET', c.key, string.format('%.17g', c.full), 'PX', milliseconds(c.full - now))
+    c.used = math.ceil((c.full - now) / c.step)
+end
+
+function gcra.less() end -- Nobody can tell whether the unit still counts.
+
+local forms = {
+    quota = whole,
+    ['until'] = whole,
+    fixed = whole,
+    window = window,
+    log = log,
+    guarded = guarded,
+    sliding = sliding,
+    gcra = gcra,
+}
+
+-- Reads a counter; nil where the window is over that its name says.
+local function open(key, kind, max, span, phase)
+    local c = {
+        key = key,
+        kind = kind,
+        max = tonumber(max),
+        span = tonumber(span),
+        phase = tonumber(phase),
+        waiting = 0,
+    }
+    c.length = c.span
+    if c.kind == 'fixed' or c.kind == 'until' then
+        c.length = c.span - now
+        if c.length <= 0 then return nil end
+    end
+    c.form = forms[c.kind]
+    c.form.read(c)
+    return c
+end

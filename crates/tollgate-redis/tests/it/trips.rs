@@ -1,0 +1,64 @@
+//! How often the server is asked where limits are leased, as the client and the server count it.
+
+use std::time::Duration;
+
+use tollgate_core::limits::{Limit, Period, Quota, Rate};
+use tollgate_redis::{LimitMode, RedisStore};
+
+use crate::{
+    oversell::{alone, length, options, play_all},
+    proxy::{Faults, Proxy},
+    server::Server,
+};
+
+/// Plays a load and says how many round trips a thousand requests made, counted here and there. A machine that is busy
+/// with other things makes more, and is given three tries.
+async fn check(what: &str, limit: impl Into<Limit>, per_second: u64, at_most: f64) {
+    let limit = limit.into();
+    for _ in 0..3 {
+        if trips(what, &limit, per_second).await <= at_most {
+            return;
+        }
+    }
+    panic!("{what}: more than {at_most} round trips of 1000 requests");
+}
+
+async fn trips(what: &str, limit: &Limit, per_second: u64) -> f64 {
+    let server = Server::start();
+    let proxy = Proxy::to(server.port(), Faults::far(Duration::from_millis(2)), true).await;
+    let connect = |_| options(&proxy.url(), LimitMode::Auto).connect().unwrap();
+    let stores: Vec<RedisStore> = (0..4).map(connect).collect();
+    play_all(&stores, limit, per_second, Duration::from_secs(1)).await; // Warms up.
+    let trips = || -> u64 { stores.iter().map(RedisStore::round_trips).sum() };
+    let (before, calls) = (trips(), server.calls("evalsha"));
+    let lasts = Duration::from_secs(4) * length();
+    let log = play_all(&stores, limit, per_second, lasts).await;
+    let (trips, calls) = (trips() - before, server.calls("evalsha") - calls);
+    let of_thousand = |count: u64| count as f64 * 1000.0 / log.offered as f64;
+    println!(
+        "{what}, {per_second}/s over 4 nodes: of 1000 requests {:.1} round trips by the client, {:.1} by the server; \
+         offered {}, admitted {}",
+        of_thousand(trips),
+        of_thousand(calls),
+        log.offered,
+        log.admitted.len()
+    );
+    // Those under way at either end.
+    assert!(
+        trips.abs_diff(calls) <= 16,
+        "{trips} and {calls} are the same"
+    );
+    of_thousand(trips)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn leased_limits_cost_few_round_trips() {
+    let _alone = alone().await;
+    let second = Duration::from_secs(1);
+    check("1000 in any second", Rate::per(1000, second), 900, 60.0).await;
+    check("1000 in any second", Rate::per(1000, second), 2000, 60.0).await;
+    let minute = Rate::per(100_000, 60 * second);
+    check("100,000 in any minute", minute, 1600, 10.0).await;
+    let quota = Quota::per(1_000_000, Period::Every(24 * 3600 * second));
+    check("a million a day", quota, 1000, 10.0).await;
+}
