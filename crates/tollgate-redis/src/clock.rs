@@ -1,5 +1,7 @@
 //! The server's clock, as far as it is known here.
 
+use std::collections::VecDeque;
+
 use parking_lot::Mutex;
 use tollgate_core::Moment;
 
@@ -11,13 +13,12 @@ use tollgate_core::Moment;
 #[derive(Debug, Default)]
 pub(crate) struct ServerClock(Mutex<Ahead>);
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Ahead {
     /// `None` where the server never said anything.
     by: Option<i64>,
-    /// What it was before `changed`, in ticks.
-    before: i64,
-    changed: u64,
+    /// The last changes: in which tick, and what it was before.
+    changes: VecDeque<(u64, i64)>,
     /// The largest difference seen since then: answers that came late tell smaller ones.
     largest: i64,
     since: u64,
@@ -28,6 +29,8 @@ impl ServerClock {
     const APART: i64 = 1000;
     /// For so many nanoseconds answers are looked at before the server's clock is said to go slower.
     const WATCHED: u64 = 10_000_000_000;
+    /// So many changes are remembered: the first answers, on a busy machine, make several.
+    const CHANGES: usize = 16;
 
     /// The server said `server`, and its answer is here at `received`: its clock is ahead by the
     /// difference at least.
@@ -37,8 +40,7 @@ impl ServerClock {
         let Some(by) = ahead.by else {
             *ahead = Ahead {
                 by: Some(seen),
-                before: seen,
-                changed: received.ticks,
+                changes: VecDeque::new(),
                 largest: seen,
                 since: received.ticks,
             };
@@ -52,7 +54,11 @@ impl ServerClock {
             let now = if is_ahead { seen } else { ahead.largest };
             // The answer's own moment is told by the new difference.
             let changed = received.ticks / 1000 * 1000;
-            (ahead.by, ahead.before, ahead.changed) = (Some(now), by, changed);
+            if ahead.changes.len() == Self::CHANGES {
+                ahead.changes.pop_front();
+            }
+            ahead.changes.push_back((changed, by));
+            ahead.by = Some(now);
         }
         if is_watched {
             (ahead.largest, ahead.since) = (seen, received.ticks);
@@ -61,16 +67,16 @@ impl ServerClock {
 
     /// The server's Unix time in microseconds; the wall clock's where the server never said anything.
     pub(crate) fn micros(&self, at: Moment) -> u64 {
-        let ahead = *self.0.lock();
+        let ahead = self.0.lock();
         let Some(by) = ahead.by else {
             return at.unix_nanos / 1000;
         };
-        // Of a moment before the difference changed, the earlier reading is the safe one.
-        let by = if at.ticks < ahead.changed {
-            by.min(ahead.before)
-        } else {
-            by
-        };
+        // Of a moment before the difference changed, the earliest reading is the safe one.
+        let later = ahead
+            .changes
+            .iter()
+            .filter(|(changed, _)| at.ticks < *changed);
+        let by = later.fold(by, |by, (_, before)| by.min(*before));
         u64::try_from(signed(at.ticks / 1000).saturating_add(by)).unwrap_or_default()
     }
 

@@ -9,9 +9,9 @@ local counts = {}
 
 function counts.quota(c, taken)
     if c.left == -2000 then return false end
-    -- Keys end at whole milliseconds. The clock is read once more, so that this is not too early.
+    -- Keys end at whole milliseconds. The clock is read after the rest, so that this is not too early.
     local time = redis.call('TIME')
-    local began = time[1] * 1000 + math.floor(time[2] / 1000) + redis.call('PTTL', c.key) - milliseconds(c.span)
+    local began = time[1] * 1000 + math.floor(time[2] / 1000) + c.left / 1000 - milliseconds(c.span)
     return c.left == -1000 or began <= math.floor(taken / 1000)
 end
 
