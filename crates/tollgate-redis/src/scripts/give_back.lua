@@ -8,11 +8,14 @@
 local counts = {}
 
 function counts.quota(c, taken)
-    if c.left == -2000 then return false end
-    -- Keys end at whole milliseconds. The clock is read after the rest, so that this is not too early.
-    local time = redis.call('TIME')
-    local began = time[1] * 1000 + math.floor(time[2] / 1000) + c.left / 1000 - milliseconds(c.span)
-    return c.left == -1000 or began <= math.floor(taken / 1000)
+    if c.left < 0 then return c.left == -1000 end
+    local ends = redis.pcall('PEXPIRETIME', c.key)
+    if type(ends) ~= 'number' then
+        -- A server before 7. The clock is read after the rest, so that this is not too early.
+        local time = redis.call('TIME')
+        ends = time[1] * 1000 + math.floor(time[2] / 1000) + c.left / 1000
+    end
+    return ends - milliseconds(c.span) <= math.floor(taken / 1000) -- Keys end at whole milliseconds.
 end
 
 -- The period that ends then is over when the key is gone; another one has another end.
