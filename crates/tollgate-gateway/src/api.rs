@@ -22,7 +22,7 @@ use crate::{
         usage::{self, Usage},
         versions::{Choice, Chosen, VersionRules, Versions},
     },
-    observe::{ApiWatch, tracked::Tracked},
+    observe::{ApiWatch, request_id, tracked::Tracked},
     onward::{At, Handover, Looped, onto},
     serve::RequestBody,
 };
@@ -53,6 +53,8 @@ pub struct Api {
     pub(crate) access: Access,
     /// Whether texts of headers name what is in forms.
     pub(crate) reads_forms: bool,
+    /// Whether texts name what the request is called.
+    pub(crate) names_requests: bool,
     /// For requests that need no key.
     pub(crate) open: Gated<Checked>,
     /// For requests that a rewrite of this API sent back, with the session that was found before; none
@@ -174,6 +176,9 @@ impl Api {
             }
             _ => &self.open,
         };
+        if self.names_requests {
+            head.extensions.insert(request_id::random());
+        }
         if self.reads_forms
             && let Err(rejection) = forms::read(&mut head, &mut body).await
         {

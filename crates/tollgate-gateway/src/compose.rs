@@ -158,6 +158,7 @@ impl Composer<'_> {
             listen,
             versions,
             reads_forms: context.request_data,
+            names_requests: context.request_id,
             cors: cors::cors(definition)?,
             addresses: addresses(definition)?,
             ends: own_end(definition),
@@ -317,6 +318,7 @@ impl Composer<'_> {
 struct ContextNames {
     token: bool,
     request_data: bool,
+    request_id: bool,
 }
 
 impl ContextNames {
@@ -329,6 +331,7 @@ impl ContextNames {
         Self {
             token: has_context && all().any(|name| name == "token"),
             request_data: has_context && all().any(|name| name.starts_with("request_data")),
+            request_id: has_context && all().any(|name| name == "request_id"),
         }
     }
 }

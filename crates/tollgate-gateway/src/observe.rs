@@ -12,7 +12,7 @@ pub mod access_log;
 mod caller;
 pub mod meters;
 pub mod prometheus;
-mod request_id;
+pub(crate) mod request_id;
 pub mod store;
 #[cfg_attr(not(feature = "otlp"), path = "observe/untraced.rs")]
 pub mod traces;

@@ -376,7 +376,6 @@ impl<R, E> Future for BufferBodyFuture<R, E> {
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test")]
 
     use http_body_util::BodyExt;
 

@@ -8,6 +8,7 @@
 //! | `request_data` | all parameters, as `a:1;b:2,3`: those of a form where [`FormData`] is in the request's extensions, then those of the query |
 //! | `request_data_<name>` | the first value of a parameter; `-` in the name is written `_` |
 //! | `remote_addr` | the client's address, where [`ClientAddr`] is in the request's extensions |
+//! | `request_id` | what the request is called, where [`RequestId`] is in the request's extensions |
 //! | `tyk_trace_id` | the trace of the request, where [`TraceId`] is in the request's extensions |
 //! | `token` | nothing, unless [`ShownToken`] is in the request's extensions: a credential has no place in a header |
 //! | `rate_limit_limit`, `rate_limit_remaining`, `rate_limit_reset` | the rate that was charged last; seconds since 1970 |
@@ -48,6 +49,12 @@ pub struct ClientAddr(pub IpAddr);
 /// Whoever traces puts it into the request's extensions.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct TraceId(pub Arc<str>);
+
+/// What the request is called, for `$tyk_context.request_id`.
+///
+/// Whoever names requests puts it into their extensions.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RequestId(pub Arc<str>);
 
 /// The pairs of a form in the request's body, for `$tyk_context.request_data`.
 ///
@@ -143,6 +150,10 @@ impl RequestContext<'_> {
                 .extensions
                 .get::<TraceId>()
                 .map(|TraceId(id)| id.as_ref().to_owned()),
+            "request_id" => head
+                .extensions
+                .get::<RequestId>()
+                .map(|RequestId(id)| id.as_ref().to_owned()),
             "headers_Host" => host(head),
             "request_data" => Some(request_data(head)),
             "token" => head
@@ -315,7 +326,7 @@ pub(crate) fn template_context(context: &RequestContext<'_>) -> tollgate_templat
     }
     fields.insert("request_data".into(), Input::Form(form));
 
-    for name in ["remote_addr", "token"] {
+    for name in ["remote_addr", "request_id", "token"] {
         if let Some(value) = context.head_value(name) {
             fields.insert(name.into(), text(value));
         }
@@ -360,7 +371,8 @@ mod tests {
             .header("x-real-user", "joe")
             .header("cookie", "my-c=1; my-c=\"2\"")
             .extension(FormData::parse("x-y=0&a-b=f&%zz=1"))
-            .extension(ClientAddr("2001:db8::1".parse().unwrap()));
+            .extension(ClientAddr("2001:db8::1".parse().unwrap()))
+            .extension(RequestId("r-7".into()));
         let (head, ()) = request.body(()).unwrap().into_parts();
         let mut out = String::new();
         RequestContext {
@@ -397,6 +409,7 @@ mod tests {
         check("request_data_x_y", "0");
         check("remote_addr", "2001:db8::1");
         check("token", "");
+        check("request_id", "r-7");
         check("request_data_z", "");
         check("request_data_a_b", "f");
         check("request_data", "a-b:f;x-y:0,1,2");

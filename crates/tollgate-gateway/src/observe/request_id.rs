@@ -1,6 +1,7 @@
 //! What a request is called, so that the logs of client, gateway and upstream can be put side by side.
 
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tollgate::context::RequestId;
 
 /// How requests get their names.
 #[derive(Clone, Debug, Default)]
@@ -65,6 +66,21 @@ fn fresh() -> HeaderValue {
     HeaderValue::try_from(text).expect("hexadecimal digits are ASCII")
 }
 
+/// A random UUID (RFC 9562, version 4), for texts that name what a request is called.
+pub(crate) fn random() -> RequestId {
+    let bits = u128::from(fastrand::u64(..)) << 64 | u128::from(fastrand::u64(..));
+    let bits = bits & !(0xf << 76 | 0xc << 60) | 0x4 << 76 | 0x8 << 60;
+    let text = format!("{bits:032x}");
+    let parts = [
+        &text[..8],
+        &text[8..12],
+        &text[12..16],
+        &text[16..20],
+        &text[20..],
+    ];
+    RequestId(parts.join("-").into())
+}
+
 /// The id of the trace that a client's `traceparent` names (W3C Trace Context, version 00 and later).
 pub(crate) fn trace_of(headers: &HeaderMap) -> Option<HeaderValue> {
     let parent = headers.get("traceparent")?.as_bytes();
@@ -89,6 +105,19 @@ pub(crate) fn trace_of(headers: &HeaderMap) -> Option<HeaderValue> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_random_id_is_a_uuid_of_version_4() {
+        let form = regex::Regex::new(
+            r"^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$",
+        );
+        let form = form.unwrap();
+        for _ in 0..100 {
+            let RequestId(id) = random();
+            assert!(form.is_match(&id), "{id}");
+        }
+        assert_ne!(random(), random());
+    }
 
     #[track_caller]
     fn check(header: &str, given: &[&'static str], taken: Option<&str>) {

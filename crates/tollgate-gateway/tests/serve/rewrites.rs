@@ -305,7 +305,8 @@ fn headers_of_answers_tell_what_a_trigger_found() {
     let mut told = with_paths("told", &target, json!({"url_rewrites": [entry]}));
     told["use_keyless"] = json!(true);
     let version = &mut told["version_data"]["versions"]["Default"];
-    version["global_headers"] = json!({"X-In": "[$tyk_context.trigger-0-X-Tier-0-0]"});
+    version["global_headers"] = json!({
+        "X-In": "[$tyk_context.trigger-0-X-Tier-0-0]", "X-Id": "<$tyk_context.request_id>"});
     version["global_response_headers"] =
         json!({"X-Out": "$tyk_context.path:$tyk_context.trigger-0-X-Tier-0-0"});
     let gateway = Gateway::with("told", &json!({}), &[told]);
@@ -324,6 +325,7 @@ fn headers_of_answers_tell_what_a_trigger_found() {
         "{}",
         answer.head
     );
+    assert!(!answer.body.contains("<>"), "{}", answer.body);
     let answer = ask(&gateway, "/told/x", &[]);
     check(&answer, 200, "GET /base HTTP/1.1");
     assert!(
