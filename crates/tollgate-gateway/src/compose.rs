@@ -42,7 +42,7 @@ use crate::{
     load::ServedApi,
     observe::{Leads, Observer},
     onward::Looped,
-    overrides::refusals,
+    overrides::{Templates, refusals},
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
     reference::Environment,
@@ -70,6 +70,8 @@ pub struct Composer<'a> {
     pub pools: &'a UpstreamPools<RequestBody>,
     /// Who looks at requests.
     pub observer: &'a Observer,
+    /// Templates of refusals.
+    pub templates: &'a Arc<Templates>,
 }
 
 /// Where something is in a definition, and what is wrong with it.
@@ -268,7 +270,11 @@ impl Composer<'_> {
     /// How requests are refused.
     fn refusals(&self, definition: &Definition) -> Result<Refusals, Wrong> {
         let of_api = definition.active_error_overrides();
-        let refusals = refusals(self.config.refusals(), of_api, &self.config.error_overrides);
+        let refusals = refusals(
+            self.templates.over(self.config.refusals()),
+            of_api,
+            &self.config.error_overrides,
+        );
         refusals.map_err(|message| ("error_overrides".into(), message))
     }
 

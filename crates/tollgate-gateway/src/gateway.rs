@@ -239,6 +239,7 @@ impl Gateway {
             environment: &self.environment,
             pools: &pools,
             observer: &self.observer,
+            templates: &loaded.templates,
         };
         let mut report = Report::default();
         let mut routes = Routes::new(self.config.http_server_options.enable_strict_routes);

@@ -24,6 +24,7 @@ use crate::{
     config::Config,
     definition::{Definition, ListenPath, Outline, outline},
     document::Document,
+    overrides::Templates,
     problem::{Problem, Report, Severity},
     reference::Environment,
 };
@@ -70,6 +71,8 @@ pub struct Loaded {
     pub apis: Vec<Api>,
     /// The policies.
     pub policies: PolicySet,
+    /// Templates of refusals.
+    pub templates: Arc<Templates>,
     /// Whether no API is served yet, as the file of policies is not there.
     pub lacks_policies: bool,
 }
@@ -150,7 +153,7 @@ impl Loaded {
     }
 
     /// Files that the definitions of APIs and the configuration name, and that are read with them: PEM of
-    /// certificates and keys for upstreams.
+    /// certificates and keys for upstreams, and templates of refusals.
     pub fn named_files(&self) -> Vec<PathBuf> {
         let of_api = self.served().flat_map(|api| {
             let definition = &api.definition;
@@ -166,10 +169,9 @@ impl Loaded {
         let names = of_api.chain(of_all).flat_map(|names| names.split(','));
         let names = names.map(str::trim).filter(|name| !name.is_empty());
         let files: BTreeSet<_> = names.map(PathBuf::from).collect();
-        files
-            .into_iter()
-            .filter(|file| file.is_absolute() || file.exists())
-            .collect()
+        let files = files.into_iter();
+        let files = files.filter(|file| file.is_absolute() || file.exists());
+        files.chain(self.templates.files()).collect()
     }
 
     /// The APIs that answer 503.
@@ -207,6 +209,7 @@ pub fn load(
         config,
         apis: Vec::new(),
         policies: PolicySet::default(),
+        templates: Arc::default(),
         lacks_policies: true,
     };
     (loaded.or_else(|| lacks_policies.then(without)), report)
@@ -220,6 +223,9 @@ pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Load
     report.extend(cross::separate(&mut apis));
     report.extend(cross::check_ways(&apis));
     let ids = apis.iter().map(Api::id).collect();
+    let (templates, problems) = Templates::read(Path::new(&config.template_path));
+    let templates = Arc::new(templates);
+    report.extend(problems);
     let Some(policies) = policies::load(&config, &ids, &mut report) else {
         return (None, report);
     };
@@ -228,6 +234,7 @@ pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Load
             config,
             apis,
             policies,
+            templates,
             lacks_policies: false,
         }),
         report,
@@ -303,7 +310,7 @@ fn refused(file: &Path, outline: Outline, config: &Config, problems: Vec<Problem
 }
 
 /// A link may not lead out of its folder: who can put one there shall not choose what is read.
-fn check_place(file: &Path) -> Result<(), Problem> {
+pub(crate) fn check_place(file: &Path) -> Result<(), Problem> {
     if !file.is_symlink() {
         return Ok(());
     }

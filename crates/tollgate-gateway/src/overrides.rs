@@ -1,6 +1,8 @@
-//! `error_overrides`: other answers for refusals, in the configuration and in a definition.
+//! Other answers for refusals: `error_overrides` in the configuration and in a definition, and the templates
+//! of `template_path`.
 
 mod rules;
+mod templates;
 
 use std::collections::BTreeMap;
 
@@ -12,6 +14,7 @@ use crate::{
 };
 
 pub(crate) use self::rules::refusals;
+pub use self::templates::Templates;
 
 /// Rules by status: `401`, or `4xx`. An exact status comes before a class.
 pub type ErrorOverrides = BTreeMap<String, Vec<ErrorOverride>>;

@@ -76,10 +76,7 @@ pub const SETTINGS: &[Row] = &[
     works("disable_key_actions_by_username"),
     works("min_token_length"),
     works("allow_master_keys"),
-    warns(
-        "template_path",
-        "templates of errors are not built; Tyk's own texts are sent",
-    ),
+    works("template_path"),
     only(
         "policies.policy_source",
         &["", "file"],
@@ -283,7 +280,7 @@ pub const SETTINGS: &[Row] = &[
     ),
     refused(
         "error_overrides.*[].response.template",
-        "files of templates are not built; `body` is",
+        "single files of templates are not built; `body` and `template_path` are",
     ),
     warns("cloud", NO_EFFECT),
     part_of("jwt_ssl_insecure_skip_verify", "enable_jwt"),

@@ -295,7 +295,7 @@ pub const FIELDS: &[Row] = &[
     ),
     refused(
         "error_overrides.*[].response.template",
-        "files of templates are not built; `body` is",
+        "single files of templates are not built; `body` and `template_path` are",
     ),
     works("error_overrides_disabled"),
     part_of("graphql", "graphql.enabled"),

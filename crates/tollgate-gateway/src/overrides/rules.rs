@@ -257,7 +257,7 @@ fn fill(parts: &[Part], message: &str, status: StatusCode, is_xml: bool) -> Stri
 }
 
 /// What stands between the quotes of a JSON text.
-fn json_text(text: &str) -> Cow<'_, str> {
+pub(super) fn json_text(text: &str) -> Cow<'_, str> {
     let quoted = serde_json::Value::from(text).to_string();
     let inner = quoted
         .strip_prefix('"')

@@ -1,6 +1,7 @@
 //! What is checked between the gates and the upstream: sizes and schemas of bodies, circuit breakers.
 
 use std::{
+    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
 };
@@ -173,4 +174,64 @@ fn refusals_are_answered_as_the_api_and_the_configuration_say() {
         "\"error\": \"go away\"",
     );
     check(&gateway.ask("/other/x", ""), 401, "\"error\": \"go away\"");
+}
+
+#[test]
+fn refusals_have_the_form_of_the_templates() {
+    let folder =
+        std::env::temp_dir().join(format!("tollgate-template-files-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.join(name), text).unwrap();
+    write(
+        "error.json",
+        r#"{"fault": "{{.Message}}", "code": {{.StatusCode}}}"#,
+    );
+    write("error_403.json", r#"{"denied": true}"#);
+    write("error.xml", "<fault>{{.Message}}</fault>");
+    write("error_401.xml", "{{.Broken");
+    let mut orders = api("orders", "/orders/", &upstream());
+    orders["error_overrides"] = json!({"403": [
+        {"match": {"message_pattern": "forbidden"}, "response": {"message": "closed today"}}]});
+    let settings = json!({"template_path": folder});
+    let gateway = Gateway::with("templates", &settings, &[orders]);
+    let ask = |path: &str, kind: &str| {
+        let headers = [("content-type", kind), ("authorization", "nobody")];
+        let given = if path.ends_with("none") {
+            &headers[..1]
+        } else {
+            &headers
+        };
+        gateway.try_ask("GET", path, given, "").unwrap()
+    };
+    for (path, kind, status, body) in [
+        (
+            "/orders/none",
+            "text/plain",
+            401,
+            r#"{"fault": "Authorization field missing", "code": 401}"#,
+        ),
+        (
+            "/orders/none",
+            "text/xml",
+            401,
+            "<fault>Authorization field missing</fault>",
+        ),
+        ("/orders/x", "text/plain", 403, r#"{"denied": true}"#),
+        // What an override says is said in the form of the templates too.
+        (
+            "/orders/closed",
+            "text/xml",
+            403,
+            "<fault>closed today</fault>",
+        ),
+    ] {
+        let answer = ask(path, kind);
+        assert_eq!((answer.status, &*answer.body), (status, body), "{path}");
+    }
+    write("error_401.json", "go away");
+    gateway.reload();
+    assert_eq!(ask("/orders/none", "text/plain").body, "go away");
+    let log = fs::read_to_string(gateway.folder.join("log")).unwrap();
+    assert!(log.contains("error_401.xml: not used"), "{log}");
+    fs::remove_dir_all(folder).unwrap();
 }
