@@ -36,6 +36,7 @@ mod connection;
 mod edge;
 mod framing;
 mod io;
+mod no_head;
 mod peer;
 mod stop;
 mod tls;

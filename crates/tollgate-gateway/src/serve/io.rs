@@ -19,12 +19,21 @@ use tokio::{
 };
 use tokio_rustls::server::TlsStream;
 
-use super::framing::Framing;
+use super::{framing::Framing, no_head::NoHead};
 
 /// A client's connection, with or without TLS.
 pub(super) enum Socket {
     Tcp(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Socket {
+    fn poll_write(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Tcp(socket) => Pin::new(socket).poll_write(cx, bytes),
+            Self::Tls(socket) => Pin::new(socket).poll_write(cx, bytes),
+        }
+    }
 }
 
 /// A socket that is watched.
@@ -33,6 +42,7 @@ pub(super) struct Watched {
     framing: Option<Framing>, // None on HTTP/2, and once the connection went over to another protocol.
     switched: Arc<AtomicBool>,
     spoilt: Spoilt,
+    no_head: NoHead,
     head: Limit,
     write: Limit,
 }
@@ -98,6 +108,7 @@ impl Watched {
             framing,
             switched,
             spoilt: Spoilt::No,
+            no_head: NoHead::default(),
             head: Limit::new(head_timeout),
             write: Limit::new(write_timeout),
         }
@@ -175,11 +186,15 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = match &mut self.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write(cx, buf),
-            Socket::Tls(socket) => Pin::new(socket).poll_write(cx, buf),
+        let this = &mut *self;
+        let written = if NoHead::is_answer(buf) {
+            let socket = &mut this.socket;
+            this.no_head
+                .poll_write(cx, |cx, bytes| socket.poll_write(cx, bytes))
+        } else {
+            this.socket.poll_write(cx, buf)
         };
-        self.written(cx, written)
+        this.written(cx, written)
     }
 
     fn poll_write_vectored(
@@ -187,6 +202,9 @@ impl AsyncWrite for Watched {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [buf] = bufs {
+            return self.poll_write(cx, buf);
+        }
         let written = match &mut self.socket {
             Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
             Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),

@@ -84,6 +84,10 @@ fn attack_67_what_can_be_framed_in_two_ways_is_refused_and_costs_nothing() {
         );
         let answer = exchange(&gateway, &(first + &second));
         assert!(answer.starts_with("HTTP/1.1 400"), "{fields:?}: {answer}");
+        assert!(
+            answer.ends_with("\r\n\r\n400 Bad Request"),
+            "{fields:?}: {answer}"
+        );
         assert_eq!(answer.matches("HTTP/1.").count(), 1, "{fields:?}: {answer}");
     }
     let old = format!(
