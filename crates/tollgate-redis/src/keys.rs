@@ -125,7 +125,7 @@ fn is_tyks(parts: &Parts<'_>, limit: &Limit) -> bool {
 /// Whether the hash that names an endpoint's counter tells it from all others: of the only API that the key
 /// may call, and of whole blocks.
 fn tells_apart(endpoint: &str) -> bool {
-    !endpoint.starts_with('@') && endpoint.len() % 4 == 0
+    !endpoint.starts_with('@') && endpoint.len().is_multiple_of(4)
 }
 
 fn tyks(parts: &Parts<'_>) -> String {

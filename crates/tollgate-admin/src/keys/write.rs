@@ -453,20 +453,26 @@ impl Restored {
 }
 
 /// Of policies, the numbers of their limits are written into the record, as Tyk does, for those who read it
-/// there. Where a policy no longer rules a limit, the number that it left holds; rights, metadata and tags of
-/// policies are never written, so that none outlives them.
+/// there. Where a policy no longer rules a limit, the number that it left holds, and where it left none, the
+/// key's own. Rights, metadata and tags of policies are never written, so that none outlives them.
 fn take_limits(session: &mut Session, merged: &Session, sent_last_updated: &str) {
     if session.policies().is_empty() {
         return;
     }
-    session.rate = merged.rate;
-    session.per = merged.per;
-    session.smoothing.clone_from(&merged.smoothing);
-    session.throttle_interval = merged.throttle_interval;
-    session.throttle_retry_limit = merged.throttle_retry_limit;
-    session.max_query_depth = merged.max_query_depth;
-    session.quota_max = merged.quota_max;
-    session.quota_renewal_rate = merged.quota_renewal_rate;
+    if merged.rate != 0.0 && merged.per != 0.0 {
+        session.rate = merged.rate;
+        session.per = merged.per;
+        session.smoothing.clone_from(&merged.smoothing);
+        session.throttle_interval = merged.throttle_interval;
+        session.throttle_retry_limit = merged.throttle_retry_limit;
+    }
+    if merged.quota_max != 0 {
+        session.quota_max = merged.quota_max;
+        session.quota_renewal_rate = merged.quota_renewal_rate;
+    }
+    if merged.max_query_depth != 0 {
+        session.max_query_depth = merged.max_query_depth;
+    }
     let is_of_policy = merged.last_updated != sent_last_updated;
     if is_of_policy && session.last_updated < merged.last_updated {
         session.last_updated.clone_from(&merged.last_updated);
