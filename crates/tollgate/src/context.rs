@@ -291,7 +291,7 @@ pub(crate) fn template_context(context: &RequestContext<'_>) -> tollgate_templat
     let path = decoded_path(head);
     let parts = path.split('/').map(|part| part.to_owned().into());
     fields.insert("path_parts".into(), Input::Texts(parts.collect()));
-    fields.insert("path".into(), text(path));
+    fields.insert("path".into(), text(path.into_owned()));
 
     let mut headers = BTreeMap::<Cow<'static, str>, Vec<Cow<'static, str>>>::new();
     for (name, value) in &head.headers {
