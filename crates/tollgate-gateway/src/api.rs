@@ -2,20 +2,18 @@
 
 use std::{net::IpAddr, path::PathBuf, sync::Arc};
 
-use futures_util::FutureExt;
-use http::{HeaderName, HeaderValue, Request, Response, StatusCode, Version, request::Parts};
+use http::{Request, Response, StatusCode, request::Parts};
 use tollgate::{
     ApiId, Refusals, Rejection, Tollgate, access::RequestPath, clock::UnixSeconds,
     context::ClientAddr, explain::Explanation, gated::Gated, visit::Visit,
 };
-use tower_service::Service;
 
 use crate::{
     edge::{
         addresses::Addresses,
-        cors::{Cors, Way},
+        cors::{self, Cors},
         exchange::Checked,
-        forms, is_own_answer,
+        forms,
         lists::{From, Listed, Reply},
         query::set_target,
         sizes,
@@ -25,6 +23,7 @@ use crate::{
     observe::{ApiWatch, request_id, tracked::Tracked},
     onward::{At, Handover, Looped, onto},
     serve::RequestBody,
+    serving::{Serving, Way},
 };
 
 pub(crate) use crate::answer::whole;
@@ -98,11 +97,11 @@ impl Api {
     }
 
     /// Answers a request.
-    pub async fn serve(
-        &self,
+    pub(crate) fn serve(
+        self: &Arc<Self>,
         mut request: Request<RequestBody>,
         now: UnixSeconds,
-    ) -> Response<AnswerBody> {
+    ) -> Serving {
         if self.cuts_words {
             let (mut head, body) = request.into_parts();
             self.part_words(&mut head);
@@ -110,81 +109,100 @@ impl Api {
         }
         let cors = self.cors.as_ref();
         let cors = cors.map(|cors| cors.ask(request.method(), request.headers()));
-        let mut response = match cors.as_ref().map_or(Way::On, |asked| asked.way) {
-            Way::On => self.answer(request, now).await,
-            Way::Answered => empty(StatusCode::NO_CONTENT),
-            Way::Past => forward(&self.open, request).await,
+        let (way, tracked) = match cors.as_ref().map_or(cors::Way::On, |asked| asked.way) {
+            cors::Way::On => self.way(request, now),
+            cors::Way::Answered => (Way::here(empty(StatusCode::NO_CONTENT)), None),
+            cors::Way::Past => (Way::forward(&self.open, request), None),
         };
-        *response.version_mut() = Version::HTTP_11; // The upstream's own concerns its own hop.
-        if is_own_answer(response.extensions()) && self.names_generator {
-            const GENERATOR: HeaderName = HeaderName::from_static("x-generator");
-            response
-                .headers_mut()
-                .insert(GENERATOR, HeaderValue::from_static("tyk.io"));
-        }
-        if let Some(asked) = cors {
-            asked.write(response.headers_mut());
-        }
-        response
+        Serving::new(self.clone(), cors, tracked, way)
     }
 
     /// The same past CORS, which concerns the client's own request.
     pub(crate) async fn answer(
-        &self,
+        self: Arc<Self>,
         request: Request<RequestBody>,
         now: UnixSeconds,
     ) -> Response<AnswerBody> {
-        let (mut head, body) = request.into_parts();
-        if body.is_too_large() {
-            return self.refuse(sizes::too_large(), &head);
-        }
-        let entered = self.enter(&mut head, now);
-        if !self.tracks {
-            return self.go_on(entered, head, body).await;
-        }
-        let tracked = head.extensions.remove::<Tracked>();
-        let mut response = self.go_on(entered, head, body).await;
+        let (way, tracked) = self.way(request, now);
+        let mut response = way.await;
         if let Some(tracked) = tracked {
             response.extensions_mut().insert(tracked);
         }
         response
     }
 
-    async fn go_on(
-        &self,
+    fn way(
+        self: &Arc<Self>,
+        request: Request<RequestBody>,
+        now: UnixSeconds,
+    ) -> (Way, Option<Tracked>) {
+        let (mut head, body) = request.into_parts();
+        if body.is_too_large() {
+            return (Way::here(self.refuse(sizes::too_large(), &head)), None);
+        }
+        let entered = self.enter(&mut head, now);
+        let tracked = self.tracks.then(|| head.extensions.remove()).flatten();
+        (self.go_on(entered, head, body), tracked)
+    }
+
+    fn go_on(
+        self: &Arc<Self>,
         entered: Result<Entered, Rejection>,
         mut head: Parts,
-        mut body: RequestBody,
-    ) -> Response<AnswerBody> {
+        body: RequestBody,
+    ) -> Way {
         let entered = match entered {
             Ok(entered) => entered,
-            Err(rejection) => return self.refuse(rejection, &head),
+            Err(rejection) => return Way::here(self.refuse(rejection, &head)),
         };
-        let service = match (&self.access, entered) {
-            (_, Entered::Answered(reply)) => return answer(&reply),
-            (_, Entered::Elsewhere(api)) => {
+        let is_guarded = match entered {
+            Entered::Answered(reply) => return Way::here(answer(&reply)),
+            Entered::Elsewhere(api) => {
                 let request = Request::from_parts(head, body);
-                return self.way_to(api).call(request).await;
+                return Way::elsewhere(self.way_to(api).call(request));
             }
-            (Access::Guarded { usage, .. }, Entered::Guarded)
-                if usage::is_asked(&head, &self.listen) =>
-            {
-                return usage.answer(head).await;
-            }
-            (Access::Guarded { service, .. }, Entered::Guarded) => {
-                self.looped(&mut head).unwrap_or(service)
-            }
-            _ => &self.open,
+            Entered::Guarded => true,
+            Entered::Open => false,
         };
+        if is_guarded && self.is_guarded() && usage::is_asked(&head, &self.listen) {
+            return Way::elsewhere(self.clone().tell_usage(head));
+        }
         if self.names_requests {
             head.extensions.insert(request_id::random());
         }
-        if self.reads_forms
-            && let Err(rejection) = forms::read(&mut head, &mut body).await
-        {
+        if self.reads_forms {
+            return Way::elsewhere(self.clone().read_form(is_guarded, head, body));
+        }
+        let service = self.service(is_guarded, &mut head);
+        Way::forward(service, Request::from_parts(head, body))
+    }
+
+    /// What a request goes through from here on.
+    fn service(&self, is_guarded: bool, head: &mut Parts) -> &Gated<Checked> {
+        match &self.access {
+            Access::Guarded { service, .. } if is_guarded => self.looped(head).unwrap_or(service),
+            _ => &self.open,
+        }
+    }
+
+    async fn tell_usage(self: Arc<Self>, head: Parts) -> Response<AnswerBody> {
+        match &self.access {
+            Access::Guarded { usage, .. } => usage.answer(head).await,
+            Access::Open => empty(StatusCode::NOT_FOUND), // It is asked for only where keys are.
+        }
+    }
+
+    async fn read_form(
+        self: Arc<Self>,
+        is_guarded: bool,
+        mut head: Parts,
+        mut body: RequestBody,
+    ) -> Response<AnswerBody> {
+        if let Err(rejection) = forms::read(&mut head, &mut body).await {
             return self.refuse(rejection, &head);
         }
-        forward(service, Request::from_parts(head, body)).await
+        let service = self.service(is_guarded, &mut head);
+        Way::forward(service, Request::from_parts(head, body)).await
     }
 
     /// Makes what follows the listen path within a word a segment of its own, so that what is checked from
@@ -313,19 +331,6 @@ impl std::fmt::Debug for Api {
             .field("listen", &self.listen)
             .finish_non_exhaustive()
     }
-}
-
-/// Sends a request on. It is called at once, and not when it is first waited for: so the request is moved
-/// once less, and is no part of what waits.
-fn forward(
-    service: &Gated<Checked>,
-    request: Request<RequestBody>,
-) -> impl Future<Output = Response<AnswerBody>> + use<> {
-    let answer = service.clone().call(request); // It is always ready.
-    answer.map(|answered| {
-        let Ok(response) = answered;
-        response.map(AnswerBody::from)
-    })
 }
 
 fn client(head: &Parts) -> Option<IpAddr> {

@@ -7,9 +7,7 @@
 use std::{
     borrow::Cow,
     convert::Infallible,
-    future::Future,
     path::{Path, PathBuf},
-    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
 };
@@ -25,7 +23,7 @@ use percent_encoding::percent_decode_str;
 use tollgate::{
     KeyScheme, Rejection, Session, SharedStore,
     access::clean_target,
-    clock::{Clock, TokioClock, UnixSeconds},
+    clock::UnixSeconds,
     explain::Explanation,
     policy::{Policy, PolicySet},
     token::{HashFunction, TokenForm},
@@ -33,7 +31,6 @@ use tollgate::{
 use tollgate_admin::ApiSet;
 use tower::ServiceExt;
 use tower_service::Service;
-use tracing::Instrument;
 
 use crate::{
     answer::{AnswerBody, whole},
@@ -42,13 +39,14 @@ use crate::{
     config::Config,
     load::{self, Loaded, RefusedApi},
     meta_schema::MetaSchemas,
-    observe::{self, ApiWatch, Observer, meters},
+    observe::{ApiWatch, Observer, meters},
     onward::Directory,
     problem::{Problem, Report, Severity},
     proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamWay},
     reference::Environment,
     route::{self, Routes},
     serve::RequestBody,
+    serving::FrontFuture,
 };
 
 /// What is served at one time.
@@ -294,12 +292,12 @@ impl Gateway {
     }
 
     /// Answers a request to an API.
-    async fn serve(self: Arc<Self>, mut request: Request<RequestBody>) -> Response<AnswerBody> {
+    fn serve(&self, mut request: Request<RequestBody>) -> FrontFuture {
         let is_cleaned = !self.config.http_server_options.skip_url_cleaning;
         if let Some(target) = clean_target(request.uri()).filter(|_| is_cleaned) {
             return self.unserved(request, moved(&target), "moved");
         }
-        let snapshot = self.snapshot.load_full();
+        let snapshot = self.snapshot.load();
         let routes = &snapshot.routes;
         let host = || route::host(request.headers(), request.uri());
         let host = routes.have_hosts().then(host).flatten();
@@ -310,11 +308,7 @@ impl Gateway {
                 if api.hands_on {
                     request.extensions_mut().insert(snapshot.directory.clone());
                 }
-                let watch = api.watch.begin(&mut request);
-                let span = observe::span(watch.as_ref(), api.id());
-                let served = api.serve(request, TokioClock.now().unix());
-                let response = served.instrument(span).await;
-                api.watch.answered(watch, response, None)
+                FrontFuture::api(api.clone(), request)
             }
             Some(Served::Refused) => {
                 let status = StatusCode::SERVICE_UNAVAILABLE;
@@ -335,9 +329,9 @@ impl Gateway {
         mut request: Request<RequestBody>,
         response: Response<AnswerBody>,
         why: &'static str,
-    ) -> Response<AnswerBody> {
+    ) -> FrontFuture {
         let watch = self.watch.begin(&mut request);
-        self.watch.answered(watch, response, Some(why))
+        FrontFuture::here(self.watch.answered(watch, response, Some(why)))
     }
 }
 
@@ -496,7 +490,7 @@ impl Front {
 impl Service<Request<RequestBody>> for Front {
     type Response = Response<AnswerBody>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>> + Send>>;
+    type Future = FrontFuture;
 
     fn poll_ready(&mut self, _cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -512,14 +506,11 @@ impl Service<Request<RequestBody>> for Front {
                 None => path == prefix,
             });
         match self.admin.as_ref().filter(|_| is_admin).cloned() {
-            Some(admin) => Box::pin(async move {
+            Some(admin) => FrontFuture::control(Box::pin(async move {
                 let Ok(response) = admin.oneshot(request.map(axum::body::Body::new)).await;
-                Ok(response.map(AnswerBody::other))
-            }),
-            None => {
-                let gateway = self.gateway.clone();
-                Box::pin(async move { Ok(gateway.serve(request).await) })
-            }
+                response.map(AnswerBody::other)
+            })),
+            None => self.gateway.serve(request),
         }
     }
 }

@@ -35,6 +35,7 @@ pub mod reference;
 pub mod route;
 pub mod schema;
 pub mod serve;
+mod serving;
 mod shape;
 pub mod storage;
 mod suggest;

@@ -174,7 +174,7 @@ impl From<TcpListener> for Listener {
 pub async fn serve<S, R>(listener: Listener, service: S, options: ServeOptions, stop: Stop)
 where
     S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>> + Send,
     S::Future: Send + 'static,
     R: Body<Data = Bytes> + Send + 'static,
     R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,

@@ -70,7 +70,7 @@ impl Acceptor {
         life: Arc<Life>,
     ) where
         S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
+        S::Error: Into<BoxError> + Send,
         S::Future: Send + 'static,
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
@@ -123,7 +123,7 @@ impl Acceptor {
         phases: watch::Receiver<Phase>,
     ) where
         S: Service<Request<RequestBody>, Response = Response<R>> + Clone + Send + 'static,
-        S::Error: Into<BoxError>,
+        S::Error: Into<BoxError> + Send,
         S::Future: Send + 'static,
         R: Body<Data = Bytes> + Send + 'static,
         R::Error: Into<BoxError>,
@@ -169,7 +169,7 @@ trait Ends: Future<Output = hyper::Result<()>> {
 impl<S, B> Ends for http1::UpgradeableConnection<TokioIo<Watched>, S>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
-    S::Error: Into<BoxError>,
+    S::Error: Into<BoxError> + Send,
     B: Body + 'static,
     B::Error: Into<BoxError>,
 {
@@ -182,7 +182,7 @@ impl<S, B> Ends for http2::Connection<TokioIo<Watched>, S, TokioExecutor>
 where
     S: hyper::service::Service<Request<Incoming>, Response = Response<B>>,
     S::Future: Send + 'static,
-    S::Error: Into<BoxError>,
+    S::Error: Into<BoxError> + Send,
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,

@@ -12,7 +12,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
-    task::{Context, Poll, ready},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -69,7 +69,7 @@ where
 {
     type Response = Response<ResponseBody<R>>;
     type Error = S::Error;
-    type Future = EdgeFuture<S, S::Future, R>;
+    type Future = EdgeFuture<S, S::Future, R, S::Error>;
 
     fn call(&self, mut request: Request<Incoming>) -> Self::Future {
         let connection = &self.connection;
@@ -82,23 +82,33 @@ where
                 },
             };
         }
-        EdgeFuture {
-            state: State::Waiting {
-                service: self.service.clone(),
-                request: Some(request.map(|body| {
-                    RequestBody::new(body, connection.body_idle, connection.most_body)
-                })),
-                counted: Some((CountedRequest::open(&connection.life), connection.clone())),
+        let request =
+            request.map(|body| RequestBody::new(body, connection.body_idle, connection.most_body));
+        let counted = Some((CountedRequest::open(&connection.life), connection.clone()));
+        let mut service = self.service.clone();
+        // Nearly every service is ready at once; then the request is not kept until the first poll.
+        let mut nobody = Context::from_waker(Waker::noop());
+        let state = match service.poll_ready(&mut nobody) {
+            Poll::Ready(Ok(())) => State::Called {
+                future: service.call(request),
+                counted,
             },
-        }
+            Poll::Ready(Err(error)) => State::Failed { error: Some(error) },
+            Poll::Pending => State::Waiting {
+                service,
+                request: Some(request),
+                counted,
+            },
+        };
+        EdgeFuture { state }
     }
 }
 
 pin_project! {
     /// The answer to a request.
-    pub(super) struct EdgeFuture<S, F, R> {
+    pub(super) struct EdgeFuture<S, F, R, E> {
         #[pin]
-        state: State<S, F, R>,
+        state: State<S, F, R, E>,
     }
 }
 
@@ -106,14 +116,15 @@ type Counted = (CountedRequest, Arc<Connection>);
 
 pin_project! {
     #[project = StateProjection]
-    enum State<S, F, R> {
+    enum State<S, F, R, E> {
         Refused { response: Option<Response<ResponseBody<R>>> },
+        Failed { error: Option<E> },
         Waiting { service: S, request: Option<Request<RequestBody>>, counted: Option<Counted> },
         Called { #[pin] future: F, counted: Option<Counted> },
     }
 }
 
-impl<S, R> Future for EdgeFuture<S, S::Future, R>
+impl<S, R> Future for EdgeFuture<S, S::Future, R, S::Error>
 where
     S: Service<Request<RequestBody>, Response = Response<R>>,
     R: Body<Data = Bytes>,
@@ -126,6 +137,9 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Refused { response } => {
                     return Poll::Ready(Ok(response.take().expect("polled after completion")));
+                }
+                StateProjection::Failed { error } => {
+                    return Poll::Ready(Err(error.take().expect("polled after completion")));
                 }
                 StateProjection::Waiting {
                     service,
