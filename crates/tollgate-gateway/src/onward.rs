@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri, request::Parts, uri::PathAndQuery};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::task::JoinSet;
 use tollgate::{
     ApiId, Refusals, Rejection,
     access::RequestPath,
@@ -33,6 +34,7 @@ use tollgate::{
 };
 use tollgate_core::future::BoxFuture;
 use tower_service::Service;
+use tracing::Instrument as _;
 
 use crate::{
     answer::{AnswerBody, whole},
@@ -48,6 +50,9 @@ use crate::{
 
 /// How often a request that went from one API to another may do so again, as in Tyk.
 pub(crate) const MOST_HOPS: u8 = 5;
+
+/// How many steps of a request one task takes.
+const HOPS_OF_A_TASK: u8 = 8;
 
 /// The APIs of a snapshot, those without a public path too. It travels in the extensions of requests to
 /// APIs that may hand them on.
@@ -186,19 +191,25 @@ impl Hop {
     ) -> BoxFuture<Response<AnswerBody>> {
         let is_own = self.whither == Whither::Own;
         let (mut head, body) = request.into_parts();
-        match self.enter(&mut head) {
-            Ok(api) => Box::pin(async move {
-                let mut request = Request::from_parts(head, body);
-                let now = TokioClock.now().unix();
-                if is_own {
-                    return api.answer(request, now).await;
-                }
-                let watch = api.watch.begin_handed(&mut request);
-                let response = api.serve(request, now).await;
-                api.watch.answered_handed(watch, response)
-            }),
-            Err(rejection) => no_way((rejection, head), refusals),
+        let api = match self.enter(&mut head) {
+            Ok(api) => api,
+            Err(rejection) => return no_way((rejection, head), refusals),
+        };
+        let hops = head.extensions.get::<Hops>().map_or(0, |hops| hops.gone);
+        let answer = Box::pin(async move {
+            let mut request = Request::from_parts(head, body);
+            let now = TokioClock.now().unix();
+            if is_own {
+                return api.answer(request, now).await;
+            }
+            let watch = api.watch.begin_handed(&mut request);
+            let response = api.serve(request, now).await;
+            api.watch.answered_handed(watch, response)
+        });
+        if hops % HOPS_OF_A_TASK == 0 {
+            return Box::pin(in_its_own_task(answer, refusals.clone()));
         }
+        answer
     }
 
     /// Makes a request one to the API that it goes to. What was decided for the step before goes; the
@@ -240,6 +251,23 @@ impl Hop {
             head.method = method.clone();
         }
         Ok(api)
+    }
+}
+
+/// Waits for an answer in a task of its own, which ends with whoever waits: many steps, each polled by the one
+/// before, would need more stack than a thread has.
+async fn in_its_own_task(
+    answer: BoxFuture<Response<AnswerBody>>,
+    refusals: Refusals,
+) -> Response<AnswerBody> {
+    let mut task = JoinSet::new();
+    task.spawn(answer.in_current_span());
+    match task.join_next().await {
+        Some(Ok(response)) => response,
+        _ => {
+            let broken = failed("loop_failed", "There was a problem proxying the request");
+            no_way((broken, Request::new(()).into_parts().0), &refusals).await
+        }
     }
 }
 

@@ -6,12 +6,15 @@ use std::{
     sync::Arc,
 };
 
-use tollgate_core::ApiId;
+use tollgate_core::{
+    ApiId,
+    rewrite::{Rewrite, TargetKind},
+};
 
 use super::{Api, RefusedApi, ServedApi};
 use crate::{
     compose::Names,
-    definition::{ListenPath, internal_target},
+    definition::{Definition, ListenPath, internal_target},
     document::Document,
     problem::{JsonPath, Problem},
 };
@@ -127,9 +130,45 @@ fn lost_ways(api: &Arc<ServedApi>, names: &Names) -> Vec<Problem> {
         let path = JsonPath::from("version_data.versions").key(name);
         Some((target, path.key("override_target")))
     });
+    let rewrites = rewrite_ways(definition);
+    let of_rewrites = rewrites
+        .iter()
+        .map(|(name, path)| (name.as_str(), path.clone()));
     let ways = versions.chain(target).chain(of_versions);
+    let ways = ways.chain(of_rewrites);
     let lost = ways.filter(|(name, _)| names.find(name) == Ok(None));
     let message = "leads to an API that is not served";
     lost.map(|(_, path)| Problem::warning(&api.file, message).at(path))
         .collect()
+}
+
+/// The APIs that rewrites lead to, and where they are named.
+fn rewrite_ways(definition: &Definition) -> Vec<(String, JsonPath)> {
+    let mut ways = Vec::new();
+    for (version, rules) in &definition.version_data.versions {
+        let entries = rules.extended_paths.url_rewrites.iter().enumerate();
+        let entries = entries.filter(|(_, entry)| rules.use_extended_paths && !entry.disabled);
+        for (index, entry) in entries {
+            let Ok(rewrite) = Rewrite::of_entry(entry, |_| None) else {
+                continue; // Told where the definition is read.
+            };
+            let place = JsonPath::from("version_data.versions")
+                .key(version)
+                .key("extended_paths")
+                .key("url_rewrites")
+                .index(index);
+            for (number, kind) in rewrite.target_kinds().enumerate() {
+                if let TargetKind::Internal(name) = kind
+                    && name != "self"
+                {
+                    let place = match number.checked_sub(1) {
+                        None => place.clone(),
+                        Some(trigger) => place.key("triggers").index(trigger),
+                    };
+                    ways.push((name.to_owned(), place.key("rewrite_to")));
+                }
+            }
+        }
+    }
+    ways
 }

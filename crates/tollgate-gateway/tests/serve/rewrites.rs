@@ -37,6 +37,8 @@ fn start(name: &str) -> Gateway {
             rewrite("/over/(.*)", "/over/(.*)", "tyk://two/$1"),
             rewrite("/twice/(.*)", "/twice/(.*)", "tyk://self/over/$1"),
             rewrite("/round", "/round", "tyk://self/round?loop_limit=2"),
+                rewrite("/deep", "/deep", "tyk://self/deep?loop_limit=100"),
+            rewrite("/down", "/down/(x*)x", "tyk://self/down/$1?loop_limit=100"),
             rewrite("/echo", "/echo\\?u=(.*)", "$1"),
             rewrite("/files", "/files\\?p=(.*)", "/files/$1"),
             rewrite("/say", "/say/(.*)", "/said/$1?plan=$tyk_meta.plan&k=$secret_conf.tok"),
@@ -215,6 +217,15 @@ fn rounds_end_where_the_definition_says() {
         &ask(&gateway, "/one/round?loop_limit=99", &auth),
         500,
         message,
+    );
+    let message = "Found more than 100 loops in single request";
+    check(&ask(&gateway, "/one/deep", &auth), 500, message);
+    // As many steps as may be are gone on no more stack than a thread has, also by the answer.
+    let down = format!("/one/down/{}", "x".repeat(100));
+    check(
+        &ask(&gateway, &down, &auth),
+        200,
+        "GET /base/down/ HTTP/1.1",
     );
 }
 
