@@ -11,6 +11,7 @@ pages! {
     readme: "README.md",
     getting_started: "docs/getting-started.md",
     layers: "docs/layers.md",
+    transforms: "docs/transforms.md",
     session: "docs/session.md",
     policies: "docs/policies.md",
     gateway: "docs/gateway.md",

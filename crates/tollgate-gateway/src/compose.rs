@@ -12,6 +12,7 @@ mod rates;
 mod rewrites;
 mod tokens;
 mod tracking;
+pub(crate) mod transforms;
 mod upstream_tls;
 mod versions;
 
@@ -35,6 +36,7 @@ use crate::{
         kept_session::KeptSession,
         limit_headers::LimitHeadersGate,
         token::TokenGate,
+        transforms::TransformGate,
         upstream::UpstreamGate,
         usage::Usage,
         versions::{Chosen, Versions},
@@ -99,6 +101,9 @@ impl Composer<'_> {
             listen: listen.clone(),
             has_context: definition.enable_context_vars,
         };
+        let transform_gate = versions.have_transforms().then(|| TransformGate {
+            listen: listen.clone(),
+        });
         let upstream_gate = UpstreamGate {
             listen: listen.clone(),
         };
@@ -113,6 +118,8 @@ impl Composer<'_> {
             }
             let builder = caller.into_iter().fold(builder, Builder::gate);
             let builder = public_urls.clone().into_iter().fold(builder, Builder::gate);
+            let transform_gate = transform_gate.clone().into_iter();
+            let builder = transform_gate.fold(builder, Builder::gate);
             let builder = builder.gate(header_gate.clone());
             let built = builder.gate(upstream_gate.clone()).build();
             built.map_err(|err| (JsonPath::root(), err.to_string()))
@@ -334,10 +341,14 @@ impl ContextNames {
             versions.flat_map(|rules| rules.context_names())
         };
         let has_context = definition.enable_context_vars;
+        let is_named = |wanted: &str| {
+            let is_named = all().any(|name| name.starts_with(wanted));
+            has_context && (is_named || versions.templates_mention(wanted))
+        };
         Self {
-            token: has_context && all().any(|name| name == "token"),
-            request_data: has_context && all().any(|name| name.starts_with("request_data")),
-            request_id: has_context && all().any(|name| name == "request_id"),
+            token: is_named("token"),
+            request_data: is_named("request_data"),
+            request_id: is_named("request_id"),
         }
     }
 }

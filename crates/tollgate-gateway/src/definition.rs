@@ -651,7 +651,7 @@ mod tests {
         assert_eq!(paths.hard_timeouts[0].timeout, 5);
     }
 
-    /// What Tyk's page on session metadata shows of a definition, transforms being built later.
+    /// What Tyk's page on session metadata shows of a definition.
     #[test]
     fn the_seed_definition_loads_without_a_warning() {
         let entry = |source: &str| {
@@ -660,21 +660,24 @@ mod tests {
                                   "template_source": source, "input": "", "output": ""},
                 "path": "/get", "method": "GET", "fromDashboard": true}])
         };
-        let seed = json!({
-            "api_id": "a",
-            "proxy": {"listen_path": "/a/", "target_url": "http://up"},
-            "version_data": {"not_versioned": true, "versions": {"Default": {"use_extended_paths": true,
-                "extended_paths": {"transform": entry("Ymxvb3A="), "transform_response": entry("e30=")}}}}});
-        let (_, problems) = load(&seed.to_string(), &Config::default());
-        let is_transform =
-            |problem: &String| problem.contains("transform") && problem.starts_with("error");
-        assert_eq!(problems.len(), 2, "{problems:?}");
-        assert!(problems.iter().all(is_transform), "{problems:?}");
-        let paths = |kind: &str| format!("version_data.versions.Default.extended_paths.{kind}[0]");
+        let seed = |source: &str| {
+            let definition = json!({
+                "api_id": "a",
+                "proxy": {"listen_path": "/a/", "target_url": "http://up"},
+                "version_data": {"not_versioned": true, "versions": {"Default": {"use_extended_paths": true,
+                    "extended_paths": {"transform": entry("Ymxvb3A="), "transform_response": entry(source)}}}}});
+            load(&definition.to_string(), &Config::default()).1
+        };
+        assert_eq!(seed("e3sgLl90eWtfbWV0YS5qd3QgfX0="), [""; 0]);
+        // One that is no template is passed over with a word.
+        let problems = seed("e3sgLmEg");
+        let place = "version_data.versions.Default.extended_paths.transform_response[0].template_data.template_source";
+        assert_eq!(problems.len(), 1, "{problems:?}");
         assert!(
-            problems[0].contains(&paths("transform"))
-                && problems[1].contains(&paths("transform_response"))
+            problems[0].starts_with("warning") && problems[0].contains(place),
+            "{problems:?}"
         );
+        assert!(problems[0].contains("template: :1:"), "{problems:?}");
     }
 
     #[test]

@@ -26,6 +26,7 @@ pub mod sizes;
 pub mod spelling;
 pub mod token;
 pub mod tracking;
+pub mod transforms;
 mod unique;
 pub mod upstream;
 pub mod usage;

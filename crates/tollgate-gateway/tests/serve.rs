@@ -35,6 +35,7 @@ mod serve {
     mod tokens;
     #[cfg(feature = "otlp")]
     mod traces;
+    mod transforms;
     mod versions;
     mod watch;
 }

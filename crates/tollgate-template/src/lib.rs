@@ -222,6 +222,11 @@ impl Template {
         &self.name
     }
 
+    /// Whether its text has this word.
+    pub fn mentions(&self, word: &str) -> bool {
+        memchr::memmem::find(&self.text, word.as_bytes()).is_some()
+    }
+
     /// Renders a document. The result is UTF-8 unless the template or its functions make it otherwise.
     ///
     /// # Errors

@@ -620,6 +620,8 @@ pub enum Input<'a> {
     Form(BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>),
     /// Texts by name, with the methods of Go's `http.Header`: `Get`, `Values`.
     Headers(BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>),
+    /// Another one.
+    Borrowed(&'a Input<'a>),
     /// More of them by name.
     Map(BTreeMap<Cow<'a, str>, Input<'a>>),
 }
@@ -648,6 +650,7 @@ impl<'a> Input<'a> {
             Self::Text(text) => Ok(Value::Str(text.as_bytes())),
             Self::Integer(number) => Ok(Value::Int(*number)),
             Self::Texts(all) => texts(all),
+            Self::Borrowed(input) => input.value(heap),
             Self::Form(map) => lists(MapKind::Form, map),
             Self::Headers(map) => lists(MapKind::Headers, map),
             Self::Map(map) => {

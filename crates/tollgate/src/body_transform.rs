@@ -89,11 +89,12 @@ pub use self::{
         recoded,
     },
     fragment::{
-        TemplateData, TransformEntry, TransformEntryError, TransformPaths, TransformPathsError,
+        Side, TemplateData, TransformEntry, TransformEntryError, TransformPaths,
+        TransformPathsError,
     },
-    service::{BodyTransformFuture, BodyTransforming, TransformedBody},
+    service::{BodyTransformFuture, BodyTransforming, TransformedBody, may_transform},
 };
-pub use crate::coding::CodingError;
+pub use crate::coding::{CodingError, Recode};
 use crate::{Refusals, buffer};
 
 /// Layer that makes bodies into others.

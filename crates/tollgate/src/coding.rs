@@ -44,6 +44,16 @@ pub(crate) struct Decoded {
     again: Again,
 }
 
+impl Decoded {
+    /// The same; what stands for it is to be coded so.
+    pub(crate) fn recoded(mut self, recode: Recode) -> Self {
+        if recode == Recode::Plain && self.again != Again::Plain {
+            self.again = Again::Dropped;
+        }
+        self
+    }
+}
+
 /// How a body is coded that stands for a decoded one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Again {
@@ -138,6 +148,15 @@ fn read(reader: impl Read, most: usize) -> Result<Bytes, CodingError> {
         return Err(CodingError::TooLarge);
     }
     Ok(bytes.into())
+}
+
+/// What becomes of a coding that was undone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Recode {
+    /// The new body is coded as the old one, where that coding is written here.
+    AsBefore,
+    /// The new body is plain.
+    Plain,
 }
 
 /// Codes what stands for a decoded body as that was, where this is known, and says so in the headers.

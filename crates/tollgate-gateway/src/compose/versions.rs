@@ -25,6 +25,7 @@ use crate::{
         headers::{HeaderRules, HeaderSet},
         sizes::Sizes,
         tracking::Tracking,
+        transforms::TransformRules,
         upstream::{CheckRules, UpstreamRules},
         versions::{Default as DefaultVersion, Location, VersionApis, VersionRules, Versions},
     },
@@ -53,6 +54,9 @@ impl Composer<'_> {
             rules.expires = expiry(definition, version);
             rules.tracking = self
                 .tracking(definition, version, skips.as_ref())
+                .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
+            rules.transforms = self
+                .transforms(definition, version, skips.as_ref())
                 .map_err(|(member, message)| (place("extended_paths").key(member), message))?;
             rules.upstream.checks = self
                 .check_rules(definition, version, skips.as_ref())
@@ -167,6 +171,7 @@ impl Composer<'_> {
             headers,
             rates: Vec::new(),
             tracking: Tracking::default(),
+            transforms: TransformRules::default(),
             upstream: UpstreamRules {
                 timeout: has_timeout.then_some(whole),
                 timeout_by_path: limits.map_err(|message| in_paths("hard_timeouts", message))?,

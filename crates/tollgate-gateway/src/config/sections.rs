@@ -394,6 +394,11 @@ record! {
         pub per_api_signatures: bool,
         /// Whether a version that ends the path is cut from it, too, where versions are stripped.
         pub strip_final_version: bool,
+        /// The folder of templates of body transforms that are in files. Empty: `files` beside `app_path`.
+        /// Files elsewhere are not read.
+        pub transform_folder: String,
+        /// Whether bodies that can not be transformed are refused. In Tyk they go on as they came.
+        pub refuse_failed_transforms: bool,
         /// What the gateway calls itself to upstreams where the client said nothing, or where a
         /// definition took out what it said. Empty: `Tyk/v5.6.0`.
         pub user_agent: String,

@@ -1,9 +1,10 @@
 //! What several members of a definition together must be, and what their texts must be.
 
-use std::net::IpAddr;
+use std::{error::Error, net::IpAddr};
 
 use http::{HeaderName, StatusCode, Uri};
 use ipnet::IpNet;
+use tollgate::body_transform::{Side, TransformEntryError};
 use tollgate_core::{
     access::{PathOptions, PathPattern},
     rewrite::{Rewrite, RewriteOptions, TargetKind, UrlRewriteEntry},
@@ -14,6 +15,7 @@ use super::{
     version::expires_at,
 };
 use crate::{
+    compose::transforms::{format_of_request, template},
     config::Config,
     edge::schema::Schema,
     meta_schema, overrides,
@@ -29,6 +31,7 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
         problems: Vec::new(),
         options: config.path_options(),
         has_proxy: !definition.proxy.transport.proxy_url.is_empty(),
+        config,
     };
     checks.names(definition, config);
     checks.targets(definition);
@@ -64,14 +67,15 @@ pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
     checks.problems
 }
 
-struct Checks {
+struct Checks<'a> {
     problems: Vec<Problem>,
     options: PathOptions,
     /// Whether upstreams are reached by a proxy.
     has_proxy: bool,
+    config: &'a Config,
 }
 
-impl Checks {
+impl Checks<'_> {
     fn error(&mut self, path: JsonPath, message: impl Into<String>) {
         self.problems.push(Problem::error("", message).at(path));
     }
@@ -378,6 +382,7 @@ impl Checks {
             self.set_headers(entry.headers.keys(), &path.key("headers"));
         }
         self.single_paths(paths, path);
+        self.transforms(paths, path);
         self.header_entries(paths, path);
         for (index, entry) in enabled(&paths.url_rewrites, |entry| entry.disabled) {
             self.rewrite(entry, &path.key("url_rewrites").index(index));
@@ -420,6 +425,8 @@ impl Checks {
             )*};
         }
         patterns!(
+            transform,
+            transform_response,
             transform_headers,
             transform_response_headers,
             hard_timeouts,
@@ -433,6 +440,43 @@ impl Checks {
             internal,
             rate_limit
         );
+    }
+
+    /// Templates: one that can not be followed is passed over, as with Tyk, and told of here.
+    fn transforms(&mut self, paths: &ExtendedPaths, path: &JsonPath) {
+        for (side, member, entries) in [
+            (Side::Request, "transform", &paths.transform),
+            (
+                Side::Response,
+                "transform_response",
+                &paths.transform_response,
+            ),
+        ] {
+            for (index, entry) in enabled(entries, |entry| entry.disabled) {
+                let path = path.key(member).index(index).key("template_data");
+                if let Err(err) = template(self.config, side, entry, |_| None) {
+                    let cause = Error::source(&err).map(|cause| format!(": {cause}"));
+                    let cause = cause.unwrap_or_default();
+                    let place = match err {
+                        TransformEntryError::Mode => "template_mode",
+                        _ => "template_source",
+                    };
+                    let message = format!("{err}{cause}; the entry is passed over, as with Tyk");
+                    self.warning(path.key(place), message);
+                }
+                let input_type = &*entry.template_data.input_type;
+                let message = match side {
+                    Side::Request if format_of_request(input_type).is_none() => {
+                        "expected `json` or `xml`; no body can be read, and all go on as they came"
+                    }
+                    Side::Response if !["json", "xml"].contains(&input_type) => {
+                        "expected `json` or `xml`; taken as `json`"
+                    }
+                    _ => continue,
+                };
+                self.warning(path.key("input_type"), message);
+            }
+        }
     }
 
     fn rewrite(&mut self, entry: &UrlRewriteEntry, path: &JsonPath) {

@@ -162,14 +162,8 @@ pub const FIELDS: &[Row] = &[
         "version_data.versions.*.extended_paths.advance_cache_config",
         CACHE,
     ),
-    refused(
-        "version_data.versions.*.extended_paths.transform",
-        "body transforms are not built",
-    ),
-    refused(
-        "version_data.versions.*.extended_paths.transform_response",
-        "body transforms are not built",
-    ),
+    works("version_data.versions.*.extended_paths.transform"),
+    works("version_data.versions.*.extended_paths.transform_response"),
     refused(
         "version_data.versions.*.extended_paths.transform_jq",
         "jq is not built",

@@ -1,5 +1,5 @@
-//! What stands between the gates and the upstream on single paths: schemas of bodies, other URLs, and circuit
-//! breakers.
+//! What stands between the gates and the upstream on single paths: schemas of bodies, other bodies, other URLs,
+//! and circuit breakers.
 //!
 //! All come after the limits, as with Tyk: what is refused here was charged.
 
@@ -24,6 +24,7 @@ use super::{
     rewrites::{Onto, RewriteRule, Unwritten},
     schema::Schema,
     sizes::too_large,
+    transforms::Transforms,
     unread,
 };
 use crate::{
@@ -37,6 +38,8 @@ use crate::{
 pub struct Checks {
     /// The schema of its body.
     pub schema: Option<Arc<Schema>>,
+    /// What its body, and that of its answer, are made into.
+    pub transforms: Option<Arc<Transforms>>,
     /// Where it goes in place of its own URL.
     pub rewrite: Option<Arc<RewriteRule>>,
     /// The breaker of its path.
@@ -104,12 +107,22 @@ impl Service<Request<RequestBody>> for Checked {
 }
 
 impl Checks {
+    /// Nothing but transforms.
+    pub(super) fn only(transforms: Arc<Transforms>) -> Self {
+        Self {
+            schema: None,
+            transforms: Some(transforms),
+            rewrite: None,
+            breaker: None,
+        }
+    }
+
     /// The rewrite, where it is all and waits for nothing.
     fn rewrite_alone(&self) -> Option<&RewriteRule> {
         let rewrite = self.rewrite.as_deref()?;
         let waits = rewrite.reads_payload() || rewrite.tells();
-        let is_alone = self.schema.is_none() && self.breaker.is_none() && !waits;
-        is_alone.then_some(rewrite)
+        let is_alone = self.schema.is_none() && self.transforms.is_none() && self.breaker.is_none();
+        (is_alone && !waits).then_some(rewrite)
     }
 
     async fn run(
@@ -123,6 +136,13 @@ impl Checks {
         {
             return refuse(&refusals, &rejection, &request.into_parts().0);
         }
+        if let Some(transforms) = &self.transforms
+            && let Err(rejection) = transforms.change_request(&mut request).await
+        {
+            return refuse(&refusals, &rejection, &request.into_parts().0);
+        }
+        // What the request says of the form of an answer, should its own have to be refused.
+        let headers = self.transforms.as_ref().map(|_| request.headers().clone());
         let (onto, told) = match rewrite(self.rewrite.as_deref(), request).await {
             Ok(rewritten) => rewritten,
             Err(unwritten) => return refused(&refusals, *unwritten),
@@ -141,7 +161,17 @@ impl Checks {
         if let Some(permit) = permit {
             permit.ended(!response.status().is_server_error(), Instant::now());
         }
-        response
+        match (&self.transforms, headers) {
+            (Some(transforms), Some(headers)) => {
+                let changed = transforms.change_response(response).await;
+                changed.unwrap_or_else(|rejection| {
+                    let mut head = Request::new(()).into_parts().0;
+                    head.headers = headers;
+                    refuse(&refusals, &rejection, &head)
+                })
+            }
+            _ => response,
+        }
     }
 }
 

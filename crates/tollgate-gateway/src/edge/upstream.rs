@@ -11,8 +11,14 @@ use tollgate::{
 };
 
 use super::{
-    Where, breaker::Breaker, exchange::Checks, first_of, rewrites::RewriteRule, schema::Schema,
-    versions::Chosen,
+    Where,
+    breaker::Breaker,
+    exchange::Checks,
+    first_of,
+    rewrites::RewriteRule,
+    schema::Schema,
+    transforms::Transforms,
+    versions::{Chosen, VersionRules},
 };
 use crate::proxy::ProxyHints;
 
@@ -58,6 +64,7 @@ impl CheckRules {
         let is_any = schema.is_some() || rewrite.is_some() || breaker.is_some();
         is_any.then_some(Checks {
             schema,
+            transforms: None,
             rewrite,
             breaker,
         })
@@ -124,7 +131,9 @@ impl Gate for UpstreamGate {
 
     fn forward(&self, head: &mut Parts, _visit: &Visit) {
         let chosen = head.extensions.get::<Chosen>();
-        let Some(chosen) = chosen.filter(|chosen| !chosen.rules.upstream.is_empty()) else {
+        let is_empty =
+            |rules: &VersionRules| rules.upstream.is_empty() && rules.transforms.is_empty();
+        let Some(chosen) = chosen.filter(|chosen| !is_empty(&chosen.rules)) else {
             return;
         };
         let chosen = chosen.clone();
@@ -139,6 +148,15 @@ impl Gate for UpstreamGate {
             let method = method.flatten();
             let checks = rules.checks.find(head.method.as_str(), &path);
             (own.or(rules.timeout), method, checks)
+        };
+        let transforms = head.extensions.remove::<Arc<Transforms>>();
+        let checks = match (checks, transforms) {
+            (Some(checks), transforms) => Some(Checks {
+                transforms,
+                ..checks
+            }),
+            (None, Some(transforms)) => Some(Checks::only(transforms)),
+            (None, None) => None,
         };
         if let Some(checks) = checks {
             head.extensions.insert(checks);

@@ -14,6 +14,7 @@ use super::{
     rewrites::RewriteRule,
     sizes::Sizes,
     tracking::Tracking,
+    transforms::TransformRules,
     upstream::UpstreamRules,
     version_headers::Expiry,
 };
@@ -50,6 +51,8 @@ pub struct VersionRules {
     pub rates: RateEntries,
     /// How requests are tracked.
     pub tracking: Tracking,
+    /// Bodies that are made into others.
+    pub transforms: TransformRules,
     /// How the upstream is called.
     pub upstream: UpstreamRules,
 }
@@ -130,7 +133,19 @@ impl Versions {
     /// Whether any of them has something to check behind the gates.
     pub fn has_checks(&self) -> bool {
         let mut all = self.by_name.values();
-        all.any(|rules| !rules.upstream.checks.is_empty())
+        all.any(|rules| !rules.upstream.checks.is_empty() || !rules.transforms.is_empty())
+    }
+
+    /// Whether any of them makes bodies into others.
+    pub fn have_transforms(&self) -> bool {
+        let mut all = self.by_name.values();
+        all.any(|rules| !rules.transforms.is_empty())
+    }
+
+    /// Whether a template of theirs has this word.
+    pub fn templates_mention(&self, word: &str) -> bool {
+        let mut all = self.by_name.values();
+        all.any(|rules| rules.transforms.mention(word))
     }
 
     /// Whether rewrites may send requests to APIs of this gateway.

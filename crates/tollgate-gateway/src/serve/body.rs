@@ -118,6 +118,14 @@ impl RequestBody {
         Ok(Beginning { bytes, is_whole })
     }
 
+    /// Sends these bytes in place of the body, which was read to its end.
+    pub(crate) fn replace(&mut self, bytes: Bytes) {
+        let trailers = std::mem::take(&mut self.ahead).into_iter();
+        let trailers = trailers.filter(Frame::is_trailers);
+        let data = (!bytes.is_empty()).then(|| Frame::data(bytes));
+        self.ahead = data.into_iter().chain(trailers).collect();
+    }
+
     fn poll_client(
         &mut self,
         cx: &mut Context<'_>,

@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use crate::text;
 
 /// The files that are played. One more is a line here, its copy under `cases/`, and a look at `needs.rs`.
-pub(crate) const AREAS: [&str; 12] = [
+pub(crate) const AREAS: [&str; 13] = [
     "session_tokens",
     "control_api",
     "access_rights",
@@ -21,6 +21,7 @@ pub(crate) const AREAS: [&str; 12] = [
     "context_vars",
     "path_matching",
     "url_rewrite",
+    "body_transforms",
 ];
 
 /// Where the case files and the ledger are.
@@ -109,6 +110,9 @@ pub(crate) struct Request {
     /// The same of what the upstream received.
     #[serde(default)]
     pub(crate) raw_upstream: bool,
+    /// Whether the coding of the answer is undone.
+    #[serde(default)]
+    pub(crate) decode: bool,
 }
 
 /// What a `collect` step waits for.

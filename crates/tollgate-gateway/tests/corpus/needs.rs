@@ -41,11 +41,10 @@ impl Need {
     /// What the gateway has on this store. A need moves here with the issue that builds it.
     pub(crate) fn is_built(self, store: Store) -> bool {
         match self {
-            Self::LocationRewrites | Self::Rewrites => true,
+            Self::BodyTransforms | Self::LocationRewrites | Self::Rewrites => true,
             Self::Redis => store == Store::Redis,
             Self::Analytics
             | Self::BasicAuth
-            | Self::BodyTransforms
             | Self::Cache
             | Self::Certificates
             | Self::GoPlugins

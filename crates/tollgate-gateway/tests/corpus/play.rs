@@ -162,22 +162,23 @@ impl Play<'_> {
                 if !has(&headers, "content-type") {
                     headers.push(("Content-Type".into(), "application/json".into()));
                 }
-                Some(
-                    with_times(body.clone(), Now::read())
-                        .to_string()
-                        .into_bytes(),
-                )
+                Some(text::json(&with_times(body.clone(), Now::read())))
             }
         };
         let line = (request.method.as_str(), request.path.as_str());
-        wire::call(
+        let answer = wire::call(
             self.gateway.port,
             line,
             &headers,
             body.as_deref(),
             request.chunked,
-        )
-        .map_err(|err| format!("{} {}: {err}", request.method, request.path))
+        );
+        let failed = |err| format!("{} {}: {err}", request.method, request.path);
+        let answer = answer.map_err(failed)?;
+        if request.decode {
+            return answer.decoded().map_err(failed);
+        }
+        Ok(answer)
     }
 
     /// A command to the gateway's Redis, and what it answers.

@@ -1,8 +1,12 @@
 //! Texts of the corpus: bytes that are no UTF-8, and the variables in them.
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    io::{self, Write},
+};
 
 use base64::{Engine, engine::general_purpose::STANDARD};
+use serde::Serialize;
 use serde_json::Value;
 
 /// Stands for the byte 0 where a text is not UTF-8: in a plane that no case uses.
@@ -16,6 +20,38 @@ pub(crate) fn from_bytes(bytes: &[u8]) -> String {
         let escaped = |byte: &u8| char::from_u32(ESCAPE + u32::from(*byte)).expect("is assigned");
         text.extend(chunk.invalid().iter().map(escaped));
     }
+    text
+}
+
+/// JSON with spaces, as the client wrote it with which the corpus was recorded.
+pub(crate) fn json(value: &Value) -> Vec<u8> {
+    struct Spaced;
+
+    impl serde_json::ser::Formatter for Spaced {
+        fn begin_array_value<W: Write + ?Sized>(
+            &mut self,
+            out: &mut W,
+            first: bool,
+        ) -> io::Result<()> {
+            if first { Ok(()) } else { out.write_all(b", ") }
+        }
+
+        fn begin_object_key<W: Write + ?Sized>(
+            &mut self,
+            out: &mut W,
+            first: bool,
+        ) -> io::Result<()> {
+            if first { Ok(()) } else { out.write_all(b", ") }
+        }
+
+        fn begin_object_value<W: Write + ?Sized>(&mut self, out: &mut W) -> io::Result<()> {
+            out.write_all(b": ")
+        }
+    }
+
+    let mut text = Vec::new();
+    let mut serializer = serde_json::Serializer::with_formatter(&mut text, Spaced);
+    value.serialize(&mut serializer).expect("JSON is JSON");
     text
 }
 

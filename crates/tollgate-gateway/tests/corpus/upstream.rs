@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use flate2::{Compression, write::GzEncoder};
 use serde_json::Value;
 
 use crate::{
@@ -150,13 +151,17 @@ fn path_and_query(target: &str) -> (String, String) {
 }
 
 fn response(canned: &Value, method: &str) -> io::Result<Vec<u8>> {
-    let unbuilt = canned["gzip"].is_boolean();
-    assert!(!unbuilt, "no area needed compressed answers so far");
-    let body = match canned["body"].as_str() {
+    let mut body = match canned["body"].as_str() {
         Some(body) => text::to_bytes(body),
         None if canned.is_object() => Vec::new(),
         None => br#"{"ok":true}"#.to_vec(),
     };
+    let is_compressed = canned["gzip"] == true;
+    if is_compressed {
+        let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+        encoder.write_all(&body)?;
+        body = encoder.finish()?;
+    }
     let mut message = format!(
         "HTTP/1.1 {} Canned\r\n",
         canned["status"].as_u64().unwrap_or(200)
@@ -172,6 +177,9 @@ fn response(canned: &Value, method: &str) -> io::Result<Vec<u8>> {
             }
         }
         None => message.extend(b"Content-Type: application/json\r\nX-Upstream: echo\r\n"),
+    }
+    if is_compressed {
+        message.extend(b"Content-Encoding: gzip\r\n");
     }
     let is_head = method == "HEAD";
     if canned["chunked"] == true {

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use flate2::read::{DeflateDecoder, GzDecoder};
+
 /// Names and values in their order and spelling, each byte one character.
 pub(crate) type Headers = Vec<(String, String)>;
 
@@ -22,6 +24,31 @@ pub(crate) struct Answer {
     pub(crate) status: u16,
     pub(crate) headers: Headers,
     pub(crate) body: Vec<u8>,
+}
+
+impl Answer {
+    /// The answer with its coding undone; its headers stay.
+    pub(crate) fn decoded(mut self) -> io::Result<Self> {
+        let is_coding =
+            |(name, _): &&(String, String)| name.eq_ignore_ascii_case("content-encoding");
+        let coding = self
+            .headers
+            .iter()
+            .find(is_coding)
+            .map(|(_, value)| value.as_str());
+        let mut body = Vec::new();
+        match coding {
+            Some("gzip") if !self.body.is_empty() => {
+                GzDecoder::new(&*self.body).read_to_end(&mut body)?;
+            }
+            Some("deflate") => {
+                DeflateDecoder::new(&*self.body).read_to_end(&mut body)?;
+            }
+            _ => return Ok(self),
+        }
+        self.body = body;
+        Ok(self)
+    }
 }
 
 /// One request on a connection of its own. Only `Host` and the length are added, where they are not given.

@@ -5,16 +5,13 @@ use std::{borrow::Cow, collections::BTreeMap, fmt, sync::Arc};
 use bytes::Bytes;
 use http::{HeaderMap, request::Parts};
 use serde_json::Value;
-use tollgate_core::{
-    meta::MetaData,
-    variables::{Context, NoContext, SecretMissing, SecretName, Text, ValueStyle},
-};
+use tollgate_core::variables::{Context, NoContext, SecretMissing, SecretName, Text, ValueStyle};
 use tollgate_template::{
     Input, InputError, MixedContent, Options, Template, TemplateError, form, json, xml,
 };
 
 use crate::{
-    coding::{self, CodingError},
+    coding::{self, CodingError, Recode},
     context::{RequestContext, template_context},
     visit::Visit,
 };
@@ -92,6 +89,7 @@ impl BodyTransformError {
 pub struct Given {
     meta: Option<Value>,
     context: Option<Input<'static>>,
+    texts: Vec<String>,
 }
 
 impl fmt::Debug for Given {
@@ -101,22 +99,17 @@ impl fmt::Debug for Given {
 }
 
 impl Given {
-    /// Neither a session nor a request.
+    /// Neither a session nor a request: variables have no values.
     pub fn nothing() -> Self {
         Self::default()
     }
 
-    /// The session's metadata, for `._tyk_meta`.
+    /// Sets a field of `._tyk_context`, where the template is given one.
     #[must_use]
-    pub fn with_meta(mut self, meta: &MetaData) -> Self {
-        self.meta = Some(meta.read().unwrap_or_default());
-        self
-    }
-
-    /// What the request says, for `._tyk_context`.
-    #[must_use]
-    pub fn with_context(mut self, context: Input<'static>) -> Self {
-        self.context = Some(context);
+    pub fn with_context_field(mut self, name: &'static str, value: Input<'static>) -> Self {
+        if let Some(Input::Map(fields)) = &mut self.context {
+            fields.insert(name.into(), value);
+        }
         self
     }
 }
@@ -141,8 +134,9 @@ impl BodyTransform {
         }
     }
 
-    /// Parses a template. Its text, outside of actions, may have `$tyk_meta.x` and `$tyk_context.x`, which
-    /// are filled in escaped as in a query; what an action writes is never looked at for them.
+    /// Parses a template. Its text, outside of actions, may have `$tyk_meta.x`, and with
+    /// [`with_context`](Self::with_context) `$tyk_context.x`. They are filled in escaped as in a query; what an
+    /// action writes is never looked at for them.
     ///
     /// # Errors
     ///
@@ -226,44 +220,33 @@ impl BodyTransform {
 
     /// What the template is to be given of a request and its session.
     pub fn given(&self, head: &Parts, visit: Option<&Visit>) -> Given {
-        let meta = visit
-            .and_then(Visit::session)
-            .map(|session| &session.meta_data);
-        let mut given = Given::nothing();
-        if self.takes_session
-            && let Some(meta) = meta
-        {
-            given = given.with_meta(meta);
+        let nobody = Visit::default();
+        let context = RequestContext {
+            head,
+            visit: visit.unwrap_or(&nobody),
+        };
+        let meta = context.visit.session().map(|session| &session.meta_data);
+        let of_request: &dyn Context = if self.takes_context {
+            &context
+        } else {
+            &NoContext
+        };
+        let texts = self.texts.iter();
+        let texts = texts.map(|text| text.fill_escaped(meta, of_request, self.style));
+        let meta = meta.filter(|_| self.takes_session);
+        Given {
+            meta: meta.map(|meta| meta.read().unwrap_or_default()),
+            context: self.takes_context.then(|| template_context(&context)),
+            texts: texts.collect(),
         }
-        if self.takes_context {
-            let nobody = Visit::default();
-            let visit = visit.unwrap_or(&nobody);
-            given = given.with_context(template_context(&RequestContext { head, visit }));
-        }
-        given
     }
 
-    /// Makes a body into another. Variables in the text have no values.
+    /// Makes a body into another.
     ///
     /// # Errors
     ///
     /// Fails where the body can not be read, or the template can not be rendered with it.
     pub fn render(&self, body: &[u8], given: &Given) -> Result<Vec<u8>, BodyTransformError> {
-        self.render_in(body, given, None, &NoContext)
-    }
-
-    /// Makes a body into another; variables in the text have the values of a session and a request.
-    ///
-    /// # Errors
-    ///
-    /// As [`render`](Self::render).
-    pub fn render_in(
-        &self,
-        body: &[u8],
-        given: &Given,
-        meta: Option<&MetaData>,
-        context: &dyn Context,
-    ) -> Result<Vec<u8>, BodyTransformError> {
         let read = match self.format {
             BodyFormat::Json => json(body),
             BodyFormat::Xml => xml(body, self.mixed),
@@ -276,22 +259,13 @@ impl BodyTransform {
             members.remove("_tyk_context");
         }
         let mut besides = Vec::with_capacity(2);
-        if self.takes_session
-            && let Some(meta) = &given.meta
-        {
+        if let Some(meta) = &given.meta {
             besides.push(("_tyk_meta", Input::Json(meta)));
         }
-        if self.takes_context
-            && let Some(context) = &given.context
-        {
-            besides.push(("_tyk_context", context.clone()));
+        if let Some(context) = &given.context {
+            besides.push(("_tyk_context", Input::Borrowed(context)));
         }
-        let fill = |number: usize| {
-            let text = self.texts.get(number);
-            text.map_or_else(String::new, |text| {
-                text.fill_escaped(meta, context, self.style)
-            })
-        };
+        let fill = |number: usize| given.texts.get(number).cloned().unwrap_or_default();
         let rendered = self.template.render_filled(&document, &besides, &fill);
         rendered.map_err(BodyTransformError::Template)
     }
@@ -301,14 +275,10 @@ impl BodyTransform {
         self.texts.iter().flat_map(Text::context_names)
     }
 
-    /// Whether it is given the session's metadata.
-    pub fn takes_session(&self) -> bool {
-        self.takes_session
-    }
-
-    /// Whether it is given what the request says.
-    pub fn takes_context(&self) -> bool {
-        self.takes_context
+    /// Whether the template's text has this word, in an action or outside of one: where it has not, what is
+    /// called so need not be found out.
+    pub fn mentions(&self, word: &str) -> bool {
+        self.template.mentions(word)
     }
 }
 
@@ -322,9 +292,11 @@ pub fn recoded(
     headers: &mut HeaderMap,
     body: &Bytes,
     most: usize,
+    recode: Recode,
     make: impl FnOnce(&[u8]) -> Result<Vec<u8>, BodyTransformError>,
 ) -> Result<Bytes, BodyTransformError> {
     let decoded = coding::decode(headers, body, most).map_err(BodyTransformError::Coding)?;
+    let decoded = decoded.recoded(recode);
     let made = make(&decoded.bytes)?;
     Ok(coding::encode(&decoded, made, headers))
 }

@@ -8,7 +8,7 @@ use tollgate_core::{
     access::{PathOptions, PatternError},
     variables::SecretName,
 };
-use tollgate_template::Options;
+use tollgate_template::{Options, Template};
 
 use super::{BodyFormat, BodyTemplateError, BodyTransform, BodyTransformLayer};
 
@@ -62,6 +62,15 @@ pub struct TemplateData {
     pub enable_session: bool,
     /// The template, or the name of its file.
     pub template_source: String,
+}
+
+/// Whose bodies are meant: in templates of responses `$tyk_meta.x` is text, as with Tyk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Side {
+    /// Of requests.
+    Request,
+    /// Of responses.
+    Response,
 }
 
 /// Why an entry can not be followed.
@@ -124,11 +133,15 @@ impl TransformPaths {
                     index,
                     source,
                 };
-                let transform = entry.template_data.transform(folder).map_err(wrong)?;
+                let side = match member {
+                    "transform" => Side::Request,
+                    _ => Side::Response,
+                };
+                let transform = entry.template_data.transform(side, folder).map_err(wrong)?;
                 let (method, path, options) = (&entry.method, &entry.path, PathOptions::default());
-                let added = match member {
-                    "transform" => layer.request_on(method, path, options, transform),
-                    _ => layer.response_on(method, path, options, transform),
+                let added = match side {
+                    Side::Request => layer.request_on(method, path, options, transform),
+                    Side::Response => layer.response_on(method, path, options, transform),
                 };
                 layer = added.map_err(|err| wrong(TransformEntryError::Path(err)))?;
             }
@@ -143,7 +156,11 @@ impl TemplateData {
     /// # Errors
     ///
     /// Fails where it can not be followed.
-    pub fn transform(&self, folder: Option<&Path>) -> Result<BodyTransform, TransformEntryError> {
+    pub fn transform(
+        &self,
+        side: Side,
+        folder: Option<&Path>,
+    ) -> Result<BodyTransform, TransformEntryError> {
         let format = match &*self.input_type {
             "json" => BodyFormat::Json,
             "xml" => BodyFormat::Xml,
@@ -151,7 +168,13 @@ impl TemplateData {
             _ => return Err(TransformEntryError::InputType),
         };
         let (name, text) = self.template(folder)?;
-        let transform = BodyTransform::parse(&name, text).map_err(TransformEntryError::Template)?;
+        let transform = match side {
+            Side::Request => BodyTransform::parse(&name, text),
+            Side::Response => Template::parse(&name, text)
+                .map(Into::into)
+                .map_err(Into::into),
+        };
+        let transform = transform.map_err(TransformEntryError::Template)?;
         let transform = transform.with_format(format).with_context();
         Ok(if self.enable_session {
             transform.with_session()
@@ -160,20 +183,24 @@ impl TemplateData {
         })
     }
 
-    /// The template alone, with secrets put into its text; bodies are read as JSON unless the caller says
-    /// otherwise.
+    /// The template alone, with secrets put into its text where it is for requests; bodies are read as JSON
+    /// unless the caller says otherwise.
     ///
     /// # Errors
     ///
     /// Fails where it can not be followed.
     pub fn parse(
         &self,
+        side: Side,
         folder: Option<&Path>,
         options: Options,
         secret: impl FnMut(SecretName<'_>) -> Option<String>,
     ) -> Result<BodyTransform, TransformEntryError> {
         let (name, text) = self.template(folder)?;
-        let transform = BodyTransform::parse_with_secrets(options, &name, text, secret);
+        let transform = match side {
+            Side::Request => BodyTransform::parse_with_secrets(options, &name, text, secret),
+            Side::Response => options.parse(&name, text).map(Into::into),
+        };
         let transform = transform.map_err(|err| TransformEntryError::Template(err.into()))?;
         Ok(if self.enable_session {
             transform.with_session()

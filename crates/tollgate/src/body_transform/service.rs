@@ -24,7 +24,7 @@ use super::{
 use crate::{
     body::GateBody,
     buffer::{Read, ReplayBody, Whole, broken, read, set_length, too_large},
-    context::RequestContext,
+    coding::Recode,
     visit::Visit,
 };
 
@@ -166,7 +166,7 @@ impl Exchange {
         refused_as.headers.clone_from(&head.headers);
         let response = service.call(Request::from_parts(head, body)).await?;
         let (mut answer, body) = response.into_parts();
-        if is_head || !has_body(answer.status, &answer.headers) {
+        if is_head || !may_transform(answer.status, &answer.headers) {
             let body = GateBody::inner(ReplayBody::untouched(body));
             return Ok(Response::from_parts(answer, body));
         }
@@ -200,15 +200,13 @@ impl Exchange {
             Read::Broken(_) => return Err(broken()),
         };
         let mut headers = head.headers.clone();
-        let made = recoded(&mut headers, &whole.bytes, self.rules.most, |bytes| {
-            let given = transform.given(head, visit);
-            let meta = visit
-                .and_then(Visit::session)
-                .map(|session| &session.meta_data);
-            let nobody = Visit::default();
-            let visit = visit.unwrap_or(&nobody);
-            transform.render_in(bytes, &given, meta, &RequestContext { head, visit })
-        });
+        let made = recoded(
+            &mut headers,
+            &whole.bytes,
+            self.rules.most,
+            Recode::AsBefore,
+            |bytes| transform.render(bytes, &transform.given(head, visit)),
+        );
         match made {
             Ok(bytes) => {
                 head.headers = headers;
@@ -239,9 +237,13 @@ impl Exchange {
             Read::Broken(_) => return Err(upstream_failed("Response body broke off")),
         };
         let mut changed = headers.clone();
-        let made = recoded(&mut changed, &whole.bytes, self.rules.most, |bytes| {
-            transform.render(bytes, given)
-        });
+        let made = recoded(
+            &mut changed,
+            &whole.bytes,
+            self.rules.most,
+            Recode::AsBefore,
+            |bytes| transform.render(bytes, given),
+        );
         match made {
             Ok(bytes) => {
                 *headers = changed;
@@ -283,8 +285,9 @@ impl OnTransformError {
     }
 }
 
-/// Whether a response has a body that stands for itself: an event stream is none, as it need not end.
-fn has_body(status: StatusCode, headers: &HeaderMap) -> bool {
+/// Whether a response to a method other than `HEAD` has a body that a transform may be for: an event stream
+/// is none, as it need not end.
+pub fn may_transform(status: StatusCode, headers: &HeaderMap) -> bool {
     let content_type = headers
         .get(CONTENT_TYPE)
         .and_then(|value| value.to_str().ok());

@@ -120,7 +120,10 @@ async fn attack_46_a_transform_that_fails_is_never_passed_over_in_silence() {
 #[tokio::test]
 async fn attack_41_what_clients_send_is_never_taken_for_a_variable() {
     let template = "$tyk_context.path|{{ .x }}|$tyk_meta.secret|{{ ._tyk_meta.user }}";
-    let transform = BodyTransform::parse("t", template).unwrap().with_session();
+    let transform = BodyTransform::parse("t", template)
+        .unwrap()
+        .with_session()
+        .with_context();
     let body = r#"{"x": "$tyk_context.path $secret_env.A {{ ._tyk_meta.x }}", "_tyk_meta": {"user": "root"}}"#;
     let got = exchange(
         &BodyTransformLayer::request(transform),
@@ -231,7 +234,7 @@ fn files_are_read_from_their_folder_alone() {
             template_source: source.into(),
             ..TemplateData::default()
         };
-        data.transform(folder).is_ok()
+        data.transform(Side::Request, folder).is_ok()
     };
     for (source, is_read) in [
         ("a.tmpl", true),
