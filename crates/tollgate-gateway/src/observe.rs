@@ -124,9 +124,10 @@ impl Observer {
     /// What is told of the upstream of one API.
     pub(crate) fn upstream(&self, definition: &Definition) -> Option<Arc<UpstreamMeters>> {
         let is_noted = self.log.is_some();
-        (self.has_meters || is_noted || self.tracer.is_some()).then(|| {
+        let tracer = self.tracer.clone().filter(|_| !definition.do_not_track);
+        (self.has_meters || is_noted || tracer.is_some()).then(|| {
             let api = self.has_meters.then_some(definition.api_id.as_str());
-            Arc::new(UpstreamMeters::of(api, is_noted, self.tracer.clone()))
+            Arc::new(UpstreamMeters::of(api, is_noted, tracer))
         })
     }
 }
