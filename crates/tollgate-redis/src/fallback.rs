@@ -1,13 +1,18 @@
 //! What this node counts by itself while the server is away.
 
-use std::{collections::VecDeque, num::NonZeroU64, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    num::NonZeroU64,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+    time::Duration,
+};
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 use tollgate_core::{
     Moment,
-    limits::Limit,
-    store::{Charge, CounterName, LimitStore, MemoryStore, Standing, Taken, Verdict},
+    limits::{Limit, Period},
+    store::{Charge, ChargeMode, CounterName, LimitStore, MemoryStore, Standing, Taken, Verdict},
 };
 
 use crate::{held::untouched, options::OnStoreError};
@@ -17,11 +22,38 @@ const TIMES: usize = 64;
 /// Two failures less than this apart belong to one time of being alone.
 const GAP: u64 = 1_000_000_000;
 
+/// Of so many counters the server is told what was admitted alone; what is beyond it is not.
+const TOLD: usize = 10_000;
+
+/// What was admitted alone of one counter.
+pub(crate) struct Untold {
+    pub(crate) charge: Charge,
+    pub(crate) units: u64,
+    last: u64, // Tick.
+}
+
+impl Untold {
+    /// Whether it may still count.
+    pub(crate) fn counts(&self, now: Moment) -> bool {
+        let length = match &self.charge.limit {
+            Limit::Rate(rate) => rate.window,
+            Limit::Quota(quota) => match &quota.period {
+                Period::Every(length) => *length,
+                Period::Never | Period::Calendar(_) => Duration::MAX,
+            },
+        };
+        Duration::from_nanos(now.ticks.saturating_sub(self.last)) < length
+    }
+}
+
 /// Counters in memory, each up to this node's part of its limit.
 pub(crate) struct Fallback {
     counters: MemoryStore,
     /// The first and last ticks of requests that were decided here.
     alone: Mutex<VecDeque<(u64, u64)>>,
+    /// By the counter's name.
+    untold: Mutex<HashMap<Vec<u8>, Untold, foldhash::fast::RandomState>>,
+    has_untold: AtomicBool,
 }
 
 impl Fallback {
@@ -29,6 +61,8 @@ impl Fallback {
         Self {
             counters: MemoryStore::new(),
             alone: Mutex::default(),
+            untold: Mutex::default(),
+            has_untold: AtomicBool::new(false),
         }
     }
 
@@ -59,6 +93,9 @@ impl Fallback {
                 Verdict::Refused(refused)
             }
             Some(Verdict::Taken(mut taken)) => {
+                for charge in batch.iter().filter(|charge| is_local(charge)) {
+                    self.note(charge, charge.cost.get(), now);
+                }
                 taken.standings = standings(batch, is_local, &taken.standings);
                 Verdict::Taken(taken)
             }
@@ -73,7 +110,46 @@ impl Fallback {
         }
     }
 
+    /// Notes units that the server is to be told of.
+    pub(crate) fn note(&self, charge: &Charge, units: u64, now: Moment) {
+        if charge.mode == ChargeMode::Observe {
+            return;
+        }
+        let mut untold = self.untold.lock();
+        let (name, is_full) = (charge.counter.name(), TOLD <= untold.len());
+        if let Some(untold) = untold.get_mut(name) {
+            (untold.units, untold.last) = (untold.units.saturating_add(units), now.ticks);
+        } else if !is_full {
+            let (charge, last) = (charge.clone(), now.ticks);
+            untold.insert(
+                name.to_vec(),
+                Untold {
+                    charge,
+                    units,
+                    last,
+                },
+            );
+        }
+        self.has_untold.store(true, Relaxed);
+    }
+
+    /// What the server is to be told of, once.
+    pub(crate) fn untold(&self) -> Vec<Untold> {
+        // A look first: this is asked with each answer.
+        if !self.has_untold.load(Relaxed) || !self.has_untold.swap(false, Relaxed) {
+            return Vec::new();
+        }
+        std::mem::take(&mut *self.untold.lock())
+            .into_values()
+            .collect()
+    }
+
     pub(crate) fn give_back(&self, batch: &[Charge], taken_at: Moment) {
+        for charge in batch {
+            if let Some(untold) = self.untold.lock().get_mut(charge.counter.name()) {
+                untold.units = untold.units.saturating_sub(charge.cost.get());
+            }
+        }
         let batch: Vec<_> = batch.iter().map(|charge| part(charge, 1)).collect();
         self.counters.give_back(&batch, taken_at);
     }

@@ -302,6 +302,7 @@ impl RedisStore {
         let answer: Vec<i64> = self.link().charge(&script, self.link().until()).await?;
         let (grant, now) = heard(&answer, ask.lease, terms).ok_or_else(unreadable)?;
         self.server_clock().set(now, self.moment());
+        self.report();
         Ok(grant)
     }
 

@@ -30,6 +30,8 @@ static TAKE: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("scripts/
 static GIVE_BACK: LazyLock<Script> =
     LazyLock::new(|| script(&[include_str!("scripts/give_back.lua")]));
 
+static REPORT: LazyLock<Script> = LazyLock::new(|| script(&[include_str!("scripts/report.lua")]));
+
 /// A script of these parts, behind what all scripts share.
 pub(crate) fn script(parts: &[&str]) -> Script {
     let shared = [include_str!("scripts/counters.lua")];
@@ -86,6 +88,7 @@ impl LimitStore for RedisStore {
                     if !is_last && self.may_pass_here(batch, &refused) => {}
                 Ok(verdict) => {
                     self.remember(batch, &verdict);
+                    self.report();
                     return Ok(verdict);
                 }
                 Err(error) if error.kind() == StoreErrorKind::Unavailable => {
@@ -300,6 +303,31 @@ impl RedisStore {
                 tracing::debug!(%error, "units were not given back");
             }
         }
+    }
+
+    /// Tells the server, which answers, what was admitted while it did not.
+    pub(crate) fn report(&self) {
+        let untold = self.fallback().untold();
+        if untold.is_empty() {
+            return;
+        }
+        let store = self.clone();
+        tokio::spawn(async move {
+            for untold in untold {
+                let now = store.moment();
+                if !untold.counts(now) || untold.units == 0 {
+                    continue;
+                }
+                let mut script = REPORT.prepare_invoke();
+                store.ask_of(&untold.charge, now).write_counter(&mut script);
+                script.arg(untold.units);
+                let told: Result<i64, _> = store.link().script(&script).await;
+                if let Err(error) = told {
+                    tracing::debug!(%error, "what was admitted alone is told later");
+                    store.fallback().note(&untold.charge, untold.units, now);
+                }
+            }
+        });
     }
 
     /// What happens where the server gives no answer.

@@ -18,7 +18,7 @@ pub enum OnStoreError {
     Refuse,
     /// It passes, uncounted.
     Admit,
-    /// This node counts by itself, up to its part of the limit.
+    /// This node counts by itself, up to its part of the limit, and tells the server when that is back.
     Local {
         /// How many nodes share the limit.
         nodes: NonZeroU32,

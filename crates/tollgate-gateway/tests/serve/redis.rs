@@ -74,10 +74,14 @@ fn spawn(port: u16) -> Child {
 
 /// A gateway on this Redis, with an API `a`. Calls may take long: the machine may be busy.
 fn start(name: &str, redis: &Redis) -> Gateway {
+    start_with(name, redis, &json!({"timeout": "1s"}))
+}
+
+fn start_with(name: &str, redis: &Redis, store: &Value) -> Gateway {
     let target = format!("http://127.0.0.1:{}", upstream());
     let settings = json!({
         "storage": {"type": "redis", "host": "127.0.0.1", "port": redis.port},
-        "tollgate": {"store": {"timeout": "1s"}},
+        "tollgate": {"store": store},
         "enable_redis_rolling_limiter": true,
     });
     Gateway::with(name, &settings, &[api("a", "/a/", &target)])
@@ -159,4 +163,34 @@ fn a_group_reloads_together() {
         assert_eq!(reloaded.status, 200, "{}", reloaded.body);
         std::thread::sleep(Duration::from_millis(50)); // Between two looks at the condition.
     }
+}
+
+#[test]
+fn a_gateway_that_is_killed_costs_a_chunk_and_sells_nothing_twice() {
+    const LIMIT: u64 = 800;
+    let redis = Redis::start();
+    // Chunks of 50 ms, so that few units go down with it.
+    let store = json!({"timeout": "1s", "mode": "leased", "longest_lease": "50ms"});
+    let one = start_with("redis-stays", &redis, &store);
+    let mut other = start_with("redis-killed", &redis, &store);
+    let mut session = session(LIMIT);
+    session["rate"] = json!(1_000_000);
+    let key = one.make_key_of(&session);
+    let (mut offered, mut admitted) = (0, 0);
+    let mut ask = |gateway: &Gateway| {
+        offered += 1;
+        let status = gateway.ask("/a/x", &key).status;
+        assert!(status == 200 || status == 403, "{status}");
+        admitted += u64::from(status == 200);
+        (offered, admitted)
+    };
+    while ask(&other).1 < LIMIT / 3 {
+        ask(&one);
+    }
+    other.program.kill().unwrap(); // As `kill -9`.
+    other.program.wait().unwrap();
+    while ask(&one).0 < 3 * LIMIT {}
+    println!("offered {offered}, admitted {admitted}, limit {LIMIT}");
+    assert!(admitted <= LIMIT, "{admitted}");
+    assert!(95 * LIMIT <= 100 * admitted, "{admitted}");
 }

@@ -49,11 +49,11 @@ end
 function whole.add(c, cost)
     if c.left == -2000 then -- There was none.
         c.left = -1000
+        redis.call('SET', c.key, cost)
         if c.length > 0 then
-            redis.call('SET', c.key, cost, 'PX', milliseconds(c.length))
             c.left = c.length
-        else
-            redis.call('SET', c.key, cost)
+            -- It begins at the time that is told to who takes, and that give_back.lua knows it by.
+            redis.call('PEXPIREAT', c.key, text(math.floor(now / 1000) + milliseconds(c.length)))
         end
     else
         redis.call('INCRBY', c.key, cost)

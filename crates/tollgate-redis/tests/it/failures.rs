@@ -128,6 +128,31 @@ async fn each_kind_of_limit_has_its_rule_for_failures() {
 }
 
 #[tokio::test]
+async fn units_taken_alone_are_told_when_the_server_is_back() {
+    let mut server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
+    let nodes = NonZeroU32::new(2).unwrap();
+    let store = options(&server)
+        .deadline(Duration::from_secs(2))
+        .quotas_on_error(OnStoreError::Local { nodes })
+        .connect()
+        .unwrap();
+    let charge = quota("told", 10);
+    assert_eq!(passes(&store, &charge).await, Some(true));
+    server.kill();
+    for _ in 0..3 {
+        assert_eq!(passes(&store, &charge).await, Some(true));
+    }
+    server.restart();
+    recovers(&store).await;
+    assert_eq!(passes(&store, &charge).await, Some(true));
+    let start = Instant::now();
+    while server.cli(&["GET", "tollgate:{told}"]) != "5" {
+        assert!(start.elapsed() < Duration::from_secs(10), "all are counted");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+#[tokio::test]
 async fn units_taken_alone_are_not_given_back_to_the_server() {
     let mut server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let store = options(&server)

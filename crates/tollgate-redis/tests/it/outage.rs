@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// How late a busy machine may be.
-const LATE: Duration = Duration::from_millis(150);
+const LATE: Duration = Duration::from_millis(400);
 
 /// The deadline that is the default, or one that a machine which is busy with tests can keep.
 fn deadline() -> Duration {
