@@ -187,7 +187,7 @@ impl Source<'_> {
             key: shared.as_deref().unwrap_or(key.as_str()),
             pattern: pattern.filter(|name| !name.is_empty()),
             scope: limits.scope.clone().unwrap_or_default(),
-            has_one_api: shared.is_none() && session.access_rights.len() == 1,
+            has_one_api: session.access_rights.len() == 1,
         };
         let endpoints = self.right.map(|right| self.endpoints(right, &limits, &who));
         let endpoints = endpoints.transpose()?.unwrap_or_default();
