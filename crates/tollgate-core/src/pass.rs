@@ -391,14 +391,6 @@ impl HeldPass {
         }
     }
 
-    /// As [`of_first`](Self::of_first), without holding the record.
-    #[inline]
-    pub fn first_of(loaded: &Loaded, plan: u64) -> Option<&Arc<Pass>> {
-        let first = loaded.passes().first.get();
-        let first = first.filter(|first| first.plan.0 == plan)?;
-        first.compiled.as_ref().ok()
-    }
-
     /// The pass.
     #[inline]
     pub fn get(&self) -> &Arc<Pass> {

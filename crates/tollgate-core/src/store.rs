@@ -177,9 +177,9 @@ pub trait SessionStore: Send + Sync + 'static {
         let _ = sink;
     }
 
-    /// A number that another one takes the place of whenever a record is written or removed, before that is
-    /// told to have been done: while it stays, what [`try_get`](Self::try_get) told after it was read still
-    /// holds. `None` where that can not be said, as where records end by themselves.
+    /// A number that changes with every record that is written or removed, before the write is told to be
+    /// done. So what [`try_get`](Self::try_get) told after this was read holds while this stays the same.
+    /// `None` where that can not be said, as where records end by themselves.
     fn epoch(&self) -> Option<u64> {
         None
     }

@@ -95,12 +95,13 @@ impl Express {
     ) -> Look {
         let presented = self.session.only_header(head);
         let plan = self.session.plan_id();
-        let caller = presented.map(|presented| callers.at(presented));
+        let mut caller = presented.map(|presented| callers.at(presented));
         let again = caller.as_ref().and_then(|caller| {
             let kept = caller.kept.as_ref()?;
             let is_same = kept.loaded.key().as_bytes() == presented?;
-            let holds = kept.express == self.id && self.session.epoch() == Some(kept.epoch);
-            HeldPass::first_of(&kept.loaded, plan).filter(|_| is_same && holds)
+            let is_ours = kept.express == self.id && kept.plan == plan;
+            let holds = is_same && is_ours && self.session.epoch() == Some(kept.epoch);
+            holds.then_some(&kept.pass)
         });
         if let Some(pass) = again {
             return match self
@@ -120,12 +121,20 @@ impl Express {
         let Some(loaded) = self.session.find_at_once(head) else {
             return Look::Unknown;
         };
-        if let Some(caller) = caller {
-            caller.note(&loaded, self.id, epoch);
-        }
-        let Ok(pass) = HeldPass::of_first(loaded, plan) else {
+        let caller = caller.take_if(|caller| caller.asks_again(&loaded));
+        let kept = caller.map(|caller| (caller, loaded.clone()));
+        let Some(pass) = self.session.pass_of(loaded, plan) else {
             return Look::Unknown;
         };
+        if let Some((caller, loaded)) = kept {
+            caller.keep(epoch.map(|epoch| Kept {
+                express: self.id,
+                epoch,
+                plan,
+                loaded,
+                pass: pass.get().clone(),
+            }));
+        }
         if !self.session.may(pass.get(), now) {
             return Look::Unknown;
         }
@@ -168,8 +177,10 @@ struct Caller {
 
 struct Kept {
     express: u64,
-    epoch: u64,
+    epoch: u64, // Read before the record was.
+    plan: u64,
     loaded: Arc<Loaded>,
+    pass: Arc<Pass>,
 }
 
 impl Callers {
@@ -195,23 +206,17 @@ impl Callers {
 }
 
 impl Caller {
-    /// Keeps the record, if it was that of the request before too. The epoch was read before the record.
+    /// Whether it is the record of the request before too.
     #[inline]
-    fn note(&mut self, loaded: &Arc<Loaded>, express: u64, epoch: Option<u64>) {
+    fn asks_again(&mut self, loaded: &Arc<Loaded>) -> bool {
         let place = Arc::as_ptr(loaded).addr();
-        if place == std::mem::replace(&mut self.place, place) {
-            self.keep(loaded, express, epoch);
-        }
+        place == std::mem::replace(&mut self.place, place)
     }
 
+    /// Keeps the record, where what is presented is all of its name: of more than one word the token may be
+    /// a part.
     #[cold]
-    fn keep(&mut self, loaded: &Arc<Loaded>, express: u64, epoch: Option<u64>) {
-        // Of a header with more than one word the token may be a part.
-        let epoch = epoch.filter(|_| is_visible(loaded.key().as_bytes()));
-        self.kept = epoch.map(|epoch| Kept {
-            express,
-            epoch,
-            loaded: loaded.clone(),
-        });
+    fn keep(&mut self, kept: Option<Kept>) {
+        self.kept = kept.filter(|kept| is_visible(kept.loaded.key().as_bytes()));
     }
 }

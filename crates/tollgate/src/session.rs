@@ -235,6 +235,15 @@ impl SessionGate {
         self.plan.id()
     }
 
+    /// The record's pass for the plan in force, which has this id; `None` where it has none.
+    #[inline]
+    pub(crate) fn pass_of(&self, loaded: Arc<Loaded>, plan: u64) -> Option<HeldPass> {
+        match HeldPass::of_first(loaded, plan) {
+            Ok(held) => Some(held),
+            Err(loaded) => self.plan.load().pass_of(loaded).ok(),
+        }
+    }
+
     /// Whether a bare token may use the session now.
     #[inline]
     pub(crate) fn may(&self, pass: &Pass, now: Moment) -> bool {

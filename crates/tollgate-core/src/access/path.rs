@@ -55,6 +55,7 @@ impl<'a> RequestPath<'a> {
         Self::read(target, listen_path, Strictness::Rewritten)
     }
 
+    #[inline]
     fn read(
         target: &'a str,
         listen_path: Option<&str>,

@@ -106,6 +106,7 @@ pub async fn sessions<S: SessionStore>(store: &S, time: &impl Time) {
     let names = Names::new("sessions");
     absent_is_not_unavailable(store, &names).await;
     what_is_put_is_found(store, &names).await;
+    an_epoch_ends_with_each_change(store, &names).await; // Before any record ends by itself.
     the_first_of_several_is_found(store, &names).await;
     lifetimes_end(store, &names, time).await;
     if store.compares_and_sets() {
@@ -135,6 +136,23 @@ async fn alias<S: SessionStore>(store: &S, key: &str) -> Option<String> {
         assert_eq!(loaded.key().as_str(), key, "a record knows its name");
         loaded.session().alias.clone()
     })
+}
+
+/// Of a store that has epochs.
+async fn an_epoch_ends_with_each_change<S: SessionStore>(store: &S, names: &Names) {
+    let key = names.of("epoch");
+    let mut last = store.epoch();
+    let mut has_changed = || {
+        let before = std::mem::replace(&mut last, store.epoch());
+        last.is_none() || last != before
+    };
+    for alias in ["one", "two"] {
+        let put = store.put(&key, session(alias), Expect::Anything, None);
+        put.await.expect("the store answers");
+        assert!(has_changed(), "a record that is written ends the epoch");
+    }
+    store.delete(&key).await.expect("the store answers");
+    assert!(has_changed(), "a record that is removed ends the epoch");
 }
 
 async fn absent_is_not_unavailable<S: SessionStore>(store: &S, names: &Names) {
