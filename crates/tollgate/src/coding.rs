@@ -197,7 +197,6 @@ pub(crate) fn encode(decoded: &Decoded, body: Vec<u8>, headers: &mut HeaderMap) 
 
 #[cfg(test)]
 mod tests {
-    #![expect(clippy::unwrap_used, reason = "a test")]
 
     use super::*;
 

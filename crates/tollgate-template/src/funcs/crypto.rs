@@ -192,7 +192,7 @@ fn from_base32(text: &[u8]) -> Result<Vec<u8>, usize> {
         .iter()
         .position(|byte| *byte == b'=')
         .unwrap_or(kept.len());
-    let is_whole = kept.len() % 8 == 0 && matches!(digits % 8, 0 | 2 | 4 | 5 | 7);
+    let is_whole = kept.len().is_multiple_of(8) && matches!(digits % 8, 0 | 2 | 4 | 5 | 7);
     let padding = &kept[digits..];
     let mut out = Vec::with_capacity(digits * 5 / 8);
     for (at, chunk) in kept[..digits].chunks(8).enumerate() {
