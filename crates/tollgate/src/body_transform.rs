@@ -41,7 +41,9 @@
 //! ```
 //! use http::{Request, Response};
 //! use http_body_util::{BodyExt, Full};
-//! use tollgate::{MemoryStore, body_transform::{BodyTransform, BodyTransformLayer}, session::SessionLayer};
+//! use tollgate::{
+//!     MemoryStore, body_transform::{BodyTransform, BodyTransformLayer}, buffer::ReplayBody, session::SessionLayer,
+//! };
 //! use tower::{ServiceBuilder, ServiceExt, service_fn};
 //!
 //! # #[tokio::main(flavor = "current_thread")]
@@ -53,7 +55,7 @@
 //! let service = ServiceBuilder::new()
 //!     .layer(SessionLayer::new(store))
 //!     .layer(BodyTransformLayer::request(template.with_session()))
-//!     .service(service_fn(async |request: Request<_>| {
+//!     .service(service_fn(async |request: Request<ReplayBody<Full<bytes::Bytes>>>| {
 //!         let body = request.into_body().collect().await.map_err(|err| err.to_string())?.to_bytes();
 //!         Ok::<_, String>(Response::new(Full::new(body)))
 //!     }));
