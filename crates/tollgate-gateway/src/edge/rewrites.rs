@@ -2,7 +2,7 @@
 //!
 //! Lists, rights and limits have looked at the path that the client called; nothing of that is asked
 //! again where a request leaves for an upstream. Where it goes on to an API of this gateway, that API asks
-//! everything anew; see [`onward`](crate::onward).
+//! everything anew; see `onward.rs`.
 
 use std::sync::Arc;
 
