@@ -50,7 +50,7 @@ mod trigger;
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, Method, Uri, uri::PathAndQuery};
+use http::{HeaderMap, Method, StatusCode, Uri, uri::PathAndQuery};
 use regex::bytes::Regex;
 
 pub use self::entry::{RewriteMatch, RewriteOptions, RewriteTrigger, UrlRewriteEntry};
@@ -62,6 +62,7 @@ pub use self::{
 use crate::{
     access::{PatternError, compile_expression},
     meta::MetaData,
+    rejection::Rejection,
     variables::{Context, SecretName, ValueStyle},
 };
 
@@ -148,6 +149,20 @@ pub enum RewriteFailed {
     /// The target is none, or metadata makes no URL in that place.
     #[error("the target makes no URL")]
     ByTarget,
+}
+
+impl RewriteFailed {
+    /// How the request is refused: with 400 for what it brought, with 500 for the target.
+    pub fn rejection(self) -> Rejection {
+        match self {
+            Self::ByRequest => Rejection::PathAmbiguous,
+            Self::ByTarget => Rejection::custom(
+                "rewrite_failed",
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "There was a problem proxying the request",
+            ),
+        }
+    }
 }
 
 /// What a rewrite looks at.

@@ -74,7 +74,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderValue, StatusCode, Uri, header::HOST, request::Parts, uri::PathAndQuery};
+use http::{HeaderValue, Uri, header::HOST, request::Parts, uri::PathAndQuery};
 use tollgate_core::{
     Rejection,
     access::{PathOptions, PathPattern, PatternError},
@@ -293,7 +293,7 @@ impl UrlRewriteGate {
             context: &RequestContext { head, visit },
             payload,
         };
-        let rewritten = rewrite.apply(&facts).map_err(refused)?;
+        let rewritten = rewrite.apply(&facts).map_err(RewriteFailed::rejection)?;
         let is_internal = |rewritten: &Rewritten| {
             matches!(rewritten.destination, Destination::Internal(_)) && !self.leaves_internal
         };
@@ -303,17 +303,6 @@ impl UrlRewriteGate {
             ));
         }
         Ok(rewritten)
-    }
-}
-
-fn refused(failed: RewriteFailed) -> Rejection {
-    match failed {
-        RewriteFailed::ByRequest => Rejection::PathAmbiguous,
-        RewriteFailed::ByTarget => Rejection::custom(
-            "rewrite_failed",
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "There was a problem proxying the request",
-        ),
     }
 }
 

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use http::{Request, StatusCode, Uri, request::Parts, uri::PathAndQuery};
+use http::{Request, Uri, request::Parts, uri::PathAndQuery};
 use tollgate::{
     ApiId, Rejection,
     access::RequestPath,
@@ -193,12 +193,12 @@ impl RewriteRule {
             context,
             payload,
         };
-        self.rewrite.apply(&facts).map_err(refused)
+        self.rewrite.apply(&facts).map_err(RewriteFailed::rejection)
     }
 
     /// Turns the head to its new URL, or tells to which API it goes.
     fn turn(&self, head: &mut Parts, rewritten: &Rewritten) -> Result<Option<Hop>, Rejection> {
-        let broken = || refused(RewriteFailed::ByTarget);
+        let broken = || RewriteFailed::ByTarget.rejection();
         let path = match (&rewritten.destination, &self.ways[rewritten.target]) {
             (Destination::Internal(internal), Way::Api(whither)) => {
                 return Ok(Some(hop(internal, whither.clone())));
@@ -247,15 +247,4 @@ fn hop(internal: &Internal, whither: Whither) -> Hop {
 fn target_of(url: &Uri) -> Option<Target> {
     let (scheme, host) = (url.scheme_str()?, url.authority()?);
     Target::parse(&format!("{scheme}://{host}")).ok()
-}
-
-fn refused(failed: RewriteFailed) -> Rejection {
-    match failed {
-        RewriteFailed::ByRequest => Rejection::PathAmbiguous,
-        RewriteFailed::ByTarget => Rejection::custom(
-            "rewrite_failed",
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "There was a problem proxying the request",
-        ),
-    }
 }

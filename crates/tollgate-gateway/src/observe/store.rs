@@ -117,6 +117,10 @@ impl<S: SessionStore> SessionStore for Measured<S> {
         self.store.on_change(sink);
     }
 
+    fn epoch(&self) -> Option<u64> {
+        self.store.epoch()
+    }
+
     fn compares_and_sets(&self) -> bool {
         self.store.compares_and_sets()
     }

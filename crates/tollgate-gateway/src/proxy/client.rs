@@ -22,7 +22,7 @@ use hyper_util::{
     client::legacy::{Builder, Client, ResponseFuture},
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, Sleep};
 
 use super::{
     body::{Outgoing, ProxyBody, Watch},
@@ -161,13 +161,24 @@ impl<B> Limits<B> {
     ///
     /// The time for the head begins when the whole request has been sent, as with Tyk: what it takes
     /// to connect has limits of its own.
-    pub(super) fn next(&self, now: Instant) -> Option<Instant> {
+    fn next(&self, now: Instant) -> Option<Instant> {
         if self.deadline.is_some_and(|deadline| deadline <= now) {
             return None;
         }
         let begins = self.watch.sent().unwrap_or(now);
         let limit = begins + self.head;
         (now < limit).then(|| self.within_deadline(limit))
+    }
+
+    /// Whether the time is over; the timer goes on to the next limit where it is not.
+    pub(super) fn poll_over(&self, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+        while timer.as_mut().poll(cx).is_ready() {
+            match self.next(Instant::now()) {
+                Some(limit) => timer.as_mut().reset(limit),
+                None => return Poll::Ready(()),
+            }
+        }
+        Poll::Pending
     }
 }
 
@@ -306,13 +317,8 @@ async fn in_time<B>(
             let answered = answered.map_err(|err| ProxyError::of(&err));
             return Poll::Ready(answered.map(|response| response.map(Reply::elsewhere)));
         }
-        while timer.as_mut().poll(cx).is_ready() {
-            match limits.next(Instant::now()) {
-                Some(limit) => timer.as_mut().reset(limit),
-                None => return Poll::Ready(Err(ProxyError::new(ProxyErrorKind::TimedOut))),
-            }
-        }
-        Poll::Pending
+        let over = limits.poll_over(timer.as_mut(), cx);
+        over.map(|()| Err(ProxyError::new(ProxyErrorKind::TimedOut)))
     })
     .await
 }

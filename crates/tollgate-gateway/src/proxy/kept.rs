@@ -367,17 +367,35 @@ where
         limits: &Limits<B>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Answered<B>>> {
+        let answered = self.drive(cx, |link, nobody| {
+            link.turn();
+            answer.as_mut().poll(nobody)
+        });
+        if answered.is_ready() {
+            return answered.map(Some);
+        }
+        let mut own = Context::from_waker(&self.waker);
+        limits
+            .poll_over(self.timer.as_mut(), &mut own)
+            .map(|()| None)
+    }
+
+    /// Drives the connection until there is what is waited for, or there is nothing to do. What is waited for
+    /// is brought by the connection alone, which is driven here: so it has nobody to wake.
+    fn drive<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut poll: impl FnMut(&mut Self, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
         self.relay.begin(cx.waker());
         for _ in 0..ROUNDS {
-            self.turn();
-            // Only the connection answers, and that is driven here: nobody has to be woken.
-            let mut nobody = Context::from_waker(Waker::noop());
-            if let Poll::Ready(answered) = answer.as_mut().poll(&mut nobody) {
+            let polled = poll(self, &mut Context::from_waker(Waker::noop()));
+            if polled.is_ready() {
                 self.relay.end();
-                return Poll::Ready(Some(answered));
+                return polled;
             }
             if self.relay.rest() {
-                return self.late(limits).map(|()| None);
+                return Poll::Pending;
             }
         }
         self.relay.end();
@@ -393,18 +411,6 @@ where
                 self.driver = None; // What went wrong is told by the response, or its body.
             }
         }
-    }
-
-    /// Whether the time for the response's head is over.
-    fn late(&mut self, limits: &Limits<B>) -> Poll<()> {
-        let mut own = Context::from_waker(&self.waker);
-        while self.timer.as_mut().poll(&mut own).is_ready() {
-            match limits.next(Instant::now()) {
-                Some(limit) => self.timer.as_mut().reset(limit),
-                None => return Poll::Ready(()),
-            }
-        }
-        Poll::Pending
     }
 
     /// Whether another request can be sent.
@@ -439,26 +445,14 @@ where
         body: &mut Incoming,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.relay.begin(cx.waker());
-        for _ in 0..ROUNDS {
-            // As above: what comes is brought by the connection, which is driven here.
-            let mut nobody = Context::from_waker(Waker::noop());
-            let mut polled = Pin::new(&mut *body).poll_frame(&mut nobody);
-            if polled.is_pending() {
-                self.turn();
-                polled = Pin::new(&mut *body).poll_frame(&mut nobody);
-            }
+        self.drive(cx, |link, nobody| {
+            let polled = Pin::new(&mut *body).poll_frame(nobody);
             if polled.is_ready() {
-                self.relay.end();
                 return polled;
             }
-            if self.relay.rest() {
-                return Poll::Pending;
-            }
-        }
-        self.relay.end();
-        cx.waker().wake_by_ref();
-        Poll::Pending
+            link.turn();
+            Pin::new(&mut *body).poll_frame(nobody)
+        })
     }
 
     fn give_back(mut self: Box<Self>) {
