@@ -13,6 +13,11 @@ use std::{
 
 use serde_json::{Value, json};
 
+use crate::ports::free_port;
+
+#[path = "shared/ports.rs"]
+mod ports;
+
 mod serve {
     mod apis;
     mod as_tyk;
@@ -115,11 +120,7 @@ impl Gateway {
         let folder = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&folder); // Of an earlier run.
         fs::create_dir_all(folder.join("apps")).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0")
-            .unwrap()
-            .local_addr()
-            .unwrap()
-            .port();
+        let port = free_port().unwrap();
         let mut conf = json!({
             "listen_address": "127.0.0.1", "listen_port": port, "secret": SECRET, "hash_keys": true,
             "app_path": folder.join("apps"),

@@ -4,7 +4,6 @@ use std::{
     collections::BTreeMap,
     fs::{self, File},
     io,
-    net::{Ipv4Addr, TcpListener},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -14,7 +13,9 @@ use std::{
 use serde_json::{Map, Value, json};
 use tempfile::TempDir;
 
-use crate::{case::Case, redis::Redis, text::Variables, upstream::Upstream, wire};
+use crate::{
+    case::Case, ports::free_port, redis::Redis, text::Variables, upstream::Upstream, wire,
+};
 
 pub(crate) const SECRET: &str = "conformance-secret";
 
@@ -188,12 +189,6 @@ fn launch(
             }
         }
     }
-}
-
-pub(crate) fn free_port() -> io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?
-        .local_addr()?
-        .port())
 }
 
 fn spawn(

@@ -27,6 +27,8 @@ mod ledger;
 mod needs;
 mod observe;
 mod play;
+#[path = "../shared/ports.rs"]
+mod ports;
 mod redis;
 mod text;
 mod upstream;

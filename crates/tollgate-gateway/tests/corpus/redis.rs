@@ -11,7 +11,7 @@ use redis::{Client, Connection, ConnectionLike, Value as Reply};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{gateway::free_port, text};
+use crate::{ports::free_port, text};
 
 /// How long a start may take on a busy machine.
 const START: Duration = Duration::from_secs(30);

@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Answer, Gateway, api, read_head};
+use crate::{Answer, Gateway, api, ports::free_port, read_head};
 
 /// An upstream that answers with the body of what it got.
 fn upstream() -> String {
@@ -127,9 +127,7 @@ fn a_body_is_not_taken_beyond_the_limit() {
 
 #[test]
 fn an_upstream_that_fails_is_left_alone() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
+    let target = format!("http://127.0.0.1:{}", free_port().unwrap());
     let entries = json!([{"path": "/x", "method": "GET", "threshold_percent": 0.5, "samples": 3,
         "return_to_service_after": 60, "disable_half_open_state": true}]);
     let gateway = gateway(

@@ -3,14 +3,13 @@
 use std::{
     fs,
     io::Write,
-    net::TcpListener,
     path::Path,
     process::{Command, Output, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use super::super::{Gateway, SECRET};
+use crate::{Gateway, SECRET, ports::free_port};
 
 /// Calls the program; what it is told goes to its standard input.
 fn call(arguments: &[&str], environment: &[(&str, &str)], told: &str) -> Output {
@@ -361,11 +360,7 @@ fn the_page_runs_as_it_stands() {
     }
     let folder = std::env::temp_dir().join(format!("tollgate-page-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port().unwrap();
     let mut gateway = Gateway {
         program: Command::new(env!("CARGO_BIN_EXE_tollgate"))
             .args(["quickstart", "--dir", "demo", "--port", &port.to_string()])

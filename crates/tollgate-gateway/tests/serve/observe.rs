@@ -10,7 +10,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::{Gateway, SECRET, api, read_head, upstream};
+use crate::{Gateway, SECRET, api, ports::free_port, read_head, upstream};
 
 impl Gateway {
     /// Tells the program to stop, and reads all that it wrote.
@@ -313,11 +313,7 @@ fn metrics_count_by_api_status_and_decision() {
 fn metrics_are_for_who_shows_the_secret_or_at_an_address_of_their_own() {
     let gateway = start("metrics-secret", &json!({}));
     assert_eq!(gateway.ask("/tollgate/metrics", "").status, 403);
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let port = free_port().unwrap();
     let own =
         json!({"tollgate": {"metrics": {"address": format!("127.0.0.1:{port}"), "path": "/m"}}});
     let mut gateway = start("metrics-own", &own);
@@ -468,11 +464,7 @@ fn secrets(keys: &[String]) -> Vec<String> {
 
 #[test]
 fn attack_74_no_secret_is_in_logs_metrics_or_answers() {
-    let closed = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
+    let closed = free_port().unwrap();
     let target = format!("http://127.0.0.1:{}/v2", upstream());
     let mut orders = api("orders", "/orders/", &target);
     orders["version_data"]["versions"]["Default"]["global_headers"] =

@@ -1,14 +1,13 @@
 //! Keys and counters in the Redis that the configuration names.
 
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::{Gateway, api, upstream};
+use crate::{Gateway, api, ports::free_port, upstream};
 
 /// A Redis of the test's own, ended with this.
 struct Redis {
@@ -18,9 +17,7 @@ struct Redis {
 
 impl Redis {
     fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        drop(listener);
+        let port = free_port().unwrap();
         let redis = Self {
             port,
             program: spawn(port),

@@ -1,16 +1,12 @@
 //! Where requests go: upstreams of APIs and of versions.
 
-use std::net::TcpListener;
-
 use serde_json::{Value, json};
 
-use crate::{Gateway, api, upstream};
+use crate::{Gateway, api, ports::free_port, upstream};
 
 #[test]
 fn a_failed_upstream_has_the_status_that_the_configuration_says() {
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap();
-    let target = format!("http://{}", gone.local_addr().unwrap());
-    drop(gone);
+    let target = format!("http://127.0.0.1:{}", free_port().unwrap());
     for (settings, status) in [
         (json!({}), 500),
         (json!({"tollgate": {"bad_gateway_status": 502}}), 502),

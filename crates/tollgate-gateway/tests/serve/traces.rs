@@ -20,7 +20,7 @@ use opentelemetry_proto::tonic::{
 use prost::Message;
 use serde_json::{Value, json};
 
-use crate::{Gateway, api, upstream};
+use crate::{Gateway, api, ports::free_port, upstream};
 
 /// What a collector got at once.
 struct Batch {
@@ -277,9 +277,8 @@ fn spans_go_by_grpc_and_traces_are_named_in_b3() {
 #[test]
 fn a_collector_that_is_away_costs_spans_and_no_request() {
     let collector = Collector::start(false);
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let away = json!({"exporter": "http", "endpoint": closed.local_addr().unwrap().to_string()});
-    drop(closed);
+    let closed = format!("127.0.0.1:{}", free_port().unwrap());
+    let away = json!({"exporter": "http", "endpoint": closed});
     let mut gateway = start("traces-away", &away, &collector, &[orders()]);
     let key = gateway.make_key();
     assert_eq!(gateway.ask("/orders/7", &key).status, 200);

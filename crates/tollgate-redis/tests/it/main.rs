@@ -7,6 +7,8 @@ mod failures;
 mod many;
 mod outage;
 mod oversell;
+#[path = "../../../tollgate-gateway/tests/shared/ports.rs"]
+mod ports;
 mod proxy;
 mod server;
 mod shared;

@@ -1,12 +1,13 @@
 //! Servers of a test's own.
 
 use std::{
-    net::TcpListener,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
+
+use crate::ports::free_port;
 
 /// A `redis-server` on a free port, ended with this.
 pub(crate) struct Server {
@@ -14,12 +15,6 @@ pub(crate) struct Server {
     child: Child,
     folder: TempDir,
     arguments: Vec<String>,
-}
-
-/// A port that nobody listens on.
-pub(crate) fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    listener.local_addr().unwrap().port()
 }
 
 /// Waits until something holds; panics with what it was after ten seconds.
@@ -38,7 +33,10 @@ impl Server {
 
     pub(crate) fn start_with(arguments: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let (port, arguments) = (free_port(), arguments.iter().map(|text| (*text).to_owned()));
+        let (port, arguments) = (
+            free_port().unwrap(),
+            arguments.iter().map(|text| (*text).to_owned()),
+        );
         let arguments: Vec<String> = arguments.collect();
         let child = spawn(port, &folder, &arguments);
         let server = Self {
@@ -235,7 +233,7 @@ impl Watched {
 
 impl Sentinel {
     fn start(master: u16) -> Self {
-        let (folder, port) = (tempfile::tempdir().unwrap(), free_port());
+        let (folder, port) = (tempfile::tempdir().unwrap(), free_port().unwrap());
         let path = folder.path().join("sentinel.conf");
         let settings = format!(
             "port {port}\ndir {}\nsentinel monitor tests 127.0.0.1 {master} 2\n\
