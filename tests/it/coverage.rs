@@ -81,6 +81,7 @@ const ATTACKS: &[(u8, &str, Option<&str>)] = &[
     (71, "the control API without its secret", None),
     (72, "a key that is given what is another's", None),
     (74, "secrets in logs, metrics and answers", None),
+    (75, "an import of what is no record", None),
     (
         76,
         "a reload of files that are broken, half written, or elsewhere",

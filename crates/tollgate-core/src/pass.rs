@@ -47,7 +47,7 @@ use crate::{
 };
 
 use entry::Source;
-pub use entry::{Entry, Kinds};
+pub use entry::{Entry, Kinds, quota_counter};
 
 /// How a stack reads sessions.
 #[derive(Clone, Debug, Default, PartialEq)]

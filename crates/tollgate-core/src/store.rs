@@ -108,6 +108,15 @@ pub enum Change<'a> {
     Lost,
 }
 
+/// How much of a quota's running period is used, for moving it to another store.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct QuotaUse {
+    /// The units that count.
+    pub used: u64,
+    /// How long the period goes on; `None` where it has no end.
+    pub left: Option<Duration>,
+}
+
 /// Takes notices of change.
 pub type ChangeSink = Arc<dyn Fn(Change<'_>) + Send + Sync>;
 

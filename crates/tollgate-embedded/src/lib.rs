@@ -65,6 +65,7 @@ mod error;
 #[cfg(test)]
 mod failing;
 mod file;
+mod moving;
 mod options;
 mod queue;
 mod record;

@@ -9,7 +9,7 @@ use tollgate_core::{
     store::{Expect, StoreErrorKind, Version},
 };
 
-use crate::{counters::Draw, error::Failure};
+use crate::{counters::Draw, error::Failure, record::Mark};
 
 /// Who waits for what came of a job.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -20,6 +20,8 @@ pub(crate) enum Job {
     Delete(Box<str>, Reply<bool>),
     Draw(Draw, Option<Reply<()>>),
     Reset(Box<[u8]>, Reply<()>),
+    /// A counter that begins as it stands elsewhere, unless there is one.
+    Begin(Box<[u8]>, Mark, Reply<bool>),
     Compact(Reply<bool>),
 }
 

@@ -116,6 +116,10 @@ impl EmbeddedStore {
         self.0.inner.counters.registry.len()
     }
 
+    pub(crate) fn inner(&self) -> &Inner {
+        &self.0.inner
+    }
+
     /// Whether the file was opened to be read alone.
     pub fn is_read_only(&self) -> bool {
         self.0.inner.file.is_read_only()
@@ -158,14 +162,14 @@ impl Drop for Owner {
 
 impl Inner {
     /// Has something written, and waits until it is.
-    async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
+    pub(crate) async fn ask<T>(&self, job: impl FnOnce(Reply<T>) -> Job) -> Result<T, StoreError> {
         let (reply, done) = oneshot::channel();
         self.file.may_write()?;
         self.queue.send(job(reply))?;
         await_reply(done).await
     }
 
-    fn unix_nanos(&self) -> u64 {
+    pub(crate) fn unix_nanos(&self) -> u64 {
         self.options.now().unix_nanos
     }
 

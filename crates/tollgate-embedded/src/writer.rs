@@ -40,6 +40,7 @@ enum Staged {
     Deleted(bool),
     Drawn(Option<Drawn>),
     Reset,
+    Begun(bool),
 }
 
 impl Writer {
@@ -182,6 +183,7 @@ impl Writer {
                 }
                 answer(reply, Ok(()));
             }
+            (Job::Begin(_, _, reply), Staged::Begun(did)) => answer(reply, Ok(did)),
             _ => unreachable!("each job is staged as what it is"),
         }
     }
@@ -208,7 +210,7 @@ impl Writer {
                     .for_each(|reply| answer(reply, Err(failure.clone())));
             }
             Job::Reset(_, reply) => answer(reply, Err(failure.clone())),
-            Job::Compact(reply) => answer(reply, Err(failure.clone())),
+            Job::Begin(_, _, reply) | Job::Compact(reply) => answer(reply, Err(failure.clone())),
         }
     }
 
@@ -287,6 +289,16 @@ fn stage(
             }
             tables.counters.remove(&**name)?;
             Staged::Reset
+        }
+        Job::Begin(name, mark, _) => {
+            let there = tables.counters.get(&**name)?;
+            let there = there.and_then(|there| Mark::read(there.value()));
+            let counts = there.is_some_and(|there| !there.is_over(now.unix_nanos));
+            let is_known = inner.counters.registry.get(name).is_some();
+            if !counts && !is_known {
+                put_mark(tables, name, mark)?;
+            }
+            Staged::Begun(!counts && !is_known)
         }
         Job::Compact(_) => unreachable!("done apart"),
     })

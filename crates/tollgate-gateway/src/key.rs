@@ -9,12 +9,13 @@ use anyhow::{Context, bail};
 use serde_json::{Value, json};
 use tollgate_gateway::reference::Environment;
 
+use crate::output;
+
 mod connection;
 mod create;
 mod export;
 mod import;
 mod list;
-mod output;
 mod show;
 mod time;
 

@@ -12,9 +12,11 @@ use tollgate_gateway::{
 mod check;
 mod key;
 mod observation;
+mod output;
 mod quickstart;
 mod server;
 mod start;
+mod transfer;
 mod watch;
 
 /// An API gateway that takes Tyk's own files.
@@ -39,6 +41,10 @@ enum Command {
     Check(check::Arguments),
     /// Makes, shows, lists, rotates, revokes, exports and imports keys.
     Key(Box<key::Arguments>),
+    /// Takes keys, organisations and running quotas from the Redis of a Tyk into this gateway's store.
+    Import(Box<transfer::Import>),
+    /// Puts this gateway's keys, organisations and running quotas into the Redis of a Tyk.
+    Export(Box<transfer::Export>),
     /// Prints the JSON schema of a kind of file, for editors.
     Schema {
         /// Which kind.
@@ -108,6 +114,8 @@ fn run() -> anyhow::Result<i32> {
         Command::Serve(arguments) => start::run(&arguments, environment)?,
         Command::Quickstart(arguments) => quickstart::run(&arguments)?,
         Command::Key(arguments) => key::run(*arguments, environment)?,
+        Command::Import(arguments) => transfer::import(*arguments, &environment)?,
+        Command::Export(arguments) => transfer::export(*arguments, &environment)?,
         Command::Schema { kind } => print_schema(&kind)?,
         Command::Completions { shell } => {
             let command = &mut CommandLine::command();

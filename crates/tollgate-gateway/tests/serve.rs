@@ -40,6 +40,7 @@ mod serve {
     mod tokens;
     #[cfg(feature = "otlp")]
     mod traces;
+    mod transfer;
     mod transforms;
     mod versions;
     mod watch;

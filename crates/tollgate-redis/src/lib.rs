@@ -61,6 +61,7 @@ mod leased;
 mod leases;
 mod limits;
 mod link;
+mod moving;
 mod notices;
 mod options;
 mod sessions;

@@ -72,7 +72,13 @@ impl Notices {
 
     /// The notice that this record changed.
     pub(crate) fn of_key(&self, key: &str) -> redis::Cmd {
-        self.publish(KEY_CHANGED, key)
+        self.publish(KEY_CHANGED, name_of(key))
+    }
+
+    /// The notice that these records changed.
+    pub(crate) fn of_keys(&self, keys: &[String]) -> redis::Cmd {
+        let names: Vec<_> = keys.iter().map(|key| name_of(key)).collect();
+        self.publish(KEY_CHANGED, &names.join(","))
     }
 
     /// The notice that all reload.
@@ -131,6 +137,11 @@ impl Notices {
             }
         }
     }
+}
+
+/// What Tyk calls a record in notices: organisations by their id alone.
+fn name_of(key: &str) -> &str {
+    key.strip_prefix("orgkey.").unwrap_or(key)
 }
 
 /// Listens until the store is gone. What was missed meanwhile is told as lost.

@@ -19,7 +19,7 @@ use crate::{RedisStore, keys};
 static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("scripts/put.lua")));
 
 /// How many names are looked at in one call of a listing.
-const SCANNED: usize = 1000;
+pub(crate) const SCANNED: usize = 1000;
 
 /// A record and its count of writes, as they stand in Redis.
 type Stored = (Option<String>, Option<u64>);
@@ -112,24 +112,39 @@ impl SessionStore for RedisStore {
     }
 
     async fn list(&self, query: &ListQuery) -> Result<ListPage, StoreError> {
-        let masters = self.link().masters().await?;
         let limit = query.limit.unwrap_or(SCANNED).max(1);
-        let mut place = Place::read(query.cursor.as_deref())?;
         let pattern = pattern(&query.prefix);
+        self.walk(&pattern, limit, query.cursor.as_deref(), name_of)
+            .await
+    }
+
+    fn on_change(&self, sink: ChangeSink) {
+        self.notices().add_sink(sink);
+    }
+}
+
+impl RedisStore {
+    /// A page of names that fit a pattern, as far as `told` tells something of each. What is no text is left out.
+    pub(crate) async fn walk(
+        &self,
+        pattern: &str,
+        limit: usize,
+        cursor: Option<&str>,
+        told: fn(&str) -> Option<&str>,
+    ) -> Result<ListPage, StoreError> {
+        let masters = self.link().masters().await?;
+        let mut place = Place::read(cursor)?;
         let mut keys = Vec::new();
         loop {
+            let scan = scan(place.cursor, pattern);
             let node = masters.as_ref().map(|masters| masters.get(place.node));
-            let (next, found) = match node {
+            let (next, found): (u64, Vec<Vec<u8>>) = match node {
                 Some(None) => return Ok(ListPage { keys, next: None }), // Past the last node.
-                Some(Some(node)) => {
-                    let scan = scan(place.cursor, &pattern);
-                    self.link().command_at(node, &scan).await?
-                }
-                None => self.link().command(&scan(place.cursor, &pattern)).await?,
+                Some(Some(node)) => self.link().command_at(node, &scan).await?,
+                None => self.link().command(&scan).await?,
             };
-            let next: u64 = next;
-            let found: Vec<String> = found;
-            let mut names: Vec<_> = found.iter().filter_map(|name| name_of(name)).collect();
+            let texts = found.iter().filter_map(|name| str::from_utf8(name).ok());
+            let mut names: Vec<_> = texts.filter_map(told).collect();
             names.sort_unstable();
             names.dedup();
             names.retain(|name| place.after.as_deref().is_none_or(|after| after < *name));
@@ -155,17 +170,13 @@ impl SessionStore for RedisStore {
             }
         }
     }
-
-    fn on_change(&self, sink: ChangeSink) {
-        self.notices().add_sink(sink);
-    }
 }
 
 /// How long the count of writes of a deleted record is kept.
 const FORGOTTEN_MILLIS: i64 = 10_000;
 
 /// About 270 years: the longest lifetime that Redis takes from any moment.
-const LONGEST_MILLIS: u64 = 1 << 43;
+pub(crate) const LONGEST_MILLIS: u64 = 1 << 43;
 
 /// The name of a session or organisation, of a name in Redis.
 fn name_of(record: &str) -> Option<&str> {

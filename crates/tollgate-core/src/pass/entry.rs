@@ -295,6 +295,11 @@ impl Who<'_> {
 
 const PATTERN: &str = "pattern";
 
+/// The name of the counter of a key's quota in a scope; no scope is the key's own.
+pub fn quota_counter(key: &str, scope: &str) -> String {
+    counter_name("quota", "key", [scope, key, ""])
+}
+
 /// Each part is preceded by its length, so that no two lists of parts make one name.
 fn counter_name(kind: &str, of: &str, parts: [&str; 3]) -> String {
     let mut name = format!("{kind}:{of}");

@@ -10,13 +10,13 @@ use serde_json::{Value, json};
 use crate::{Gateway, api, ports::free_port, upstream};
 
 /// A Redis of the test's own, ended with this.
-struct Redis {
-    port: u16,
+pub(super) struct Redis {
+    pub(super) port: u16,
     program: Child,
 }
 
 impl Redis {
-    fn start() -> Self {
+    pub(super) fn start() -> Self {
         let port = free_port().unwrap();
         let redis = Self {
             port,
@@ -34,7 +34,7 @@ impl Redis {
         }
     }
 
-    fn cli(&self, arguments: &[&str]) -> String {
+    pub(super) fn cli(&self, arguments: &[&str]) -> String {
         let output = Command::new("redis-cli")
             .args(["-p", &self.port.to_string()])
             .args(arguments)
@@ -43,7 +43,7 @@ impl Redis {
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     }
 
-    fn end(&mut self) {
+    pub(super) fn end(&mut self) {
         self.program.kill().unwrap();
         self.program.wait().unwrap();
     }
@@ -70,7 +70,7 @@ fn spawn(port: u16) -> Child {
 }
 
 /// A gateway on this Redis, with an API `a`. Calls may take long: the machine may be busy.
-fn start(name: &str, redis: &Redis) -> Gateway {
+pub(super) fn start(name: &str, redis: &Redis) -> Gateway {
     start_with(name, redis, &json!({"timeout": "1s"}))
 }
 
@@ -84,7 +84,7 @@ fn start_with(name: &str, redis: &Redis, store: &Value) -> Gateway {
     Gateway::with(name, &settings, &[api("a", "/a/", &target)])
 }
 
-fn session(quota: u64) -> Value {
+pub(super) fn session(quota: u64) -> Value {
     json!({"org_id": "org1", "rate": 100, "per": 60, "quota_max": quota, "quota_renewal_rate": 3600,
         "access_rights": {"a": {"api_id": "a", "versions": ["Default"]}}})
 }

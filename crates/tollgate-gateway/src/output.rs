@@ -8,29 +8,29 @@ use std::{
 use serde_json::Value;
 
 /// A member that is a text; empty where there is none.
-pub(super) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value.get(name).and_then(Value::as_str).unwrap_or_default()
 }
 
 /// One JSON value, indented.
-pub(super) fn json(value: &Value) -> io::Result<()> {
+pub(crate) fn json(value: &Value) -> io::Result<()> {
     let mut out = io::stdout().lock();
     serde_json::to_writer_pretty(&mut out, value)?;
     writeln!(out)
 }
 
 /// One line.
-pub(super) fn line(text: &str) -> io::Result<()> {
+pub(crate) fn line(text: &str) -> io::Result<()> {
     writeln!(io::stdout().lock(), "{text}")
 }
 
 /// One line beside the answer.
-pub(super) fn complain(text: &str) -> io::Result<()> {
+pub(crate) fn complain(text: &str) -> io::Result<()> {
     writeln!(io::stderr().lock(), "{text}")
 }
 
 /// Names and values, one pair a line.
-pub(super) fn members(members: &[(&str, String)]) -> io::Result<()> {
+pub(crate) fn members(members: &[(&str, String)]) -> io::Result<()> {
     let widest = members.iter().map(|(name, _)| name.len()).max();
     let mut out = io::stdout().lock();
     for (name, value) in members {
@@ -44,7 +44,7 @@ pub(super) fn members(members: &[(&str, String)]) -> io::Result<()> {
 }
 
 /// Rows under a heading, in columns as wide as they need to be.
-pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
+pub(crate) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> io::Result<()> {
     let mut widths = head.map(|name| name.chars().count());
     for row in rows {
         for (width, cell) in widths.iter_mut().zip(row) {
@@ -63,7 +63,7 @@ pub(super) fn table<const N: usize>(head: [&str; N], rows: &[[String; N]]) -> io
 }
 
 /// How far long work has come, on a terminal.
-pub(super) struct Progress {
+pub(crate) struct Progress {
     is_shown: bool,
     told: Instant,
 }
@@ -71,7 +71,7 @@ pub(super) struct Progress {
 impl Progress {
     const PAUSE: Duration = Duration::from_millis(100);
 
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             is_shown: io::stderr().is_terminal(),
             told: Instant::now(),
@@ -79,7 +79,7 @@ impl Progress {
     }
 
     /// Tells how many are done, unless it was told just now.
-    pub(super) fn tell(&mut self, done: u64) -> io::Result<()> {
+    pub(crate) fn tell(&mut self, done: u64) -> io::Result<()> {
         if !self.is_shown || self.told.elapsed() < Self::PAUSE {
             return Ok(());
         }
@@ -90,7 +90,7 @@ impl Progress {
     }
 
     /// Clears the line, for others to write.
-    pub(super) fn clear(&self) -> io::Result<()> {
+    pub(crate) fn clear(&self) -> io::Result<()> {
         if self.is_shown {
             write!(io::stderr().lock(), "\r\x1b[K")?;
         }
