@@ -7,9 +7,10 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-/// Below those that the system gives to who asks for none, as test upstreams and every client do.
+/// Below those that the system gives to who asks for none, as test upstreams and every client do. Nodes of a Redis
+/// cluster listen 10,000 above their ports too.
 const LOWEST: u16 = 12_000;
-const COUNT: u32 = 20_000;
+const COUNT: u32 = 10_000;
 
 /// A port that nobody listens on, and that this process gives to nobody else.
 ///
@@ -24,7 +25,7 @@ pub(crate) fn free_port() -> io::Result<u16> {
     let first = process::id().wrapping_mul(7919); // Another process begins elsewhere.
     for _ in 0..COUNT {
         let nth = first.wrapping_add(NEXT.fetch_add(1, Ordering::Relaxed)) % COUNT;
-        let port = LOWEST + u16::try_from(nth).expect("is below 20,000");
+        let port = LOWEST + u16::try_from(nth).expect("is below 10,000");
         if TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok() {
             return Ok(port);
         }
