@@ -130,3 +130,38 @@ async fn a_record_that_ends_is_not_remembered() {
     clock.advance(Duration::from_secs(11));
     assert_eq!(thrice(&mut service, joe).await, [403; 3]);
 }
+
+/// What was opened to a caller before need not be looked up again; nothing else is opened by it.
+#[tokio::test]
+async fn a_call_that_was_opened_opens_no_other() {
+    let store = MemoryStore::new();
+    let record = r#"{"access_rights": {"orders": {"allowed_urls": [{"url": "^/orders/[a-z]+$", "methods": ["GET"]}]}}}"#;
+    store.insert("joes-key", record.parse().unwrap()).unwrap();
+    let mut service = gate(store).layer().layer(ok());
+    let call = |method: &'static str, path: &str| {
+        let request = Request::builder().method(method).uri(path);
+        let request = request.header("authorization", "joes-key");
+        request.body(Body::empty()).unwrap()
+    };
+    let long = |last: char| format!("/orders/{}{last}", "a".repeat(55));
+    let longer = |last: char| format!("/orders/{}{last}", "a".repeat(56));
+    for (method, path, status) in [
+        ("GET", "/orders/a", 200),
+        ("POST", "/orders/a", 403),
+        ("GET", "/orders/a?page=2", 200),
+        ("GET", "/orders/A", 403),
+        ("GET", "/orders/ab", 200),
+        ("GET", "/orders/%61b", 200),
+        ("GET", "/orders/a%2Fb", 400),
+        ("GET", "/orders/a/b", 403),
+        ("GET", "/x/../orders/a", 400),
+        ("GET", &long('a'), 200),
+        ("GET", &long('1'), 403),
+        ("GET", &longer('a'), 200),
+        ("GET", &longer('1'), 403),
+        ("GET", "/orders/a", 200),
+    ] {
+        let statuses = thrice(&mut service, || call(method, path)).await;
+        assert_eq!(statuses, [status; 3], "{method} {path}");
+    }
+}

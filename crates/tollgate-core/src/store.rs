@@ -221,6 +221,17 @@ pub trait LimitStore: Send + Sync + 'static {
         false
     }
 
+    /// As [`try_admit`](Self::try_admit); where it charges, it tells where each limit stands then, in order.
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        let _ = (ready, now, tell);
+        false
+    }
+
     /// Charges all of `batch` or nothing.
     fn take(
         &self,

@@ -52,7 +52,7 @@ use std::{
     },
 };
 
-use http::request::Parts;
+use http::{Method, request::Parts};
 use tollgate_core::{
     ApiId, Rejection,
     access::VersionRule,
@@ -62,8 +62,9 @@ use tollgate_core::{
 use crate::{
     explain::Fact,
     gate::{Acts, Gate, Step},
-    path::request_path,
+    path::{only_path, request_path},
     report,
+    seen::Seen,
     single::{Single, single_gate_layer},
     visit::Visit,
 };
@@ -202,31 +203,96 @@ impl AccessRightsGate {
             }
         };
         let (_, entry) = called.expect("a pass has an entry for every API it finds");
-        self.check(head, entry)
+        self.check(head.into(), entry)
     }
 
-    /// The place of the entry of a fixed API, where it lets the request pass. `None` says nothing.
+    /// Whether it asks functions of the user, which are given all of the head.
+    pub(crate) fn needs_head(&self) -> bool {
+        self.versions.is_some()
+    }
+
+    /// The entry of a fixed API, and its place. `None` says nothing.
     #[inline]
-    pub(crate) fn find(&self, head: &Parts, pass: &Pass) -> Option<EntryAt> {
+    pub(crate) fn place<'a>(&self, pass: &'a Pass) -> Option<(EntryAt, &'a Entry)> {
         let ApiChoice::Always(api, last) = &self.api else {
             return None;
         };
-        let (at, entry) = pass.entry_near(api, last.guess()).ok()?;
-        last.remember(at);
-        self.check(head, entry).is_ok().then_some(at)
+        let found = pass.entry_near(api, last.guess()).ok()?;
+        last.remember(found.0);
+        Some(found)
+    }
+
+    /// Whether an entry surely lets the request pass.
+    #[inline]
+    pub(crate) fn opens(&self, seen: Seen<'_>, entry: &Entry) -> bool {
+        self.check(seen, entry).is_ok()
+    }
+
+    /// The same of an entry that was asked before, which need not be asked twice for one call.
+    #[inline]
+    pub(crate) fn opens_again(&self, seen: Seen<'_>, entry: &Entry, opened: &mut Opened) -> bool {
+        if self.any_path || self.needs_head() {
+            return self.opens(seen, entry);
+        }
+        let path = only_path(seen, self.listen_path.is_some());
+        if path.is_some_and(|path| opened.is(seen.method, path)) {
+            return true;
+        }
+        let opens = self.opens(seen, entry);
+        if let Some(path) = path.filter(|_| opens) {
+            opened.set(seen.method, path);
+        }
+        opens
     }
 
     /// Whether an entry opens version and path.
     #[inline]
-    fn check(&self, head: &Parts, entry: &Entry) -> Result<(), Rejection> {
+    fn check(&self, seen: Seen<'_>, entry: &Entry) -> Result<(), Rejection> {
         if let Some(Versions { rule, version }) = &self.versions {
+            let head = seen.head.ok_or(Rejection::ApiNotGranted)?;
             entry.version_allowed(version(head).as_deref(), rule)?;
         }
         if self.any_path {
             return Ok(());
         }
-        let path = request_path(head, self.listen_path.as_deref())?;
-        entry.path_allowed(head.method.as_str(), &path)
+        let path = request_path(seen, self.listen_path.as_deref())?;
+        entry.path_allowed(seen.method.as_str(), &path)
+    }
+}
+
+/// The call that an entry opened last, where its path is not a long one.
+pub(crate) struct Opened {
+    method: Method,
+    path: [u8; Self::LONGEST],
+    len: usize, // Zero for none: no path is empty.
+}
+
+impl Opened {
+    const LONGEST: usize = 64;
+
+    pub(crate) fn none() -> Self {
+        Self {
+            method: Method::GET,
+            path: [0; Self::LONGEST],
+            len: 0,
+        }
+    }
+
+    #[inline]
+    fn is(&self, method: &Method, path: &str) -> bool {
+        self.len == path.len()
+            && self.path[..self.len] == *path.as_bytes()
+            && self.method == *method
+            && !path.is_empty()
+    }
+
+    fn set(&mut self, method: &Method, path: &str) {
+        self.len = 0;
+        if let Some(place) = self.path.get_mut(..path.len()) {
+            place.copy_from_slice(path.as_bytes());
+            self.method = method.clone();
+            self.len = path.len();
+        }
     }
 }
 

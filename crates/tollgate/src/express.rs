@@ -18,15 +18,18 @@ use std::{
     },
 };
 
-use http::request::Parts;
 use tollgate_core::{
     Loaded, Moment,
-    pass::{EntryAt, HeldPass, Pass},
+    pass::{Entry, EntryAt, HeldPass, Pass},
     token::is_visible,
 };
 
 use crate::{
-    access_rights::AccessRightsGate, limits::LimitGate, session::SessionGate, visit::Visit,
+    access_rights::{AccessRightsGate, Opened},
+    limits::LimitGate,
+    seen::Seen,
+    session::SessionGate,
+    visit::Visit,
 };
 
 /// The gates of a stack that begins with these two, and where limits come next, those.
@@ -36,6 +39,7 @@ pub(crate) struct Express {
     session: SessionGate,
     access: AccessRightsGate,
     limits: Option<LimitGate>,
+    needs_head: bool, // What decides takes all of the head.
 }
 
 /// What came of one look.
@@ -44,6 +48,8 @@ pub(crate) enum Look {
     Through,
     /// Session gate and access gate have passed.
     Known(Known),
+    /// It takes the head itself to tell.
+    Closer,
     /// The gates are to be asked.
     Unknown,
 }
@@ -66,6 +72,7 @@ impl Express {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
+            needs_head: access.needs_head(),
             session,
             access,
             limits,
@@ -74,13 +81,16 @@ impl Express {
 
     /// Lets a request through, or tells who calls. Limits are charged where nobody has to be told of them.
     #[inline]
-    pub(crate) fn look(&self, head: &Parts, now: Moment, is_watched: bool) -> Look {
+    pub(crate) fn look(&self, seen: Seen<'_>, now: Moment, is_watched: bool) -> Look {
+        if self.needs_head && seen.head.is_none() {
+            return Look::Closer;
+        }
         let look = CALLERS.try_with(|callers| {
             // A gate of somebody's that asks a stack itself finds them borrowed.
             let Ok(mut callers) = callers.try_borrow_mut() else {
                 return Look::Unknown;
             };
-            self.look_with(&mut callers, head, now, is_watched)
+            self.look_with(&mut callers, seen, now, is_watched)
         });
         look.unwrap_or(Look::Unknown) // The thread is ending.
     }
@@ -89,67 +99,100 @@ impl Express {
     fn look_with(
         &self,
         callers: &mut Callers,
-        head: &Parts,
+        seen: Seen<'_>,
         now: Moment,
         is_watched: bool,
     ) -> Look {
-        let presented = self.session.only_header(head);
         let plan = self.session.plan_id();
-        let mut caller = presented.map(|presented| callers.at(presented));
-        let again = caller.as_ref().and_then(|caller| {
-            let kept = caller.kept.as_ref()?;
-            let is_same = kept.loaded.key().as_bytes() == presented?;
-            let is_ours = kept.express == self.id && kept.plan == plan;
-            let holds = is_same && is_ours && self.session.epoch() == Some(kept.epoch);
-            holds.then_some(&kept.pass)
+        let presented = self.session.only_header(seen.headers);
+        let epoch = presented.and_then(|_| self.session.epoch()); // Before the record is read.
+        let (Some(presented), Some(epoch)) = (presented, epoch) else {
+            return self.look_up(presented, None, seen, now, is_watched);
+        };
+        let caller = callers.at(presented);
+        let again = caller.kept.as_mut().filter(|kept| {
+            kept.loaded.key().as_bytes() == presented
+                && kept.express == self.id
+                && kept.plan == plan
+                && kept.epoch == epoch
         });
-        if let Some(pass) = again {
-            return match self
-                .session
-                .may(pass, now)
-                .then(|| self.access.find(head, pass))
-            {
-                Some(Some(at)) if !is_watched && self.charge(pass, at, now) => Look::Through,
-                Some(Some(at)) => Look::Known(Known {
-                    pass: pass.clone().into(),
-                    at,
-                }),
-                _ => Look::Unknown,
-            };
+        let Some(kept) = again else {
+            let caller = callers.at(presented);
+            return self.look_up(
+                Some(presented),
+                Some((caller, epoch)),
+                seen,
+                now,
+                is_watched,
+            );
+        };
+        let entry = kept.pass.entry(kept.at);
+        let opened = &mut kept.opened;
+        if !self.session.may(&kept.pass, now) || !self.access.opens_again(seen, entry, opened) {
+            Look::Unknown
+        } else if !is_watched && self.charge(entry, now) {
+            Look::Through
+        } else {
+            Look::Known(Known {
+                pass: kept.pass.clone().into(),
+                at: kept.at,
+            })
         }
-        let epoch = caller.as_ref().and_then(|_| self.session.epoch()); // Before the record is read.
-        let Some(loaded) = self.session.find_at_once(head) else {
+    }
+
+    /// The same for one who is not remembered. Who asks twice in a row is, from now on.
+    fn look_up(
+        &self,
+        presented: Option<&[u8]>,
+        caller: Option<(&mut Caller, u64)>,
+        seen: Seen<'_>,
+        now: Moment,
+        is_watched: bool,
+    ) -> Look {
+        let plan = self.session.plan_id();
+        let loaded = match (self.session.find_presented(presented), seen.head) {
+            (Some(found), _) => found,
+            (None, Some(head)) => self.session.find_at_once(head),
+            (None, None) => return Look::Closer,
+        };
+        let Some(loaded) = loaded else {
             return Look::Unknown;
         };
-        let caller = caller.take_if(|caller| caller.asks_again(&loaded));
+        let caller = caller
+            .and_then(|(caller, epoch)| caller.asked_last(&loaded).then_some((caller, epoch)));
         let kept = caller.map(|caller| (caller, loaded.clone()));
-        let Some(pass) = self.session.pass_of(loaded, plan) else {
+        let Some(held) = self.session.pass_of(loaded, plan) else {
             return Look::Unknown;
         };
-        if let Some((caller, loaded)) = kept {
-            caller.keep(epoch.map(|epoch| Kept {
+        let pass = held.get();
+        let Some((at, entry)) = self.access.place(pass) else {
+            return Look::Unknown;
+        };
+        if let Some(((caller, epoch), loaded)) = kept {
+            caller.keep(Box::new(Kept {
                 express: self.id,
                 epoch,
                 plan,
                 loaded,
-                pass: pass.get().clone(),
+                pass: pass.clone(),
+                at,
+                opened: Opened::none(),
             }));
         }
-        if !self.session.may(pass.get(), now) {
-            return Look::Unknown;
-        }
-        match self.access.find(head, pass.get()) {
-            Some(at) if !is_watched && self.charge(pass.get(), at, now) => Look::Through,
-            Some(at) => Look::Known(Known { pass, at }),
-            None => Look::Unknown,
+        if !self.session.may(pass, now) || !self.access.opens(seen, entry) {
+            Look::Unknown
+        } else if !is_watched && self.charge(entry, now) {
+            Look::Through
+        } else {
+            Look::Known(Known { pass: held, at })
         }
     }
 
     /// Charges the limits, if they have room.
     #[inline]
-    fn charge(&self, pass: &Pass, at: EntryAt, now: Moment) -> bool {
+    fn charge(&self, entry: &Entry, now: Moment) -> bool {
         let limits = self.limits.as_ref();
-        limits.is_some_and(|limits| limits.charge_at_once(pass.entry(at), now))
+        limits.is_some_and(|limits| limits.charge_at_once(entry, now))
     }
 }
 
@@ -172,7 +215,7 @@ struct Callers([Caller; Callers::PLACES]);
 struct Caller {
     /// Where the record was of who asked last: only who asks twice in a row is kept.
     place: usize,
-    kept: Option<Kept>,
+    kept: Option<Box<Kept>>,
 }
 
 struct Kept {
@@ -181,6 +224,8 @@ struct Kept {
     plan: u64,
     loaded: Arc<Loaded>,
     pass: Arc<Pass>,
+    at: EntryAt,
+    opened: Opened,
 }
 
 impl Callers {
@@ -206,9 +251,9 @@ impl Callers {
 }
 
 impl Caller {
-    /// Whether it is the record of the request before too.
+    /// Whether it is the record of the request before too; the next one is told of this.
     #[inline]
-    fn asks_again(&mut self, loaded: &Arc<Loaded>) -> bool {
+    fn asked_last(&mut self, loaded: &Arc<Loaded>) -> bool {
         let place = Arc::as_ptr(loaded).addr();
         place == std::mem::replace(&mut self.place, place)
     }
@@ -216,7 +261,7 @@ impl Caller {
     /// Keeps the record, where what is presented is all of its name: of more than one word the token may be
     /// a part.
     #[cold]
-    fn keep(&mut self, kept: Option<Kept>) {
-        self.kept = kept.filter(|kept| is_visible(kept.loaded.key().as_bytes()));
+    fn keep(&mut self, kept: Box<Kept>) {
+        self.kept = is_visible(kept.loaded.key().as_bytes()).then_some(kept);
     }
 }

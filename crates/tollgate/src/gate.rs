@@ -53,6 +53,7 @@ use crate::{
     express::{Express, Look},
     refusal::Refusals,
     report,
+    seen::Seen,
     visit::Visit,
 };
 
@@ -336,15 +337,15 @@ impl Gates {
 
     /// Lets a usual request through, or tells who calls.
     #[inline]
-    pub(crate) fn look(&self, head: &Parts, now: Moment) -> Look {
+    pub(crate) fn look(&self, seen: Seen<'_>, now: Moment) -> Look {
         let Some(express) = self.0.express.as_deref() else {
             return Look::Unknown;
         };
         // A session may come from further out.
-        if !head.extensions.is_empty() && head.extensions.get::<Arc<Visit>>().is_some() {
+        if !seen.extensions.is_empty() && seen.extensions.get::<Arc<Visit>>().is_some() {
             return Look::Unknown;
         }
-        express.look(head, now, self.is_watched())
+        express.look(seen, now, self.is_watched())
     }
 
     /// Goes on with the visit of a `Gated` further out.

@@ -116,14 +116,18 @@ where
     // A request's parts are large, and so are visits, futures and responses. On the way to the service
     // each is moved as seldom as may be: gates and what prepares the call see them where they are.
     fn call(&mut self, request: Request<B>) -> Self::Future {
-        let (mut head, body) = request.into_parts();
         let now = self.gates.now();
-        let look = self.gates.look(&head, now);
+        let mut look = self.gates.look((&request).into(), now);
         if let Look::Through = look {
-            let future = self.inner.call(Request::from_parts(head, body));
-            return GatedFuture {
-                state: State::Inside { future, then: None },
-            };
+            return GatedFuture::inside(self.inner.call(request), None);
+        }
+        let (mut head, body) = request.into_parts();
+        if let Look::Closer = look {
+            look = self.gates.look((&head).into(), now);
+            if let Look::Through = look {
+                let future = self.inner.call(Request::from_parts(head, body));
+                return GatedFuture::inside(future, None);
+            }
         }
         let mut visit = self.gates.open_at(now);
         let mut asked = 0;
@@ -137,9 +141,7 @@ where
         if let Walk::Through = walk {
             let then = self.gates.enter(&mut head, visit);
             let future = self.inner.call(Request::from_parts(head, body));
-            return GatedFuture {
-                state: State::Inside { future, then },
-            };
+            return GatedFuture::inside(future, then);
         }
         let state = self.halt(
             walk,
@@ -216,6 +218,15 @@ pin_project! {
     }
 }
 
+impl<F, S, B> GatedFuture<F, S, B> {
+    #[inline]
+    fn inside(future: F, then: Then) -> Self {
+        Self {
+            state: State::Inside { future, then },
+        }
+    }
+}
+
 impl<F, S, B> State<F, S, B> {
     fn refused(gates: &Gates, rejection: &Rejection, stopped: &Stopped<B>) -> Self {
         let Stopped {
@@ -239,7 +250,7 @@ struct Departing {
 
 impl Gates {
     /// Makes the head ready for the service, which is to be called now: from here on the charges stay.
-    #[inline]
+    #[inline(always)]
     fn enter(&self, head: &mut Parts, mut visit: Visit) -> Then {
         self.forward(head, &visit);
         if let Some(receipt) = visit.receipt.take() {
@@ -252,6 +263,8 @@ impl Gates {
         }
     }
 
+    // Always inline: the visit is moved once, to where it is shared.
+    #[inline(always)]
     fn keep(&self, head: &mut Parts, mut visit: Visit) -> Then {
         let settlement = visit.settlement.take();
         let departs = self.departs() || settlement.is_some();
@@ -293,11 +306,12 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Inside { future, then } => {
-                    let (mut head, body) = ready!(future.poll(cx))?.into_parts();
-                    let unsettled = match then {
-                        Some(departing) => departing.depart(&mut head),
-                        None => None,
+                    let response = ready!(future.poll(cx))?;
+                    let Some(departing) = then else {
+                        return Poll::Ready(Ok(response.map(GateBody::inner)));
                     };
+                    let (mut head, body) = response.into_parts();
+                    let unsettled = departing.depart(&mut head);
                     let body = GateBody::of(body, unsettled);
                     return Poll::Ready(Ok(Response::from_parts(head, body)));
                 }

@@ -35,6 +35,7 @@ mod plan;
 pub mod rate_headers;
 pub mod refusal;
 mod report;
+mod seen;
 pub mod session;
 mod settlement;
 mod single;

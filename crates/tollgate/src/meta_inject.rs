@@ -246,7 +246,7 @@ impl MetaInjectGate {
     /// The value that was made with the session.
     fn ready<'a>(&self, at: usize, visit: &'a Visit) -> Option<&'a Filled> {
         let filled = visit.pass()?.text(self.planned.as_ref()?, at)?;
-        (*filled != Filled::ByRequest).then_some(filled)
+        (!matches!(filled, Filled::ByRequest)).then_some(filled)
     }
 
     fn inject(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
@@ -255,8 +255,8 @@ impl MetaInjectGate {
                 continue; // Limits are decided last; such a value holds digits and is set then.
             }
             let (value, is_ready) = match self.ready(at, visit) {
-                Some(Filled::Refused) => return Err(Rejection::HeaderValueRefused),
                 Some(Filled::Value(value)) => (value.clone(), true),
+                Some(Filled::Refused) => return Err(Rejection::HeaderValueRefused),
                 Some(Filled::ByRequest) | None => (header.fill(head, visit)?, false),
             };
             match header.side {
@@ -338,8 +338,13 @@ impl Gate for MetaInjectGate {
 /// Sets a header of a request so that nothing of the client's stands in its place: not under another
 /// spelling, and the client's `Connection` can not have it dropped on the way.
 pub fn set_header(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
-    remove_spellings(headers, name, |other| other != name);
-    if headers.contains_key(CONNECTION) {
+    // Most often neither is there: that is seen in one walk.
+    let is_to_go = |other: &HeaderName| {
+        let is_spelling = same_with_underscores(other.as_str(), name.as_str()) && other != name;
+        is_spelling || *other == CONNECTION
+    };
+    if headers.keys().any(is_to_go) {
+        remove_spellings(headers, name, |other| other != name);
         keep_from_connection(headers, name);
     }
     headers.insert(name.clone(), value);
@@ -351,6 +356,7 @@ pub fn remove_header(headers: &mut HeaderMap, name: &HeaderName) {
 }
 
 /// Removes headers that differ from `name` in `_` and `-` alone (attacks 34 and 35).
+#[cold]
 fn remove_spellings(
     headers: &mut HeaderMap,
     name: &HeaderName,
@@ -358,16 +364,14 @@ fn remove_spellings(
 ) {
     let is_spelling =
         |other: &HeaderName| same_with_underscores(other.as_str(), name.as_str()) && also(other);
-    if headers.keys().any(is_spelling) {
-        let found: Vec<_> = headers
-            .keys()
-            .filter(|other| is_spelling(other))
-            .cloned()
-            .collect();
-        found
-            .iter()
-            .for_each(|spelling| drop(headers.remove(spelling)));
-    }
+    let found: Vec<_> = headers
+        .keys()
+        .filter(|other| is_spelling(other))
+        .cloned()
+        .collect();
+    found
+        .iter()
+        .for_each(|spelling| drop(headers.remove(spelling)));
 }
 
 fn same_with_underscores(one: &str, other: &str) -> bool {

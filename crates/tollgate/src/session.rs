@@ -57,14 +57,14 @@
 
 use std::{borrow::Cow, sync::Arc, time::Duration};
 
-use http::request::Parts;
+use http::{HeaderMap, request::Parts};
 use smallvec::{SmallVec, smallvec};
 use tollgate_core::{
     Loaded, Moment, PolicyId, Rejection, StoreError,
     pass::{HeldPass, Pass, Plan, Rules},
     policy::PolicySet,
     store::{SharedStore, StorageKey, StoreErrorKind},
-    token::KeyScheme,
+    token::{KeyScheme, is_visible},
 };
 
 use crate::{
@@ -212,15 +212,25 @@ impl SessionGate {
         self.store.try_get(name)?
     }
 
+    /// The same of a token that is all of what stands in its header. The outer `None` says that this can not
+    /// be told from here.
+    #[inline]
+    pub(crate) fn find_presented(&self, presented: Option<&[u8]>) -> Option<Option<Arc<Loaded>>> {
+        let token = presented.filter(|text| is_visible(text))?;
+        let token = str::from_utf8(token).ok()?;
+        let name = self.keys.presented_name(self.plan.organisation(), token);
+        Some(name.and_then(|name| self.store.try_get(name)?))
+    }
+
     /// What stands in the one header that tokens come from; `None` where it is there twice, or they may come
     /// from elsewhere.
     #[inline]
-    pub(crate) fn only_header<'a>(&self, head: &'a Parts) -> Option<&'a [u8]> {
+    pub(crate) fn only_header<'a>(&self, headers: &'a HeaderMap) -> Option<&'a [u8]> {
         let [source] = &self.sources[..] else {
             return None;
         };
-        let value = head.headers.get(source.header()?)?;
-        let is_alone = head.headers.keys_len() == head.headers.len(); // No header comes twice.
+        let value = headers.get(source.header()?)?;
+        let is_alone = headers.keys_len() == headers.len(); // No header comes twice.
         is_alone.then_some(value.as_bytes())
     }
 

@@ -73,7 +73,8 @@ pub struct LimitStanding {
 }
 
 impl LimitStanding {
-    pub(crate) fn of(charge: &Charge, standing: Standing) -> Self {
+    #[inline]
+    pub(crate) fn of(charge: &Charge, standing: &Standing) -> Self {
         let (kind, length) = match &charge.limit {
             Limit::Rate(rate) => (LimitKind::Rate, Some(rate.window)),
             Limit::Quota(quota) => match quota.period {
@@ -86,7 +87,7 @@ impl LimitStanding {
             owner: charge.owner,
             kind,
             seconds,
-            standing,
+            standing: *standing,
             mode: charge.mode,
         }
     }
@@ -319,6 +320,7 @@ impl Visit {
     }
 
     /// Adds where a limit stands; what is only observed is told to nobody.
+    #[inline]
     pub(crate) fn add_limit(&mut self, limit: LimitStanding) {
         if limit.mode == ChargeMode::Enforce {
             self.limits.push(limit);

@@ -820,6 +820,44 @@ impl Counters {
         }
     }
 
+    /// The same where the counters are in use, and tells where they stand then.
+    pub(crate) fn admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        let batch = ready.charges();
+        match self.slots_of(ready, now) {
+            [one] => {
+                let mut tally = one.slot.lock();
+                if !tally.is_ready_for(&one.brief, now) {
+                    return false;
+                }
+                tally.add_ready(&one.brief, now);
+                let standing = tally.standing_ready(&batch[0].limit, now);
+                drop(tally);
+                tell(&standing);
+            }
+            [one, two] => {
+                let (mut first, mut second) = lock_two(&one.slot, &two.slot);
+                if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
+                    return false;
+                }
+                first.add_ready(&one.brief, now);
+                second.add_ready(&two.brief, now);
+                let standings = [
+                    first.standing_ready(&batch[0].limit, now),
+                    second.standing_ready(&batch[1].limit, now),
+                ];
+                drop((first, second));
+                standings.iter().for_each(tell);
+            }
+            _ => return false,
+        }
+        true
+    }
+
     /// The slots of charges, where they can be used.
     #[inline]
     fn slots_of<'a>(&self, ready: &'a ReadyCharges, now: Moment) -> &'a [ReadySlot] {

@@ -36,7 +36,7 @@ use parking_lot::{Mutex, RwLock};
 
 use super::{
     Change, ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, ReadyCharges,
-    SessionStore, StoreError, StoreErrorKind, Verdict, Version,
+    SessionStore, Standing, StoreError, StoreErrorKind, Verdict, Version,
     counters::{Counters, DEFAULT_MAX},
 };
 use crate::{
@@ -450,6 +450,15 @@ impl LimitStore for MemoryStore {
 
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
         self.0.counters.admit_ready(ready, now)
+    }
+
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        self.0.counters.admit_told(ready, now, tell)
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {

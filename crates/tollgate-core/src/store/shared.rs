@@ -27,7 +27,7 @@ use smallvec::SmallVec;
 
 use super::{
     Batch, ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, MemoryStore,
-    ReadyCharges, SessionStore, StorageKey, StoreError, Verdict, Version,
+    ReadyCharges, SessionStore, Standing, StorageKey, StoreError, Verdict, Version,
 };
 use crate::{clock::Moment, future::BoxFuture, session::Session};
 
@@ -113,6 +113,12 @@ trait ErasedLimits: Send + Sync {
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict>;
     fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict>;
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool;
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool;
     fn take(self: Arc<Self>, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>>;
     fn look(self: Arc<Self>, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>>;
     fn give_back(&self, batch: &[Charge], taken_at: Moment);
@@ -130,6 +136,15 @@ impl<L: LimitStore> ErasedLimits for L {
 
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
         LimitStore::try_admit(self, ready, now)
+    }
+
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        LimitStore::try_admit_told(self, ready, now, tell)
     }
 
     fn take(self: Arc<Self>, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>> {
@@ -242,6 +257,16 @@ impl SharedStore {
         self.limits.try_admit(ready, now)
     }
 
+    /// See [`LimitStore::try_admit_told`].
+    pub fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        self.limits.try_admit_told(ready, now, tell)
+    }
+
     /// See [`LimitStore::take`].
     pub fn take(&self, batch: Batch, now: Moment) -> BoxFuture<Result<Verdict, StoreError>> {
         self.limits.clone().take(batch, now)
@@ -330,6 +355,15 @@ impl LimitStore for SharedStore {
 
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
         self.limits.try_admit(ready, now)
+    }
+
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        self.limits.try_admit_told(ready, now, tell)
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {

@@ -535,6 +535,7 @@ impl State {
 }
 
 /// How long it is until this tick.
+#[inline]
 fn until(tick: u64, now: Moment) -> Duration {
     // Mostly zero, and then nothing is divided.
     match tick.saturating_sub(now.ticks) {
@@ -1012,7 +1013,7 @@ impl Tally {
 
 impl Tally {
     /// Where the limit stands right after [`add_ready`](Self::add_ready).
-    #[inline]
+    #[inline(always)]
     pub(crate) fn standing_ready(&self, limit: &Limit, now: Moment) -> Standing {
         let (used, resets_at) = match &self.0 {
             State::Slots(slots) => slots.after_adding(),

@@ -15,7 +15,7 @@ use tollgate_core::{
     Session, StoreError,
     store::{
         ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, ReadyCharges,
-        SessionStore, StorageKey, StoreErrorKind, Verdict, Version,
+        SessionStore, Standing, StorageKey, StoreErrorKind, Verdict, Version,
     },
 };
 
@@ -137,6 +137,15 @@ impl<S: LimitStore> LimitStore for Measured<S> {
 
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
         self.store.try_admit(ready, now)
+    }
+
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        self.store.try_admit_told(ready, now, tell)
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {

@@ -128,20 +128,9 @@ impl Gate for LimitGate {
         if rules.charges.as_ref().is_some_and(|charges| !charges(head)) {
             return Step::Pass;
         }
-        let Some(ready) = visit
-            .entry()
-            .and_then(|entry| rules.ready_charges(entry, visit))
-        else {
-            return self.admit_any(head, visit);
-        };
-        if ready.charges().is_empty()
-            || (!rules.tells(visit) && rules.store.try_admit(ready, visit.now()))
-        {
-            return Step::Pass;
-        }
         let pass = visit.lend_pass(); // Its charges are read while the visit changes.
-        let ready = pass.as_ref().map(|pass| visit.entry_of(pass.get()));
-        let ready = ready.and_then(|entry| rules.ready_charges(entry, visit));
+        let entry = pass.as_ref().map(|pass| visit.entry_of(pass.get()));
+        let ready = entry.and_then(|entry| rules.ready_charges(entry, visit));
         let step = ready.map(|ready| self.take_ready(ready, visit));
         visit.put_back_pass(pass);
         step.unwrap_or_else(|| self.admit_any(head, visit))
@@ -174,7 +163,18 @@ impl LimitGate {
     }
 
     /// Charges what was compiled with the session.
+    #[inline]
     fn take_ready(&self, ready: &ReadyCharges, visit: &mut Visit) -> Step {
+        if self.0.admits(ready, visit) {
+            Step::Pass
+        } else {
+            self.decide_ready(ready, visit)
+        }
+    }
+
+    /// The same where more is to be said than that it fits.
+    #[cold]
+    fn decide_ready(&self, ready: &ReadyCharges, visit: &mut Visit) -> Step {
         let (rules, now) = (&*self.0, visit.now());
         match &rules.store.try_take_ready(ready, now) {
             Some(verdict) => rules.carry_out(ready.charges(), verdict, &rules.store, visit),
@@ -252,9 +252,25 @@ impl LimitRules {
         entry.ready_charges(self.ready.filter(|_| is_all)?)
     }
 
-    /// Whether somebody needs a verdict on a request that is admitted.
-    fn tells(&self, visit: &Visit) -> bool {
-        visit.is_watched() || !matches!(self.charge, ChargeWhen::Request)
+    /// Charges for good what surely fits, and tells the visit. `false` says nothing.
+    #[inline]
+    fn admits(&self, ready: &ReadyCharges, visit: &mut Visit) -> bool {
+        let (charges, now) = (ready.charges(), visit.now());
+        if charges.is_empty() {
+            return true;
+        }
+        if !matches!(self.charge, ChargeWhen::Request) || visit.keeps_receipt() {
+            return false;
+        }
+        if !visit.is_watched() {
+            return self.store.try_admit(ready, now);
+        }
+        let mut charges = charges.iter();
+        self.store.try_admit_told(ready, now, &mut |standing| {
+            if let Some(charge) = charges.next() {
+                visit.add_limit(LimitStanding::of(charge, standing));
+            }
+        })
     }
 
     /// All charges of a request.
@@ -446,7 +462,7 @@ fn standings(verdict: &Verdict) -> &[Standing] {
 /// Writes into the visit where the limits stand.
 fn note(charges: &[Charge], standings: &[Standing], visit: &mut Visit) {
     for (charge, standing) in charges.iter().zip(standings) {
-        let limit = LimitStanding::of(charge, *standing);
+        let limit = LimitStanding::of(charge, standing);
         if limit.is_over_in_observation() {
             report::would_reject(&limit.rejection());
         }
@@ -476,7 +492,7 @@ fn first_patient(charges: &[Charge]) -> LimitOwner {
 
 fn explain(charges: &[Charge], standings: &[Standing], visit: &mut Visit) {
     for (charge, standing) in charges.iter().zip(standings) {
-        let limit = LimitStanding::of(charge, *standing);
+        let limit = LimitStanding::of(charge, standing);
         let Standing { max, remaining, .. } = limit.standing;
         let value = match limit.seconds {
             Some(seconds) => format!("{remaining} of {max} in {seconds} s left"),
