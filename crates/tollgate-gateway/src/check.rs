@@ -1,4 +1,4 @@
-//! `tollgate check`: looks at the files and tells what is wrong.
+//! `tollgate check`: looks at the files, and where it is asked to at the store, and tells what is wrong.
 
 use std::{
     io::{self, Write},
@@ -12,7 +12,12 @@ use tollgate_gateway::{
     reference::Environment,
 };
 
-use crate::Files;
+use crate::{Files, StoreName};
+
+mod store;
+
+use self::store::Looked;
+pub(crate) use self::store::tell_of;
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -30,13 +35,27 @@ pub(crate) struct Arguments {
 /// Looks at the files and prints what was found: 0 is fine, 1 warnings with `--strict`, 2 errors.
 pub(crate) fn run(arguments: &Arguments, environment: &Environment) -> io::Result<i32> {
     let options = arguments.files.options();
-    let (loaded, report) = load::load(&arguments.files.conf, environment, &options);
+    let conf = &arguments.files.conf;
+    let (loaded, mut report) = load::load(conf, environment, &options);
+    let asks = arguments.files.store == Some(StoreName::Configured);
+    let looked = match loaded.as_ref().filter(|_| asks) {
+        Some(loaded) => {
+            let (looked, problems) = store::look(&loaded.config, conf)?;
+            report.extend(problems);
+            Some(looked)
+        }
+        None => None,
+    };
     let mut out = io::stdout().lock();
     if arguments.json {
-        serde_json::to_writer_pretty(&mut out, &Answer::new(loaded.as_ref(), &report))?;
+        let answer = Answer::new(loaded.as_ref(), looked.as_ref(), &report);
+        serde_json::to_writer_pretty(&mut out, &answer)?;
         writeln!(out)?;
     } else {
         write!(out, "{report}")?;
+        for line in looked.iter().flat_map(Looked::lines) {
+            writeln!(out, "{line}")?;
+        }
         writeln!(out, "{}", summary(loaded.as_ref(), &report))?;
     }
     out.flush()?;
@@ -92,6 +111,9 @@ struct Answer<'a> {
     apis: Option<Vec<ApiAnswer<'a>>>,
     policies: Option<usize>,
     policies_refused: Option<usize>,
+    /// Only where it was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    store: Option<&'a Looked>,
 }
 
 #[derive(Serialize)]
@@ -102,7 +124,7 @@ struct ApiAnswer<'a> {
 }
 
 impl<'a> Answer<'a> {
-    fn new(loaded: Option<&'a Loaded>, report: &'a Report) -> Self {
+    fn new(loaded: Option<&'a Loaded>, store: Option<&'a Looked>, report: &'a Report) -> Self {
         let api = |api: &'a Api| ApiAnswer {
             api_id: api.id().as_str(),
             file: api.file(),
@@ -115,6 +137,7 @@ impl<'a> Answer<'a> {
             apis: loaded.map(|loaded| loaded.apis.iter().map(api).collect()),
             policies: loaded.map(|loaded| loaded.policies.len()),
             policies_refused: loaded.map(|loaded| loaded.policies.unusable().len()),
+            store,
         }
     }
 }

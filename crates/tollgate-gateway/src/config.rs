@@ -701,7 +701,7 @@ mod tests {
 
     #[test]
     fn redis_is_not_replaced_in_silence() {
-        let text = r#"{"storage": {"type": "redis", "ca_file": "x"}, "secret": "s"}"#;
+        let text = r#"{"storage": {"type": "redis", "tls_max_version": "1.1"}, "secret": "s"}"#;
         let load = |store| {
             let options = LoadOptions {
                 store,

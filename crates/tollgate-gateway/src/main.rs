@@ -64,18 +64,21 @@ struct Files {
     /// The configuration: Tyk's `tyk.conf`, or the same as `.toml` or `.yaml`.
     #[arg(long, value_name = "FILE")]
     conf: PathBuf,
-    /// Keeps keys and counters here, whatever the configuration says.
-    #[arg(long, value_name = "STORE")]
+    /// Keeps keys and counters here, whatever the configuration says. `check --store`, without a name, looks at
+    /// the store.
+    #[arg(long, value_name = "STORE", num_args = 0..=1, default_missing_value = "configured")]
     store: Option<StoreName>,
     /// Takes a secret that everybody knows, or none.
     #[arg(long)]
     allow_default_secret: bool,
 }
 
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, ValueEnum)]
 enum StoreName {
     /// A file of this machine.
     Embedded,
+    /// What the configuration says.
+    Configured,
 }
 
 impl Files {
@@ -83,7 +86,7 @@ impl Files {
         LoadOptions {
             store: match self.store {
                 Some(StoreName::Embedded) => Store::Embedded,
-                None => Store::FromConfig,
+                Some(StoreName::Configured) | None => Store::FromConfig,
             },
             default_secret: if self.allow_default_secret {
                 DefaultSecret::Allowed

@@ -16,7 +16,7 @@ use tollgate_gateway::{
 use tollgate_redis::RedisOptions;
 
 use crate::{
-    Files,
+    Files, check,
     observation::Observation,
     server::{Backing, Server, Setup},
 };
@@ -77,8 +77,13 @@ where
     let runtime = runtime()?;
     runtime.block_on(async {
         let redis = redis.connect()?;
-        if let Err(error) = redis.ping().await {
-            tracing::warn!(%error, "Redis does not answer yet");
+        match redis.ping().await {
+            Ok(()) => {
+                // The start does not wait for what is told besides.
+                let redis = redis.clone();
+                tokio::spawn(async move { check::tell_of(&redis.examine().await) });
+            }
+            Err(error) => tracing::warn!(%error, "Redis does not answer yet"),
         }
         let store = observation.measured(redis.clone(), "redis");
         let store = match storage::cache(config) {

@@ -1,10 +1,10 @@
 //! From the `storage` block to a store on Redis.
 
-use std::{num::NonZeroU32, time::Duration};
+use std::{fs, num::NonZeroU32, time::Duration};
 
 use tollgate::store::cached::CacheOptions;
-use tollgate_core::store::StoreError;
-use tollgate_redis::{LimitMode, Naming, OnStoreError, RedisOptions, Servers, Tls};
+use tollgate_core::store::{StoreError, StoreErrorKind};
+use tollgate_redis::{Certificates, LimitMode, Naming, OnStoreError, RedisOptions, Servers, Tls};
 
 use crate::{
     config::{Config, StorageOptions},
@@ -45,6 +45,8 @@ fn options(config: &Config, storage: &StorageOptions) -> Result<RedisOptions, St
         is_cluster: storage.enable_cluster,
         master: text(&storage.master_name),
         sentinel_password: text(storage.sentinel_password.expose()),
+        certificates: certificates(storage)
+            .map_err(|(_, message)| StoreError::new(StoreErrorKind::Unsupported, message))?,
     };
     // The counters of one key lie in one slot only under names of our own.
     let store = &config.tollgate.store;
@@ -70,6 +72,47 @@ fn options(config: &Config, storage: &StorageOptions) -> Result<RedisOptions, St
         Duration::ZERO => options,
         lease => options.longest_lease(lease),
     })
+}
+
+/// What the files of certificates hold, or which member is wrong and why.
+fn certificates(storage: &StorageOptions) -> Result<Option<Certificates>, (&'static str, String)> {
+    let read = |member: &'static str, file: &str, holds: &str| {
+        let text = fs::read(file).map_err(|err| (member, format!("{file}: {err}")))?;
+        if !String::from_utf8_lossy(&text).contains(holds) {
+            return Err((member, format!("{file}: expected PEM, with `{holds}`")));
+        }
+        Ok(text)
+    };
+    const CERTIFICATE: &str = "-----BEGIN CERTIFICATE-----";
+    let StorageOptions {
+        ca_file,
+        cert_file,
+        key_file,
+        ..
+    } = storage;
+    let client = match (cert_file.as_str(), key_file.as_str()) {
+        ("", "") => None,
+        (_, "") => return Err(("key_file", "the key of `cert_file` is missing".into())),
+        ("", _) => {
+            return Err((
+                "cert_file",
+                "the certificate of `key_file` is missing".into(),
+            ));
+        }
+        (certificate, key) => Some((
+            read("cert_file", certificate, CERTIFICATE)?,
+            read("key_file", key, "PRIVATE KEY-----")?,
+        )),
+    };
+    let authorities = match ca_file.as_str() {
+        "" => None,
+        file => Some(read("ca_file", file, CERTIFICATE)?),
+    };
+    let has_any = authorities.is_some() || client.is_some();
+    Ok((has_any && storage.use_ssl).then_some(Certificates {
+        authorities,
+        client,
+    }))
 }
 
 /// How sessions are kept in memory; `None` for not at all.
@@ -148,6 +191,11 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
         let message = "`local` needs to know how many nodes share the limits";
         problems.push(Problem::error("", message).at("tollgate.store.nodes".into()));
     }
+    if let Some(Err((member, message))) = config.storage.as_ref().map(certificates) {
+        let path = JsonPath::from("storage").key(member);
+        problems.push(Problem::error("", message).at(path));
+        return problems; // Told once.
+    }
     let connects = redis(config).map(|options| options.and_then(|options| options.check()));
     if let Some(Err(error)) = connects {
         problems.push(Problem::error("", error.to_string()).at("storage".into()));
@@ -158,6 +206,25 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn certificates_are_told_by_the_member_that_is_wrong() {
+        let check = |json: &str, expected: &str| {
+            let storage: StorageOptions = serde_json::from_str(json).expect("reads");
+            let member = certificates(&storage).err().map(|(member, _)| member);
+            assert_eq!(member.unwrap_or_default(), expected, "{json}");
+        };
+        check("{}", "");
+        check(r#"{"use_ssl": true}"#, "");
+        check(r#"{"ca_file": "no-such-file"}"#, "ca_file");
+        check(r#"{"ca_file": "Cargo.toml"}"#, "ca_file");
+        check(r#"{"cert_file": "x"}"#, "key_file");
+        check(r#"{"key_file": "x"}"#, "cert_file");
+        check(
+            r#"{"cert_file": "no-such-file", "key_file": "x"}"#,
+            "cert_file",
+        );
+    }
 
     #[test]
     fn servers_are_named_in_tyks_three_ways() {

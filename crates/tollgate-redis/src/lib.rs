@@ -54,6 +54,7 @@
 mod ask;
 mod breaker;
 mod clock;
+mod examine;
 mod fallback;
 mod held;
 mod keys;
@@ -67,7 +68,8 @@ mod options;
 mod sessions;
 mod store;
 
+pub use examine::{Examined, Finding, Server, Weight};
 pub use keys::Naming;
 pub use notices::ReloadSink;
-pub use options::{LimitMode, OnStoreError, RedisOptions, Servers, Tls};
+pub use options::{Certificates, LimitMode, OnStoreError, RedisOptions, Servers, Tls};
 pub use store::RedisStore;

@@ -11,8 +11,9 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::{
-    Client, Cmd, ErrorKind, FromRedisValue, Pipeline, RedisError, RedisFuture, RedisResult,
-    ScriptInvocation, ServerErrorKind, Value,
+    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
+    RedisConnectionInfo, RedisError, RedisFuture, RedisResult, ScriptInvocation, ServerErrorKind,
+    Value,
     aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub},
     cluster::{ClusterClient, ClusterConfig},
     cluster_async::ClusterConnection,
@@ -69,8 +70,8 @@ enum Origin {
     Server(Client),
     /// The cluster, and those nodes that are known from the settings.
     Cluster(ClusterClient, Vec<Client>),
-    /// Asked one at a time: who finds no connection makes one for all.
-    Sentinel(tokio::sync::Mutex<SentinelClient>),
+    /// Asked one at a time: who finds no connection makes one for all. And the Sentinels themselves.
+    Sentinel(tokio::sync::Mutex<SentinelClient>, Vec<Client>),
 }
 
 /// The way to the servers.
@@ -248,20 +249,32 @@ impl Link {
 
     /// A connection of its own that listens.
     pub(crate) async fn listen(&self) -> RedisResult<PubSub> {
-        let nodes = match &self.origin {
-            Origin::Server(client) => vec![client.clone()],
-            Origin::Sentinel(client) => vec![client.lock().await.async_get_client().await?],
-            // Notices go to all nodes, so any will do.
-            Origin::Cluster(_, nodes) => nodes.clone(),
-        };
         let mut failed = lost();
-        for node in nodes {
+        // Notices go to all nodes of a cluster, so any will do.
+        for node in self.clients().await? {
             match node.get_async_pubsub().await {
                 Ok(listens) => return Ok(listens),
                 Err(err) => failed = err,
             }
         }
         Err(failed)
+    }
+
+    /// The ways to servers: the one, those nodes that are known from the settings, or the master of now.
+    pub(crate) async fn clients(&self) -> RedisResult<Vec<Client>> {
+        Ok(match &self.origin {
+            Origin::Server(client) => vec![client.clone()],
+            Origin::Cluster(_, nodes) => nodes.clone(),
+            Origin::Sentinel(client, _) => vec![client.lock().await.async_get_client().await?],
+        })
+    }
+
+    /// The ways to the Sentinels; none where there are none.
+    pub(crate) fn sentinels(&self) -> &[Client] {
+        match &self.origin {
+            Origin::Sentinel(_, sentinels) => sentinels,
+            _ => &[],
+        }
     }
 
     /// Makes a call that has failed at the tick `until`, unless the breaker is open.
@@ -305,7 +318,7 @@ impl Link {
         let kind = kind(&error);
         if kind == StoreErrorKind::Unavailable {
             // Another server may be the master now.
-            if matches!(self.origin, Origin::Sentinel(_)) {
+            if matches!(self.origin, Origin::Sentinel(..)) {
                 *self.wire.lock() = None;
             }
             self.unavailable();
@@ -337,7 +350,7 @@ impl Link {
         let connect = async {
             match &self.origin {
                 Origin::Server(client) => self.manage(client.clone()),
-                Origin::Sentinel(sentinel) => {
+                Origin::Sentinel(sentinel, _) => {
                     self.manage(sentinel.lock().await.async_get_client().await?)
                 }
                 Origin::Cluster(client, _) => {
@@ -371,7 +384,7 @@ impl Link {
             Origin::Cluster(client, _) => {
                 Wire::Cluster(client.get_pending_async_connection_with_config(ClusterConfig::new()))
             }
-            Origin::Sentinel(sentinel) => {
+            Origin::Sentinel(sentinel, _) => {
                 let mut sentinel = sentinel.lock().await;
                 if let Some(wire) = &*self.wire.lock() {
                     return Ok(wire.clone()); // Made meanwhile.
@@ -416,14 +429,19 @@ fn jitter() -> f64 {
 }
 
 fn origin(options: &RedisOptions) -> RedisResult<Origin> {
+    let certificates = certificates(options)?;
+    let client = |info: &ConnectionInfo| client(info, certificates.as_ref());
     Ok(match &options.topology {
-        Topology::Single(info) => Origin::Server(Client::open(info.clone())?),
+        Topology::Single(info) => Origin::Server(client(info)?),
         Topology::Cluster(nodes) => {
-            let client = ClusterClient::builder(nodes.clone())
-                .connection_timeout(options.connect_timeout)
-                .build()?;
-            let nodes = nodes.iter().map(|node| Client::open(node.clone()));
-            Origin::Cluster(client, nodes.collect::<RedisResult<_>>()?)
+            let mut builder =
+                ClusterClient::builder(nodes.clone()).connection_timeout(options.connect_timeout);
+            #[cfg(feature = "tls")]
+            if let Some(certificates) = &certificates {
+                builder = builder.certs(certificates.clone());
+            }
+            let nodes = nodes.iter().map(client).collect::<RedisResult<_>>()?;
+            Origin::Cluster(builder.build()?, nodes)
         }
         Topology::Sentinel {
             sentinels,
@@ -439,6 +457,13 @@ fn origin(options: &RedisOptions) -> RedisResult<Origin> {
             if let Some(mode) = tls_mode(*tls) {
                 builder = builder.set_client_to_redis_tls_mode(mode);
             }
+            #[cfg(feature = "tls")]
+            if let Some(certificates) = &certificates {
+                builder = builder
+                    .set_client_to_redis_certificates(certificates.clone())
+                    .set_client_to_sentinel_certificates(certificates.clone());
+            }
+            let mut sentinel = RedisConnectionInfo::default();
             if let Some(user) = &login.user {
                 builder = builder.set_client_to_redis_username(user);
             }
@@ -447,13 +472,59 @@ fn origin(options: &RedisOptions) -> RedisResult<Origin> {
             }
             if let Some(user) = &sentinel_login.user {
                 builder = builder.set_client_to_sentinel_username(user);
+                sentinel = sentinel.set_username(user);
             }
             if let Some(password) = &sentinel_login.password {
                 builder = builder.set_client_to_sentinel_password(password);
+                sentinel = sentinel.set_password(password);
             }
-            Origin::Sentinel(tokio::sync::Mutex::new(builder.build()?))
+            let alone = sentinels.iter().map(|address| {
+                let info = address.clone().into_connection_info()?;
+                client(&info.set_redis_settings(sentinel.clone()))
+            });
+            let alone = alone.collect::<RedisResult<_>>()?;
+            Origin::Sentinel(tokio::sync::Mutex::new(builder.build()?), alone)
         }
     })
+}
+
+#[cfg(feature = "tls")]
+type Pems = redis::TlsCertificates;
+#[cfg(not(feature = "tls"))]
+type Pems = std::convert::Infallible;
+
+/// The certificates as the client takes them.
+#[cfg(feature = "tls")]
+fn certificates(options: &RedisOptions) -> RedisResult<Option<Pems>> {
+    let certificates = options.certificates.clone();
+    Ok(certificates.map(|certificates| Pems {
+        root_cert: certificates.authorities,
+        client_tls: certificates
+            .client
+            .map(|(client_cert, client_key)| redis::ClientTlsConfig {
+                client_cert,
+                client_key,
+            }),
+    }))
+}
+
+#[cfg(not(feature = "tls"))]
+fn certificates(options: &RedisOptions) -> RedisResult<Option<Pems>> {
+    match options.certificates {
+        None => Ok(None),
+        Some(_) => Err(RedisError::from((
+            ErrorKind::InvalidClientConfig,
+            "certificates need the feature `tls`",
+        ))),
+    }
+}
+
+fn client(info: &ConnectionInfo, certificates: Option<&Pems>) -> RedisResult<Client> {
+    match certificates {
+        #[cfg(feature = "tls")]
+        Some(certificates) => Client::build_with_tls(info.clone(), certificates.clone()),
+        _ => Client::open(info.clone()),
+    }
 }
 
 /// The address in a range of `CLUSTER SLOTS`.

@@ -14,7 +14,8 @@ use tollgate_core::store::{Change, ChangeSink};
 
 use crate::{link::Link, options::RedisOptions};
 
-const CHANNEL: &str = "tyk.cluster.notifications";
+/// The channel that all gateways listen on.
+pub(crate) const CHANNEL: &str = "tyk.cluster.notifications";
 const KEY_CHANGED: &str = "KeySpaceUpdateNotification";
 const RELOAD: &str = "GroupReload";
 /// What Tyk reloads on.

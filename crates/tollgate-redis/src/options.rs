@@ -81,6 +81,23 @@ pub struct Servers {
     pub master: Option<String>,
     /// The password of the Sentinels.
     pub sentinel_password: Option<String>,
+    /// Certificates, where the connection is encrypted.
+    pub certificates: Option<Certificates>,
+}
+
+/// Whom a TLS connection trusts, and what it shows. All is PEM. `Debug` prints nothing of it.
+#[derive(Clone, Default)]
+pub struct Certificates {
+    /// The authorities that alone are believed; `None` for those of the system.
+    pub authorities: Option<Vec<u8>>,
+    /// The certificate that is shown to the server, and its key.
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
+impl fmt::Debug for Certificates {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Certificates(…)")
+    }
 }
 
 /// How a connection is encrypted.
@@ -136,6 +153,7 @@ impl fmt::Debug for Servers {
 #[must_use]
 pub struct RedisOptions {
     pub(crate) topology: Topology,
+    pub(crate) certificates: Option<Certificates>,
     pub(crate) naming: Naming,
     pub(crate) sentinels: bool,
     pub(crate) deadline: Duration,
@@ -224,7 +242,8 @@ impl RedisOptions {
             user: user.clone(),
             password: password.clone(),
         };
-        Ok(Self::of(match (&servers.master, servers.is_cluster) {
+        let certificates = servers.certificates.clone();
+        let options = Self::of(match (&servers.master, servers.is_cluster) {
             (Some(_), true) => {
                 return Err(unreadable("Sentinels watch no cluster: one of both"));
             }
@@ -238,12 +257,14 @@ impl RedisOptions {
             },
             (None, true) => Topology::Cluster(nodes),
             (None, false) => Topology::Single(first.clone()),
-        }))
+        });
+        Ok(options.certificates(certificates))
     }
 
     fn of(topology: Topology) -> Self {
         Self {
             topology,
+            certificates: None,
             naming: Naming::default(),
             sentinels: false,
             deadline: Duration::from_millis(20),
@@ -259,6 +280,12 @@ impl RedisOptions {
             notices: true,
             clock: None,
         }
+    }
+
+    /// Whom encrypted connections trust, and what they show; `None` for the system's authorities, and nothing.
+    pub fn certificates(mut self, certificates: Option<Certificates>) -> Self {
+        self.certificates = certificates;
+        self
     }
 
     /// How counters are named; [`Naming::Tagged`] where nothing is said.

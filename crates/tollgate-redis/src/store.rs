@@ -102,6 +102,10 @@ impl RedisStore {
         Ok(())
     }
 
+    pub(crate) fn options(&self) -> &RedisOptions {
+        &self.0.options
+    }
+
     pub(crate) fn link(&self) -> &Arc<Link> {
         &self.0.link
     }

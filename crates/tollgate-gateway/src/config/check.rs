@@ -9,7 +9,7 @@ use tollgate_core::{Secret, token::HashFunction};
 
 use super::{Config, DEFAULT_SECRET};
 use crate::{
-    load::{DefaultSecret, LoadOptions},
+    load::{DefaultSecret, LoadOptions, Store},
     observe::access_log::Field,
     overrides,
     problem::{JsonPath, Problem},
@@ -53,7 +53,9 @@ impl Config {
             problems.push(Problem::error("", message).at("version_header".into()));
         }
         problems.extend(self.check_addresses());
-        problems.extend(storage::check(self));
+        if options.store == Store::FromConfig {
+            problems.extend(storage::check(self));
+        }
         let server = &self.http_server_options;
         if server.use_ssl && server.certificates.is_empty() && server.ssl_certificates.is_empty() {
             let path = JsonPath::from("http_server_options.use_ssl");

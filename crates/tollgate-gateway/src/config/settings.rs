@@ -17,8 +17,7 @@ const PLUGINS: &str = "plugins are not built; an API that asks for one is not lo
 const CACHE: &str = "answers are not cached";
 const NO_EFFECT: &str = "has no effect";
 const DASHBOARD: &str = "a dashboard is not asked; definitions and policies come from files";
-const REDIS_TLS: &str =
-    "certificates for Redis are not built; the system's authorities are believed";
+const REDIS_TLS: &str = "1.2 and 1.3 are spoken with Redis, and neither can be left out";
 const ONE_CONNECTION: &str = "one connection carries all calls";
 const OWN_PORTS: &str = "no API has a port of its own";
 const UPTIME: &str = "upstreams are not tested";
@@ -104,11 +103,12 @@ pub const SETTINGS: &[Row] = &[
     warns("storage.optimisation_max_idle", ONE_CONNECTION),
     warns("storage.optimisation_max_active", ONE_CONNECTION),
     warns("storage.timeout", "see `tollgate.store.timeout`"),
-    refused("storage.ca_file", REDIS_TLS),
-    refused("storage.cert_file", REDIS_TLS),
-    refused("storage.key_file", REDIS_TLS),
-    refused("storage.tls_min_version", REDIS_TLS),
-    refused("storage.tls_max_version", REDIS_TLS),
+    only(
+        "storage.tls_min_version",
+        &["", "1.0", "1.1", "1.2"],
+        REDIS_TLS,
+    ),
+    only("storage.tls_max_version", &["", "1.3"], REDIS_TLS),
     works("disable_dashboard_zeroconf"),
     part_of("slave_options", "slave_options.use_rpc"),
     refused("slave_options.use_rpc", "hybrid gateways are not built"),

@@ -1,6 +1,8 @@
 //! Keys and counters in the Redis that the configuration names.
 
 use std::{
+    fs,
+    net::TcpStream,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -69,6 +71,48 @@ fn spawn(port: u16) -> Child {
         .expect("redis-server is installed")
 }
 
+/// A Redis that speaks TLS alone, and wants to see a certificate; with the folder of all certificates.
+fn with_tls() -> (Redis, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let authority = rcgen::KeyPair::generate().unwrap();
+    let mut params = rcgen::CertificateParams::new([]).unwrap();
+    let name = (rcgen::DnType::CommonName, "authority");
+    params.distinguished_name.push(name.0, name.1); // Another than its certificates' own.
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    let of_authority = params.self_signed(&authority).unwrap();
+    let issuer = rcgen::Issuer::new(params, authority);
+    fs::write(folder.path().join("ca.pem"), of_authority.pem()).unwrap();
+    for name in ["server", "client"] {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let names = ["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let certificate = rcgen::CertificateParams::new(names).unwrap();
+        let certificate = certificate.signed_by(&key, &issuer).unwrap();
+        let file = |kind: &str| folder.path().join(format!("{name}.{kind}"));
+        fs::write(file("pem"), certificate.pem()).unwrap();
+        fs::write(file("key"), key.serialize_pem()).unwrap();
+    }
+    let port = free_port().unwrap();
+    let program = Command::new("redis-server")
+        .args(["--port", "0", "--tls-port", &port.to_string(), "--save", ""])
+        .args(["--tls-ca-cert-file", "ca.pem", "--tls-auth-clients", "yes"])
+        .args([
+            "--tls-cert-file",
+            "server.pem",
+            "--tls-key-file",
+            "server.key",
+        ])
+        .current_dir(folder.path())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("redis-server is installed");
+    let begun = Instant::now();
+    while TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(begun.elapsed() < Duration::from_secs(20), "it listens");
+        std::thread::sleep(Duration::from_millis(10)); // Between two looks at the condition.
+    }
+    (Redis { port, program }, folder)
+}
+
 /// A gateway on this Redis, with an API `a`. Calls may take long: the machine may be busy.
 pub(super) fn start(name: &str, redis: &Redis) -> Gateway {
     start_with(name, redis, &json!({"timeout": "1s"}))
@@ -119,6 +163,122 @@ fn gateways_share_keys_and_quotas_and_tyk_may_count_along() {
         );
         std::thread::sleep(Duration::from_millis(10)); // Between two looks at the condition.
     }
+}
+
+#[test]
+fn a_redis_that_speaks_tls_sees_a_certificate_and_shows_one() {
+    let (redis, folder) = with_tls();
+    let file = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
+    let storage = |members: Value| {
+        let mut storage =
+            json!({"type": "redis", "host": "127.0.0.1", "port": redis.port, "use_ssl": true});
+        storage
+            .as_object_mut()
+            .unwrap()
+            .extend(members.as_object().unwrap().clone());
+        json!({"storage": storage, "tollgate": {"store": {"timeout": "2s"}}})
+    };
+    let all = json!({"ca_file": file("ca.pem"), "cert_file": file("client.pem"), "key_file": file("client.key")});
+    let target = format!("http://127.0.0.1:{}", upstream());
+    let gateway = Gateway::with(
+        "redis-tls",
+        &storage(all.clone()),
+        &[api("a", "/a/", &target)],
+    );
+    let key = gateway.make_key_of(&session(5));
+    assert_eq!(gateway.ask("/a/x", &key).status, 200);
+
+    let check = |name: &str, members: Value| {
+        let conf = folder.path().join(format!("{name}.conf"));
+        let mut settings = storage(members);
+        settings["secret"] = json!("only for this test");
+        settings["app_path"] = json!(gateway.folder.join("apps"));
+        settings["policies"] = json!({"policy_source": "file",
+            "policy_record_name": gateway.folder.join("policies.json")});
+        fs::write(&conf, settings.to_string()).unwrap();
+        let checked = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["check", "--store", "--json", "--conf"])
+            .arg(&conf)
+            .env_clear()
+            .output()
+            .unwrap();
+        let told: Value = serde_json::from_slice(&checked.stdout).unwrap();
+        (told, checked.status.code().unwrap())
+    };
+    let (told, _) = check("all", all.clone());
+    assert_eq!(told["store"]["servers"][0]["role"], "master", "{told}");
+    let mut nobody = all.clone();
+    nobody.as_object_mut().unwrap().remove("ca_file");
+    let mut unseen = all.clone();
+    unseen["cert_file"] = json!("");
+    unseen["key_file"] = json!("");
+    for (name, members) in [("nobody", nobody), ("unseen", unseen)] {
+        let (told, code) = check(name, members);
+        assert_eq!(
+            (&told["store"]["servers"], code),
+            (&json!([]), 2),
+            "{name}: {told}"
+        );
+    }
+    let mut missing = all;
+    missing["ca_file"] = json!(file("no-such.pem"));
+    let (told, code) = check("missing", missing);
+    assert_eq!(
+        (&told["problems"][0]["path"], code),
+        (&json!("storage.ca_file"), 2),
+        "{told}"
+    );
+}
+
+#[test]
+fn a_store_is_looked_at_where_that_is_asked_for() {
+    let redis = Redis::start();
+    let gateway = start("redis-check", &redis);
+    let check = |arguments: &[&str]| {
+        let checked = Command::new(env!("CARGO_BIN_EXE_tollgate"))
+            .args(["check", "--conf"])
+            .arg(gateway.folder.join("tyk.conf"))
+            .args(arguments)
+            .env_clear()
+            .output()
+            .unwrap();
+        let told = String::from_utf8(checked.stdout).unwrap();
+        (told, checked.status.code().unwrap())
+    };
+    let (told, code) = check(&["--store"]);
+    assert!(
+        told.contains("127.0.0.1") && told.contains("master with 0 replicas"),
+        "{told}"
+    );
+    assert!(
+        told.contains("warning: ") && told.contains("keeps nothing on a disk"),
+        "{told}"
+    );
+    assert_eq!(code, 0);
+    assert_eq!(check(&["--store", "--strict"]).1, 1);
+    let (told, _) = check(&["--store", "--json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["store"]["kind"], "redis");
+    assert_eq!(
+        told["store"]["servers"][0]["listeners"], 1,
+        "the gateway listens"
+    );
+    let (told, code) = check(&[]);
+    assert!(
+        !told.contains("redis-server") && !told.contains("store: "),
+        "{told}"
+    );
+    assert_eq!(code, 0);
+    redis.cli(&["CONFIG", "SET", "maxmemory", "100mb"]);
+    redis.cli(&["CONFIG", "SET", "maxmemory-policy", "allkeys-lfu"]);
+    let (told, code) = check(&["--store"]);
+    assert!(told.contains("allkeys-lfu"), "{told}");
+    assert_eq!(code, 2);
+    let log = fs::read_to_string(gateway.folder.join("log")).unwrap();
+    assert!(
+        log.contains("keeps nothing on a disk"),
+        "told at the start: {log}"
+    );
 }
 
 #[test]

@@ -3,6 +3,7 @@
 #![expect(clippy::print_stdout, reason = "loads tell what came of them")]
 
 mod conformance;
+mod examine;
 mod failures;
 mod many;
 mod outage;
