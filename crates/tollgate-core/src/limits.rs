@@ -33,9 +33,16 @@
 //! - Fractions work: 0.5 per 1 s is one request every two seconds, and a window of 1.9 s lasts 1.9 s.
 //! - A rate with a window that is no length of time is an error when the session is read, never "no
 //!   limit" or "nothing passes".
-//! - An entry that sets only `smoothing` keeps the session's numbers. Smoothing is read and kept; nothing acts on it.
+//! - An entry that sets only `smoothing` keeps the session's numbers. An allowance is never above the rate, and what a
+//!   client is told is the allowance.
 
-use std::{fmt, num::NonZeroU64, str::FromStr, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    num::{NonZeroU32, NonZeroU64},
+    str::FromStr,
+    sync::Arc,
+    time::Duration,
+};
 
 use crate::{
     ids::ApiId,
@@ -82,6 +89,9 @@ pub struct Rate {
     pub window: Duration,
     /// How the window is kept.
     pub algorithm: Algorithm,
+    /// How many of the requests are allowed, where that grows and shrinks with use. Only a sliding window
+    /// does so.
+    pub steps: Option<RateSteps>,
 }
 
 impl Rate {
@@ -98,6 +108,7 @@ impl Rate {
             requests: NonZeroU64::new(requests).expect("a rate of no requests"),
             window,
             algorithm: Algorithm::Sliding,
+            steps: None,
         }
     }
 
@@ -125,6 +136,13 @@ impl Rate {
     #[must_use]
     pub const fn with_algorithm(mut self, algorithm: Algorithm) -> Self {
         self.algorithm = algorithm;
+        self
+    }
+
+    /// The same rate, of which so many requests are allowed as its use calls for.
+    #[must_use]
+    pub const fn with_steps(mut self, steps: Option<RateSteps>) -> Self {
+        self.steps = steps;
         self
     }
 
@@ -157,6 +175,7 @@ impl Rate {
             requests,
             window: seconds(window).max(Duration::from_nanos(1)),
             algorithm,
+            steps: None,
         }))
     }
 
@@ -174,6 +193,100 @@ impl Rate {
 fn seconds(seconds: f64) -> Duration {
     const LONGEST: Duration = Duration::from_nanos(u64::MAX);
     Duration::try_from_secs_f64(seconds).map_or(LONGEST, |duration| duration.min(LONGEST))
+}
+
+/// How the allowance of a rate grows and shrinks with use: Tyk's smoothing.
+///
+/// It begins with a threshold. When it is nearly used up it grows by a step, up to the rate; when there is
+/// more than a step to spare it shrinks by one, down to the threshold; and it stays for a while each time.
+///
+/// ```
+/// use tollgate_core::{limits::RateSteps, session::Smoothing};
+///
+/// let smoothing = Smoothing {
+///     enabled: true, threshold: 400, trigger: 0.5, step: 100, delay: 30, ..Smoothing::default()
+/// };
+/// let steps = RateSteps::from_wire(&smoothing).expect("it is valid");
+/// assert_eq!(steps.next(600, 550, 1000), 700);
+/// assert_eq!(steps.next(600, 500, 1000), 600);
+/// assert_eq!(steps.next(600, 450, 1000), 500);
+/// ```
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct RateSteps {
+    threshold: NonZeroU32,
+    step: NonZeroU32,
+    margin: u32, // Requests short of the allowance from which on it grows: whole ones.
+    margin_down: u32, // Requests more than a step below it up to which it shrinks.
+    delay_seconds: NonZeroU32,
+}
+
+impl RateSteps {
+    /// Reads Tyk's `smoothing`; `None` where it is off, or a number in it is not above zero. What 32 bits do
+    /// not hold counts as the largest that they do.
+    pub fn from_wire(smoothing: &Smoothing) -> Option<Self> {
+        let count = |number: i64| {
+            let number = u32::try_from(number.max(0)).unwrap_or(u32::MAX);
+            NonZeroU32::new(number)
+        };
+        if !smoothing.enabled || smoothing.trigger.is_nan() || smoothing.trigger <= 0.0 {
+            return None;
+        }
+        let step = count(smoothing.step)?;
+        let margin = smoothing.trigger * f64::from(step.get());
+        Some(Self {
+            threshold: count(smoothing.threshold)?,
+            step,
+            // `as` saturates.
+            margin: margin.floor() as u32,
+            margin_down: margin.ceil() as u32,
+            delay_seconds: count(smoothing.delay)?,
+        })
+    }
+
+    /// The allowance to begin with, of a rate of so many requests.
+    pub fn first(&self, requests: u64) -> u64 {
+        u64::from(self.threshold.get()).min(requests)
+    }
+
+    /// An allowance as it holds for a rate of so many requests, which may have changed: not below the
+    /// threshold, and not above the rate.
+    pub fn within(&self, allowance: u64, requests: u64) -> u64 {
+        allowance.max(self.threshold.get().into()).min(requests)
+    }
+
+    /// The allowance that comes after this one, where `used` requests count before the one that asks.
+    pub fn next(&self, allowance: u64, used: u64, requests: u64) -> u64 {
+        let allowance = self.within(allowance, requests);
+        let step = u64::from(self.step.get());
+        let next = if allowance <= used.saturating_add(self.margin.into()) {
+            allowance.saturating_add(step)
+        } else if used + step + u64::from(self.margin_down) <= allowance {
+            allowance.saturating_sub(step)
+        } else {
+            allowance
+        };
+        self.within(next, requests)
+    }
+
+    /// For how long an allowance stays, at least.
+    pub fn delay(&self) -> Duration {
+        Duration::from_secs(self.delay_seconds.get().into())
+    }
+
+    /// The threshold, the step, how many requests short of the allowance it grows, how many more than a step
+    /// below it shrinks: for a store that counts elsewhere.
+    pub fn numbers(&self) -> [u32; 4] {
+        [
+            self.threshold.get(),
+            self.step.get(),
+            self.margin,
+            self.margin_down,
+        ]
+    }
+
+    pub(crate) fn delay_nanos(&self) -> u64 {
+        u64::from(self.delay_seconds.get()) * 1_000_000_000
+    }
 }
 
 /// How a rate's window is kept.
@@ -401,6 +514,8 @@ impl ApiLimits {
                 .map_err(|err| err.within(&format!("access_rights.{api}.limit")))?,
             None => Self::read(&root(session, own), LimitSource::Root)?,
         };
+        let of_session = || session.smoothing.clone().filter(is_valid);
+        limits.smoothing = limits.smoothing.or_else(of_session);
         limits.scope = right
             .map(|right| right.allowance_scope.as_str())
             .filter(|scope| !scope.is_empty())
@@ -445,15 +560,26 @@ impl ApiLimits {
         self
     }
 
+    /// The same limits with an allowance of the rate that grows and shrinks with use, where their
+    /// [`smoothing`](Self::smoothing) asks for it and the window slides.
+    #[must_use]
+    pub fn smoothed(mut self) -> Self {
+        let steps = self.smoothing.as_ref().and_then(RateSteps::from_wire);
+        self.rate = self.rate.map(|rate| match rate.algorithm {
+            Algorithm::Sliding => rate.with_steps(steps),
+            _ => rate,
+        });
+        self
+    }
+
     /// How long a request over the rate waits; zero for not at all.
     pub fn patience(&self) -> Duration {
         self.throttle.map_or(Duration::ZERO, Throttle::patience)
     }
 }
 
-/// The session's own limits, with the smoothing of an entry that sets nothing else.
+/// The session's own limits, with the valid smoothing of an entry that sets nothing else.
 fn root(session: &Session, own: Option<&ApiLimit>) -> ApiLimit {
-    let smoothing = own.and_then(|limit| limit.smoothing.clone());
     ApiLimit {
         rate: session.rate,
         per: session.per,
@@ -462,17 +588,13 @@ fn root(session: &Session, own: Option<&ApiLimit>) -> ApiLimit {
         max_query_depth: session.max_query_depth,
         quota_max: session.quota_max,
         quota_renewal_rate: session.quota_renewal_rate,
-        smoothing: smoothing.or_else(|| session.smoothing.clone()),
+        smoothing: own.and_then(|limit| limit.smoothing.clone()),
         ..ApiLimit::default()
     }
 }
 
 fn is_valid(smoothing: &Smoothing) -> bool {
-    smoothing.enabled
-        && smoothing.threshold > 0
-        && smoothing.trigger > 0.0
-        && smoothing.step > 0
-        && smoothing.delay > 0
+    RateSteps::from_wire(smoothing).is_some()
 }
 
 /// A number is no limit.

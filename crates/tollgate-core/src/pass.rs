@@ -66,6 +66,9 @@ pub struct Rules {
     pub ignore_per_api_signatures: bool,
     /// How the windows of rates are kept.
     pub algorithm: Algorithm,
+    /// Whether rates grow and shrink with use where a session's `smoothing` says so; only those whose window
+    /// slides do.
+    pub smoothing: bool,
 }
 
 /// What sessions are compiled for: rules, a snapshot of the policies, and texts to fill.
@@ -270,6 +273,7 @@ impl Plan {
             owner,
             right,
             algorithm: self.rules.algorithm,
+            smooths: self.rules.smoothing,
         }
     }
 

@@ -17,6 +17,9 @@ use tollgate_core::{
     },
 };
 
+#[path = "limits/smoothed.rs"]
+mod smoothed;
+
 const SECOND: Duration = Duration::from_secs(1);
 const NANOS: u64 = 1_000_000_000;
 
@@ -244,6 +247,18 @@ fn an_entry_with_smoothing_alone_keeps_the_sessions_numbers() {
         None,
         "not valid"
     );
+}
+
+#[test]
+fn an_entry_without_smoothing_has_the_sessions() {
+    let json = r#"{"rate": 20, "per": 60, "smoothing":
+        {"enabled": true, "threshold": 5, "trigger": 0.5, "step": 5, "delay": 1},
+        "access_rights": {"a": {"limit": {"rate": 9, "per": 60}}}}"#;
+    let limits = ApiLimits::of(&json.parse().unwrap(), &"a".into()).unwrap();
+    let steps = |limits: ApiLimits| limits.smoothed().rate.and_then(|rate| rate.steps);
+    assert_eq!(steps(limits.clone()).map(|steps| steps.first(9)), Some(5));
+    let fixed = limits.with_algorithm(Algorithm::FixedWindow);
+    assert_eq!(steps(fixed), None, "only a window that slides");
 }
 
 #[test]

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, MutexGuard};
 use smallvec::SmallVec;
 use tollgate_core::{
     Moment,
+    limits::Limit,
     store::{
         Batch, Charge, ChargeMode, Counter, CounterRef, LimitStore, MemoryStore, ReadyCharges,
         Standing, StoreErrorKind, Verdict, memory::MemoryOptions,
@@ -491,7 +492,11 @@ impl Recent {
 }
 
 fn full(charge: &Charge, units: u64) -> Charge {
-    let mut full = Charge::new(charge.counter.clone(), charge.limit.clone());
+    let limit = match &charge.limit {
+        Limit::Rate(rate) => rate.with_steps(None).into(),
+        quota @ Limit::Quota(_) => quota.clone(),
+    };
+    let mut full = Charge::new(charge.counter.clone(), limit);
     full.cost = units.try_into().unwrap_or(full.cost);
     full
 }

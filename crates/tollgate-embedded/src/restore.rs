@@ -27,7 +27,7 @@ pub(crate) fn charge(
     let units = NonZeroU64::new(mark.units)?;
     let limit = match limit {
         Limit::Rate(rate) => {
-            let mut rate = *rate;
+            let mut rate = rate.with_steps(None); // What counts is not asked how much was allowed.
             rate.requests = rate.requests.max(units);
             Limit::Rate(rate)
         }

@@ -20,8 +20,8 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::request::Parts;
 use tollgate::{
-    Algorithm, KeyScheme, LimitHeaders, Refusals, SharedStore, Tollgate, pass::Rules,
-    policy::PolicySet, stack::Builder,
+    KeyScheme, LimitHeaders, Refusals, SharedStore, Tollgate, pass::Rules, policy::PolicySet,
+    stack::Builder,
 };
 use tower::Layer;
 
@@ -263,7 +263,8 @@ impl Composer<'_> {
             organisation: definition.org_id.clone(),
             paths: self.config.path_options(),
             master_keys: self.config.master_keys(),
-            algorithm: self.algorithm(),
+            algorithm: self.config.algorithm(),
+            smoothing: self.config.smooths_rates(),
             ignore_per_api_signatures: !self.config.tollgate.per_api_signatures,
             ..Rules::default()
         };
@@ -294,19 +295,6 @@ impl Composer<'_> {
             api: definition.api_id.clone(),
             exact_reset: self.config.tollgate.exact_quota_reset,
         })
-    }
-
-    /// How rates are counted. Without a word it is by windows that begin with a request, as Tyk does it
-    /// on one gateway. Of its sentinel the exact form is what is meant.
-    fn algorithm(&self) -> Algorithm {
-        let config = self.config;
-        if config.enable_fixed_window_rate_limiter {
-            Algorithm::FixedWindow
-        } else if config.enable_sentinel_rate_limiter || config.enable_redis_rolling_limiter {
-            Algorithm::Sliding
-        } else {
-            Algorithm::Bucket
-        }
     }
 
     /// Which limit `X-RateLimit-…` tells of.

@@ -28,7 +28,7 @@ use std::{
 };
 
 use http::{HeaderValue, StatusCode};
-use tollgate::Refusals;
+use tollgate::{Algorithm, Refusals};
 use tollgate_core::{
     Secret,
     access::{MasterKeys, PathOptions},
@@ -472,6 +472,23 @@ impl Config {
             _ => DEFAULT,
         };
         least + usize::from(!self.tollgate.refuse_short_ids)
+    }
+
+    /// How rates are counted. Without a word it is by windows that begin with a request, as Tyk does it
+    /// on one gateway. Of its sentinel the exact form is what is meant.
+    pub fn algorithm(&self) -> Algorithm {
+        if self.enable_fixed_window_rate_limiter {
+            Algorithm::FixedWindow
+        } else if self.enable_sentinel_rate_limiter || self.enable_redis_rolling_limiter {
+            Algorithm::Sliding
+        } else {
+            Algorithm::Bucket
+        }
+    }
+
+    /// Whether rates grow and shrink with use where a key or a policy says so.
+    pub fn smooths_rates(&self) -> bool {
+        self.enable_rate_limit_smoothing && self.algorithm() == Algorithm::Sliding
     }
 
     /// How path patterns are read.

@@ -1,4 +1,4 @@
-//! Whether the store answers: asked again and again, and told by `/hello`, `/ready` and
+//! Whether the store answers, and Redis can be written to: asked again and again, and told by `/hello`, `/ready` and
 //! `tollgate_store_up`.
 
 use std::{sync::Arc, time::Duration};
@@ -8,6 +8,8 @@ use tollgate::{
     SharedStore,
     clock::{Clock, TokioClock},
 };
+use tollgate_core::StoreError;
+use tollgate_redis::RedisStore;
 
 /// A name that no key has.
 const PROBE: &str = "tollgate-liveness-probe";
@@ -19,6 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Clone, Debug)]
 pub struct StoreHealth {
     store: SharedStore,
+    redis: Option<RedisStore>,
     seen: Arc<Mutex<Seen>>,
 }
 
@@ -40,8 +43,16 @@ impl StoreHealth {
         };
         Self {
             store,
+            redis: None,
             seen: Arc::new(Mutex::new(seen)),
         }
+    }
+
+    /// The same of a store that is in Redis.
+    #[must_use]
+    pub fn in_redis(mut self, redis: Option<RedisStore>) -> Self {
+        self.redis = redis;
+        self
     }
 
     /// How it was.
@@ -51,9 +62,9 @@ impl StoreHealth {
 
     /// Asks it, and tells the log where that has changed.
     pub async fn ask(&self) {
-        let answer = tokio::time::timeout(PATIENCE, self.store.get(PROBE)).await;
+        let answer = tokio::time::timeout(PATIENCE, self.probe()).await;
         let failure = match &answer {
-            Ok(Ok(_)) => None,
+            Ok(Ok(())) => None,
             Ok(Err(_)) => Some("the store fails"),
             Err(_) => Some("the store does not answer in time"),
         };
@@ -67,8 +78,16 @@ impl StoreHealth {
         match (before.failure, &answer) {
             (None, Ok(Err(error))) => tracing::error!(%error, "the store fails"),
             (None, Err(_)) => tracing::error!("the store does not answer in time"),
-            (Some(_), Ok(Ok(_))) => tracing::info!("the store answers again"),
+            (Some(_), Ok(Ok(()))) => tracing::info!("the store answers again"),
             _ => {}
+        }
+    }
+
+    async fn probe(&self) -> Result<(), StoreError> {
+        self.store.get(PROBE).await?;
+        match &self.redis {
+            Some(redis) => redis.probe().await,
+            None => Ok(()),
         }
     }
 

@@ -53,6 +53,8 @@ pub(crate) struct Setup<'a> {
 /// Where keys and counters are.
 pub(crate) struct Backing {
     pub(crate) store: SharedStore,
+    /// The Redis that it is in.
+    pub(crate) redis: Option<RedisStore>,
     /// Other gateways on it that reload together, if there may be some.
     pub(crate) others: Option<RedisStore>,
 }
@@ -72,7 +74,7 @@ impl Server {
             reload::with_others(&gateway, redis);
         }
         let stop = Stop::new();
-        let health = StoreHealth::new(gateway.store().clone());
+        let health = StoreHealth::new(gateway.store().clone()).in_redis(backing.redis);
         let admin = admin(
             &gateway,
             &stop,

@@ -91,7 +91,12 @@ where
             None => store,
         };
         let others = (!config.suppress_redis_signal_reload).then(|| redis.clone());
-        let server = Server::new(setup, Backing { store, others }, &observation)?;
+        let backing = Backing {
+            store,
+            redis: Some(redis.clone()),
+            others,
+        };
+        let server = Server::new(setup, backing, &observation)?;
         let served = work(server).await;
         redis.close().await; // What is leased and was not used is the others'.
         served
@@ -121,6 +126,7 @@ where
         let store = observation.measured(file.clone(), "embedded");
         let alone = Backing {
             store,
+            redis: None,
             others: None,
         };
         work(Server::new(setup, alone, &observation)?).await

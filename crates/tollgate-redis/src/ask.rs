@@ -29,6 +29,8 @@ pub(crate) struct Ask {
     is_watched: bool,
     patience: u64,
     phase: u64,
+    /// Of an allowance that grows and shrinks with use; empty for none.
+    steps: String,
 }
 
 impl Ask {
@@ -49,6 +51,7 @@ impl Ask {
             is_watched: charge.mode == ChargeMode::Observe,
             patience: micros(charge.patience),
             phase: 0,
+            steps: String::new(),
         };
         match &charge.limit {
             Limit::Rate(rate) => ask.count_rate(rate, naming, server),
@@ -67,6 +70,11 @@ impl Ask {
     fn count_rate(&mut self, rate: &Rate, naming: Naming, server: u64) {
         let is_tyks = naming == Naming::Tyk && !self.name.starts_with(b"tollgate:");
         self.span = micros(rate.window).max(1);
+        if let Some(steps) = rate.steps {
+            let [threshold, step, margin, less] = steps.numbers();
+            let delay = micros(steps.delay());
+            self.steps = format!("{threshold},{step},{margin},{less},{delay}");
+        }
         match rate.algorithm {
             Algorithm::Sliding if is_tyks => self.form = "log",
             Algorithm::Sliding => self.form = "sliding",
@@ -85,9 +93,9 @@ impl Ask {
         }
     }
 
-    /// With Tyk's sentinel beside a log that is kept as Tyk keeps it.
+    /// With Tyk's sentinel beside a log that is kept as Tyk keeps it. It would keep an allowance from growing.
     pub(crate) fn guarded(mut self) -> Self {
-        if self.form == "log" {
+        if self.form == "log" && self.steps.is_empty() {
             self.form = "guarded";
         }
         self
@@ -110,6 +118,7 @@ impl Ask {
         script.arg(self.form).arg(self.max).arg(self.span);
         script.arg(self.cost).arg(u8::from(self.is_watched));
         script.arg(self.patience).arg(self.phase);
+        script.arg(&*self.steps);
     }
 
     /// As `give_back.lua` reads it.

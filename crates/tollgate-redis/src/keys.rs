@@ -18,6 +18,9 @@ use tollgate_core::{
 pub(crate) const SESSION: &str = "apikey-";
 const ORGANISATION: &str = "orgkey.";
 
+/// What is written to see whether the server can be written to; its name is its value.
+pub(crate) const PROBE: &str = "tyk-liveness-probe";
+
 /// How counters are named.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Naming {

@@ -130,6 +130,7 @@ impl LimitStore for RedisStore {
             let is_tyks_rate = name.starts_with(b"rate-limit-");
             let mut delete = redis::cmd("DEL");
             delete.arg(&name).arg(keys::leases(&name));
+            delete.arg([&*name, b"-allowance"].concat());
             if is_tyks_rate {
                 delete.arg([&*name, b".BLOCKED"].concat());
             }
@@ -469,7 +470,7 @@ impl Heard {
             return Some(Self { now, told: None });
         }
         let (head, rest) = answer.split_at_checked(4)?;
-        let standings = limits.iter().zip(rest.chunks_exact(4));
+        let standings = limits.iter().zip(rest.chunks_exact(5));
         let standings: Standings = standings
             .map(|(limit, told)| standing(limit, told))
             .collect();
@@ -501,7 +502,10 @@ impl Told {
 }
 
 fn standing(limit: &Limit, told: &[i64]) -> Standing {
-    let max = limit.max();
+    let max = match limit {
+        Limit::Rate(rate) if rate.steps.is_some() => u64::try_from(told[4]).unwrap_or_default(),
+        limit => limit.max(), // The script's numbers are not as large.
+    };
     let used = u64::try_from(told[0]).unwrap_or_default();
     Standing {
         max,

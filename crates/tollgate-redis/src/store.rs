@@ -20,6 +20,7 @@ use crate::{
     Naming, ReloadSink,
     clock::ServerClock,
     fallback::Fallback,
+    keys,
     leases::Leases,
     link::Link,
     notices::{self, Notices},
@@ -71,6 +72,18 @@ impl RedisStore {
     /// Fails where it gives no answer within the deadline.
     pub async fn ping(&self) -> Result<(), StoreError> {
         let _: String = self.link().command(&redis::cmd("PING")).await?;
+        Ok(())
+    }
+
+    /// Asks the server whether it can be written to, as Tyk does: by a key of that name, which ends by itself.
+    ///
+    /// # Errors
+    ///
+    /// Fails where it gives no answer within the deadline, or takes no writes.
+    pub async fn probe(&self) -> Result<(), StoreError> {
+        let mut set = redis::cmd("SET");
+        set.arg(keys::PROBE).arg(keys::PROBE).arg("EX").arg(10);
+        let _: String = self.link().command(&set).await?;
         Ok(())
     }
 

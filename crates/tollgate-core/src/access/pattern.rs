@@ -139,6 +139,17 @@ impl PathPattern {
         Ok(Self(share(key, compiled)))
     }
 
+    /// What matches the path that is spelled like this text, and no other.
+    pub(super) fn as_spelled(text: &str) -> Self {
+        let core = text
+            .strip_prefix('^')
+            .and_then(|core| core.strip_suffix('$'));
+        Self(Arc::new(Compiled {
+            text: text.into(),
+            program: Program::Equal(core.unwrap_or(text).into()),
+        }))
+    }
+
     /// The pattern as it was written.
     pub fn as_str(&self) -> &str {
         &self.0.text

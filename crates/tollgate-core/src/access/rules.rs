@@ -54,8 +54,9 @@ impl std::error::Error for RuleProblem {}
 
 /// The paths and methods that may be called: a compiled `allowed_urls`.
 ///
-/// An empty list opens every path. Of a list, any item that matches opens; a pattern that does not
-/// compile opens nothing, and the others still do.
+/// An empty list opens every path. Of a list, any item that matches opens. A pattern that does not
+/// compile opens nothing, or with [`PathOptions::prefix`] the one path that is spelled like it, as in Tyk;
+/// the others still open what they do.
 ///
 /// ```
 /// use tollgate_core::access::{PathOptions, PathRules, RequestPath};
@@ -95,15 +96,19 @@ impl PathRules {
         let mut problems = Vec::new();
         let mut rules = Vec::with_capacity(urls.len());
         for (index, url) in urls.iter().enumerate() {
-            match PathPattern::compile(&url.url, options) {
-                Ok(pattern) => rules.push(PathRule {
+            let compiled = PathPattern::compile(&url.url, options).or_else(|err| {
+                let place = format!("allowed_urls[{index}].url");
+                problems.push(RuleProblem::new(place, err));
+                options
+                    .prefix
+                    .then(|| PathPattern::as_spelled(&url.url))
+                    .ok_or(())
+            });
+            if let Ok(pattern) = compiled {
+                rules.push(PathRule {
                     methods: Methods::of(&url.methods),
                     pattern,
-                }),
-                Err(err) => {
-                    let place = format!("allowed_urls[{index}].url");
-                    problems.push(RuleProblem::new(place, err));
-                }
+                });
             }
         }
         let rules = Self {

@@ -166,13 +166,14 @@ pub(super) struct Source<'a> {
     /// The API's entry; `None` for the session's own limits.
     pub(super) right: Option<(&'a ApiId, &'a AccessDefinition)>,
     pub(super) algorithm: Algorithm,
+    pub(super) smooths: bool,
 }
 
 impl Source<'_> {
     pub(super) fn compile(&self, session: &Session, key: &StorageKey) -> Result<Entry, LimitError> {
         let no_api = ApiId::default();
         let api = self.right.map_or(&no_api, |(api, _)| api);
-        let limits = ApiLimits::of(session, api)?.with_algorithm(self.algorithm);
+        let limits = self.kept(ApiLimits::of(session, api)?);
         let pattern = counter_pattern(session).filter(|_| self.owner == LimitOwner::Key);
         let filled = |text: &Text| text.fill(Some(&session.meta_data), &NoContext, ValueStyle::Tyk);
         let by_request = |text: &Text| text.context_names().next().is_some();
@@ -202,6 +203,16 @@ impl Source<'_> {
         })
     }
 
+    /// The limits with their rate kept as the rules say.
+    fn kept(&self, limits: ApiLimits) -> ApiLimits {
+        let limits = limits.with_algorithm(self.algorithm);
+        if self.smooths {
+            limits.smoothed()
+        } else {
+            limits
+        }
+    }
+
     fn endpoints(
         &self,
         (api, right): (&ApiId, &AccessDefinition),
@@ -214,10 +225,11 @@ impl Source<'_> {
         });
         let compile = |(endpoint, method): (&Endpoint, &EndpointMethod)| {
             let name: Box<str> = format!("{}:{}", method.name, endpoint.path).into();
-            let limits = limits
-                .clone()
-                .with_endpoint(method.limit.rate, method.limit.per)?;
-            let limits = limits.with_algorithm(self.algorithm);
+            let limits = ApiLimits {
+                smoothing: method.limit.smoothing.clone(), // Its own alone, or none.
+                ..limits.clone()
+            };
+            let limits = self.kept(limits.with_endpoint(method.limit.rate, method.limit.per)?);
             // As in Tyk where that says enough; no method begins with `@`.
             let charges = if who.has_one_api && who.pattern.is_none() {
                 who.charges(&limits, Some(&name))

@@ -35,12 +35,12 @@ use std::{
 
 use super::{
     Batch, Charge, ChargeMode, Counter, CounterName, Expect, LimitStore, ListQuery, Refused,
-    SessionStore, StorageKey, StoreErrorKind, Taken, Verdict,
+    SessionStore, Standing, StorageKey, StoreErrorKind, Taken, Verdict,
 };
 use crate::{
     clock::{Clock, ManualClock, Moment, machine_time},
-    limits::{Limit, Period, Quota, Rate},
-    session::Session,
+    limits::{Limit, Period, Quota, Rate, RateSteps},
+    session::{Session, Smoothing},
 };
 
 /// How time passes for the store under test.
@@ -339,6 +339,7 @@ pub async fn limits<L: LimitStore>(store: &L, time: &impl Time) {
     cases.windows_and_periods_end().await;
     cases.a_period_starts_with_its_first_request().await;
     cases.a_changed_limit_keeps_the_count().await;
+    cases.an_allowance_grows_with_its_use().await;
     cases.a_reset_forgets().await;
     cases.a_name_is_a_counter_however_it_is_held().await;
     cases.concurrent_first_requests_all_count().await;
@@ -578,6 +579,42 @@ impl<L: LimitStore, T: Time> Cases<'_, L, T> {
         self.taken(&[rate(minute)]).await;
         self.taken(&[rate(2 * minute)]).await;
         self.refused(&[rate(2 * minute)]).await;
+    }
+
+    async fn an_allowance_grows_with_its_use(&self) {
+        let smoothing = Smoothing {
+            enabled: true,
+            threshold: 5,
+            trigger: 0.5,
+            step: 5,
+            delay: 1,
+            ..Smoothing::default()
+        };
+        let steps = RateSteps::from_wire(&smoothing);
+        let rate = Rate::per(12, 60 * SECOND).with_steps(steps);
+        let charge = [self.charge("smoothed", rate)];
+        let told = |standing: Standing| (standing.max, standing.remaining);
+        for left in (0..5).rev() {
+            let taken = self.taken(&charge).await;
+            assert_eq!(told(taken.standings[0]), (5, left));
+        }
+        let refused = self.refused(&charge).await;
+        let retry_in = refused.retry_in.expect("it would pass some time");
+        assert!(retry_in <= 2 * SECOND, "when it grows: {retry_in:?}");
+        for (max, taken) in [(10, 5), (12, 2)] {
+            self.time.pass(SECOND + Duration::from_millis(50)).await;
+            for left in (0..taken).rev() {
+                let taken = self.taken(&charge).await;
+                assert_eq!(told(taken.standings[0]), (max, left));
+            }
+            self.refused(&charge).await;
+        }
+        self.store
+            .reset(&self.names.of("smoothed"))
+            .await
+            .expect("it resets");
+        let taken = self.taken(&charge).await;
+        assert_eq!(told(taken.standings[0]), (5, 4), "and begins anew");
     }
 
     async fn a_reset_forgets(&self) {

@@ -40,12 +40,14 @@
 //! other does not need.
 
 mod form;
+mod smoothed;
 
 use std::{collections::VecDeque, time::Duration};
 
 use smallvec::SmallVec;
 
 use form::{Ask, Form};
+use smoothed::Smoothed;
 
 use super::{Charge, ChargeMode, Refused, Standing, Standings, Taken, Verdict};
 use crate::{
@@ -94,6 +96,7 @@ enum State {
         start: u64,
         ends: Ends,
     },
+    Smoothed(Box<Smoothed>),
     Queued(Box<Queued>),
 }
 
@@ -172,6 +175,10 @@ macro_rules! on_form {
             Self::Ring($form) => $done,
             Self::Slots($form) => $done,
             Self::WideSlots($form) => $done,
+            Self::Smoothed(boxed) => {
+                let $form = &mut **boxed;
+                $done
+            }
             Self::Fixed { used, ends, window } => {
                 let mut made = FixedWindow {
                     used: (*used).into(),
@@ -228,6 +235,10 @@ macro_rules! on_form {
             Self::Ring($form) => $done,
             Self::Slots($form) => $done,
             Self::WideSlots($form) => $done,
+            Self::Smoothed(boxed) => {
+                let $form = &**boxed;
+                $done
+            }
             &Self::Fixed { used, ends, window } => {
                 let used = used.into();
                 let $form = &FixedWindow { used, ends, window };
@@ -276,6 +287,9 @@ impl State {
     fn fit_rate(&mut self, rate: &Rate, now: Moment) {
         let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
         let fresh = match (rate.algorithm, &*self) {
+            (Algorithm::Sliding, _) if rate.steps.is_some() => {
+                return self.fit_smoothed(rate, now);
+            }
             (Algorithm::Sliding, _) => return self.fit_sliding(rate, now),
             (
                 Algorithm::FixedWindow,
@@ -333,7 +347,20 @@ impl State {
         self.go_over_to(fresh, &Limit::Rate(*rate), now);
     }
 
+    fn fit_smoothed(&mut self, rate: &Rate, now: Moment) {
+        if !matches!(self, Self::Smoothed(_)) {
+            *self = Self::Smoothed(Box::new(Smoothed::of(std::mem::take(self))));
+        }
+        if let Self::Smoothed(smoothed) = self {
+            smoothed.window.fit_sliding(rate, now);
+        }
+    }
+
     fn fit_sliding(&mut self, rate: &Rate, now: Moment) {
+        if let Self::Smoothed(smoothed) = self {
+            let window = std::mem::take(&mut smoothed.window);
+            *self = window;
+        }
         let (requests, window) = (rate.requests.get().min(Seven::MAX), rate.window_nanos());
         let is_narrow = requests <= u64::from(u32::MAX);
         match self {
@@ -366,7 +393,7 @@ impl State {
         match self {
             Self::Slots(slots) => slots.is_for(window(limit)),
             Self::WideSlots(slots) => slots.is_for(window(limit)),
-            Self::Empty | Self::Queued(_) => false,
+            Self::Empty | Self::Smoothed(_) | Self::Queued(_) => false,
             _ => true,
         }
     }
@@ -387,6 +414,7 @@ impl State {
             Self::Ring(ring) => ring.used_by_own(now.ticks),
             Self::Slots(slots) => slots.used_by_own(now.ticks),
             Self::WideSlots(slots) => slots.used_by_own(now.ticks),
+            Self::Smoothed(smoothed) => smoothed.window.used_by_own(now),
             Self::Queued(queued) => queued.state.used_by_own(now).saturating_add(queued.units()),
             &Self::Fixed { used, ends, window } => {
                 let used = used.into();
@@ -430,6 +458,7 @@ impl State {
             Self::Ring(ring) => ring.is_over(now.ticks),
             Self::Slots(slots) => slots.is_over(now.ticks),
             Self::WideSlots(slots) => slots.is_over(now.ticks),
+            Self::Smoothed(smoothed) => smoothed.is_over(now.ticks) && smoothed.window.is_over(now),
             &Self::Fixed { used, ends, window } => FixedWindow {
                 used: used.into(),
                 ends,
@@ -546,13 +575,18 @@ fn until(tick: u64, now: Moment) -> Duration {
 
 #[inline(always)]
 fn standing(form: &impl Form, ask: &Ask<'_>, exceeded: bool) -> Standing {
-    let remaining = ask.max.saturating_sub(form.used(ask));
+    let room = form.room(ask);
+    let remaining = room.saturating_sub(form.used(ask));
     let retry_in = || {
         let earliest = form.earliest(ask, 1);
         earliest.map_or(Duration::MAX, |at| until(at, ask.now))
     };
     Standing {
-        max: ask.limit.max(),
+        max: if room == ask.max {
+            ask.limit.max()
+        } else {
+            room
+        },
         remaining,
         retry_in: if remaining == 0 {
             retry_in()
@@ -893,6 +927,7 @@ enum Way {
     Ring,
     Slots,
     WideSlots,
+    Smoothed, // By no short way.
     Fixed,
     Bucket,
     Gcra,
@@ -905,6 +940,7 @@ impl Way {
             return Self::Quota;
         };
         match rate.algorithm {
+            Algorithm::Sliding if rate.steps.is_some() => Self::Smoothed,
             Algorithm::Sliding if max(limit) <= EXACT => Self::Ring,
             Algorithm::Sliding if max(limit) <= u64::from(u32::MAX) => Self::Slots,
             Algorithm::Sliding => Self::WideSlots,
@@ -1006,7 +1042,9 @@ impl Tally {
                 gcra.add(now.ticks, cost);
                 (*since, *whole_at) = (gcra.since.into(), gcra.whole_at);
             }
-            State::Empty | State::Queued(_) => unreachable!("it is ready for nothing"),
+            State::Empty | State::Smoothed(_) | State::Queued(_) => {
+                unreachable!("it is ready for nothing")
+            }
         }
     }
 }

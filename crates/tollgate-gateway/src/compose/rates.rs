@@ -95,7 +95,8 @@ impl Composer<'_> {
     }
 
     fn own_rate(&self, name: &str, rate: f64, per: f64) -> Result<Option<OwnLimit>, String> {
-        let rate = Rate::from_wire(rate, per, self.algorithm()).map_err(|err| err.to_string())?;
+        let rate =
+            Rate::from_wire(rate, per, self.config.algorithm()).map_err(|err| err.to_string())?;
         let limit = |rate| OwnLimit::global(name, LimitOwner::Api, Limit::Rate(rate));
         Ok(rate.map(limit))
     }

@@ -40,7 +40,7 @@ impl Composer<'_> {
         listen: &Arc<str>,
     ) -> Result<Versions, Wrong> {
         let data = &definition.version_data;
-        let skips = skipped_version(&definition.definition)?;
+        let skips = skipped_version(&definition.definition);
         let last = self.injected_last(&definition.response_processors)?;
         let compile = |(name, version): (&String, &Version)| {
             let place = |inner: &str| -> JsonPath {
@@ -369,24 +369,24 @@ fn location(source: &VersionSource) -> Result<Location, Wrong> {
             )
         }
         "url-param" if !source.key.is_empty() => Location::Query(source.key.clone()),
-        "url" if source.url_versioning_pattern.is_empty() => Location::Path(None),
-        "url" => Location::Path(Some(version_pattern(source)?)),
+        "url" => Location::Path(version_pattern(source)),
         _ => Location::None,
     })
 }
 
 /// What patterns skip, too; a version that is in the path was cut out before.
-fn skipped_version(source: &VersionSource) -> Result<Option<SkippedVersion>, Wrong> {
-    if !source.strips() || source.location == "url" {
-        return Ok(None);
-    }
-    let pattern = (!source.url_versioning_pattern.is_empty())
-        .then(|| version_pattern(source))
-        .transpose()?;
-    Ok(Some(SkippedVersion { pattern }))
+fn skipped_version(source: &VersionSource) -> Option<SkippedVersion> {
+    let skips = source.strips() && source.location != "url";
+    skips.then(|| SkippedVersion {
+        pattern: version_pattern(source),
+    })
 }
 
-fn version_pattern(source: &VersionSource) -> Result<Regex, Wrong> {
-    let place = || JsonPath::from("definition").key("url_versioning_pattern");
-    Regex::new(&source.url_versioning_pattern).map_err(|err| (place(), err.to_string()))
+/// What names of versions look like; `None` for anything, also where the pattern can not be used: it decides
+/// what is cut out of the path, and never which version a key may call.
+fn version_pattern(source: &VersionSource) -> Option<Regex> {
+    let pattern = &source.url_versioning_pattern;
+    (!pattern.is_empty())
+        .then(|| Regex::new(pattern).ok())
+        .flatten()
 }

@@ -47,6 +47,12 @@ impl Config {
             let message = format!("not used, as `{first}` is set too and comes first");
             problems.push(Problem::warning("", message).at(second.into()));
         }
+        if self.enable_rate_limit_smoothing && !self.smooths_rates() {
+            let path = JsonPath::from("enable_rate_limit_smoothing");
+            let message = "has no effect without `enable_redis_rolling_limiter`: only windows that slide are \
+                           smoothed";
+            problems.push(Problem::warning("", message).at(path));
+        }
         let header = &self.version_header;
         if !header.is_empty() && HeaderName::try_from(header.as_str()).is_err() {
             let message = "no header can have this name";

@@ -126,10 +126,7 @@ pub const SETTINGS: &[Row] = &[
     works("enable_redis_rolling_limiter"),
     works("enable_sentinel_rate_limiter"),
     works("enable_non_transactional_rate_limiter"),
-    warns(
-        "enable_rate_limit_smoothing",
-        "rates do not grow and shrink with use",
-    ),
+    works("enable_rate_limit_smoothing"),
     works("drl_notification_frequency"),
     works("drl_threshold"),
     works("drl_enable_sentinel_rate_limiter"),

@@ -230,9 +230,10 @@ fn check(found: &Found, config: &Config, apis: &HashSet<&ApiId>) -> Vec<Problem>
         let path = place.key("access_rights").key(api.as_str());
         problems.push(Problem::warning("", "grants an API that does not exist").at(path));
     }
-    problems.extend(smoothings(policy, place).map(|path| {
-        let message =
-            "has no effect: a rate does not grow and shrink with use, the whole rate holds";
+    let unsmoothed = smoothings(policy, place).filter(|_| !config.smooths_rates());
+    problems.extend(unsmoothed.map(|path| {
+        let message = "has no effect, the whole rate holds: set `enable_rate_limit_smoothing`, and \
+                       `enable_redis_rolling_limiter`, as only windows that slide are smoothed";
         Problem::warning("", message).at(path)
     }));
     let schema = match meta_schema::of_policy(policy) {
@@ -284,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn smoothing_is_said_to_have_no_effect() {
+    fn smoothing_is_found_at_both_places() {
         let found = |json: &str| {
             let policy = Policy::from_json(json).unwrap();
             let root = JsonPath::root();

@@ -10,7 +10,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, header::CONNECTION,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri,
+    header::{CONNECTION, CONTENT_TYPE},
 };
 use http_body::Body;
 use tokio::time::Instant;
@@ -158,8 +159,13 @@ impl<B> Flight<B> {
         if response.status() == StatusCode::SWITCHING_PROTOCOLS {
             return self.switch(response);
         }
+        // Of what is not sent nothing is told (RFC 9110 §15.4.5); Go's server does so too.
+        let is_untyped = response.status() == StatusCode::NOT_MODIFIED;
         let headers = response.headers_mut();
         take_hop_by_hop(headers);
+        if is_untyped {
+            headers.remove(CONTENT_TYPE);
+        }
         if self.inner.options.close_connections {
             headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }

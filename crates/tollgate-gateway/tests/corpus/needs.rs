@@ -41,7 +41,9 @@ impl Need {
     /// What the gateway has on this store. A need moves here with the issue that builds it.
     pub(crate) fn is_built(self, store: Store) -> bool {
         match self {
-            Self::BodyTransforms | Self::LocationRewrites | Self::Rewrites => true,
+            Self::BodyTransforms | Self::LocationRewrites | Self::Rewrites | Self::Smoothing => {
+                true
+            }
             Self::Redis => store == Store::Redis,
             Self::Analytics
             | Self::BasicAuth
@@ -58,7 +60,6 @@ impl Need {
             | Self::ServiceDiscovery
             | Self::SignedRequests
             | Self::SignedTokens
-            | Self::Smoothing
             | Self::UptimeTests
             | Self::VirtualEndpoints
             | Self::Webhooks => false,

@@ -36,6 +36,7 @@ impl Terms {
             Limit::Rate(rate) => {
                 let window = nanos(rate.window);
                 match rate.algorithm {
+                    _ if rate.steps.is_some() => return None, // Its allowance is known to the server alone.
                     Algorithm::Sliding => {
                         let lasts = (window / 100).max((window / 10).min(SHORT));
                         (window, lasts.min(longest), true)

@@ -327,8 +327,102 @@ local forms = {
     gcra = gcra,
 }
 
--- Reads a counter; nil where the window is over that its name says.
-local function open(key, kind, max, span, phase)
+-- Times as Tyk writes them (RFC 3339), and dates by the number of days since 1970.
+local function days(year, month, day)
+    if month <= 2 then year = year - 1 end
+    local era = math.floor(year / 400)
+    year = year - era * 400
+    day = math.floor((153 * ((month + 9) % 12) + 2) / 5) + day - 1
+    return era * 146097 + year * 365 + math.floor(year / 4) - math.floor(year / 100) + day - 719468
+end
+
+local function date(number)
+    number = number + 719468
+    local era = math.floor(number / 146097)
+    local day = number - era * 146097
+    local year = day - math.floor(day / 1460) + math.floor(day / 36524) - math.floor(day / 146096)
+    year = math.floor(year / 365)
+    day = day - (365 * year + math.floor(year / 4) - math.floor(year / 100))
+    local month = math.floor((5 * day + 2) / 153)
+    day = day - math.floor((153 * month + 2) / 5) + 1
+    month = (month + 2) % 12 + 1
+    return year + era * 400 + (month <= 2 and 1 or 0), month, day
+end
+
+local function written(at)
+    local seconds = math.floor(at / 1000000)
+    local year, month, day = date(math.floor(seconds / 86400))
+    local of_day = seconds % 86400
+    local hour, minute = math.floor(of_day / 3600), math.floor(of_day / 60) % 60
+    local form = '%04d-%02d-%02dT%02d:%02d:%02d.%06dZ'
+    return string.format(form, year, month, day, hour, minute, of_day % 60, at % 1000000)
+end
+
+local function read_time(text)
+    local parts = { string.match(text, '^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)%.?(%d*)(.*)$') }
+    if not parts[1] then return nil end
+    local sign, hours, minutes = string.match(parts[8], '^([+-])(%d+):(%d+)$')
+    local offset = sign and (hours * 60 + minutes) * 60 or 0
+    if sign == '-' then offset = -offset end
+    local at = days(tonumber(parts[1]), tonumber(parts[2]), tonumber(parts[3])) * 86400
+    at = at + parts[4] * 3600 + parts[5] * 60 + parts[6] - offset
+    return at * 1000000 + math.floor(tonumber('0.' .. parts[7] .. '0') * 1000000)
+end
+
+-- An allowance that grows and shrinks with use: a hash beside the counter, as Tyk keeps it. `c.max` is the
+-- allowance then, and `c.top` the rate. It changes with a request that is admitted.
+local function allowance(c) return c.key .. '-allowance' end
+
+local function within(c, requests) return math.min(math.max(requests, c.steps.threshold), c.top) end
+
+local function next_allowance(c, requests)
+    local steps = c.steps
+    requests = within(c, requests)
+    if requests <= c.used + steps.margin then return within(c, requests + steps.step) end
+    if c.used + steps.step + steps.less <= requests then return within(c, requests - steps.step) end
+    return requests
+end
+
+local function smooth(c, steps)
+    local numbers = {}
+    for number in string.gmatch(steps, '%d+') do numbers[#numbers + 1] = tonumber(number) end
+    c.top = c.max
+    c.steps = { threshold = numbers[1], step = numbers[2], margin = numbers[3], less = numbers[4] }
+    c.steps.delay = numbers[5]
+    local stored = redis.call('HMGET', allowance(c), 'current', 'nextUpdateAt')
+    c.current, c.stays = tonumber(stored[1] or ''), read_time(stored[2] or '')
+    if not c.current or not c.stays then
+        c.current, c.stays = nil, nil
+        c.max = within(c, 0)
+    elseif now <= c.stays then
+        c.max = within(c, c.current)
+    else
+        c.max = next_allowance(c, c.current)
+    end
+end
+
+local function keep_allowance(c)
+    if not c.steps then return end
+    local delay = c.steps.delay
+    if c.max ~= c.current then
+        local seconds = text(delay / 1000000)
+        c.current, c.stays = c.max, now + delay
+        redis.call('HSET', allowance(c), 'current', text(c.max), 'delay', seconds, 'nextUpdateAt', written(c.stays))
+    end
+    redis.call('PEXPIRE', allowance(c), milliseconds(2 * delay))
+end
+
+-- When `cost` units pass that are refused until `at`: sooner, where the allowance grows before.
+local function or_grown(c, at, cost)
+    if not c.steps or not c.stays or c.stays < now then return at end
+    local fits = c.used + cost <= next_allowance(c, c.max)
+    if fits and (not at or c.stays + 1 < at) then return c.stays + 1 end
+    return at
+end
+
+-- Reads a counter; nil where the window is over that its name says. `steps` are those of an allowance: threshold,
+-- step, how short of the allowance it grows, how much more than a step below it shrinks, delay. No number: none.
+local function open(key, kind, max, span, phase, steps)
     local c = {
         key = key,
         kind = kind,
@@ -344,5 +438,6 @@ local function open(key, kind, max, span, phase)
     end
     c.form = forms[c.kind]
     c.form.read(c)
+    if steps and steps ~= '' then smooth(c, steps) end
     return c
 end

@@ -37,6 +37,12 @@ pub(super) trait Form {
     /// What counts.
     fn used(&self, ask: &Ask<'_>) -> u64;
 
+    /// How much may count.
+    #[inline(always)]
+    fn room(&self, ask: &Ask<'_>) -> u64 {
+        ask.max
+    }
+
     /// The tick from which on `cost` more fit; `None` for never. `cost` is not above the maximum.
     fn earliest(&self, ask: &Ask<'_>, cost: u64) -> Option<u64>;
 
