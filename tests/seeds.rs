@@ -74,6 +74,16 @@ fn rewrites_hold() {
 }
 
 #[test]
+fn templates_hold() {
+    check("templates");
+}
+
+#[test]
+fn documents_of_xml_hold() {
+    check("xml");
+}
+
+#[test]
 fn every_target_has_a_program_and_seeds() {
     let targets: BTreeSet<String> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!(names("fuzz_targets"), targets);

@@ -1,4 +1,5 @@
-//! What must hold of anything that is read: sessions, policies, tokens, texts, paths and rewrites.
+//! What must hold of anything that is read: sessions, policies, tokens, texts, paths, rewrites, templates and
+//! documents of XML.
 //!
 //! Each module has a `check`, which takes any bytes and panics where something does not hold. The
 //! fuzz targets call it with what libFuzzer makes up; `tests/seeds.rs` of the workspace calls it with
@@ -11,18 +12,22 @@ pub mod paths;
 pub mod policies;
 pub mod rewrites;
 pub mod session;
+pub mod templates;
 pub mod tokens;
 pub mod variables;
+pub mod xml;
 
 /// Panics where something does not hold of the input.
 pub type Property = fn(&[u8]);
 
 /// The targets by the names of their folders under `seeds`.
-pub const TARGETS: [(&str, Property); 6] = [
+pub const TARGETS: [(&str, Property); 8] = [
     ("session", session::check),
     ("policies", policies::check),
     ("tokens", tokens::check),
     ("variables", variables::check),
     ("paths", paths::check),
     ("rewrites", rewrites::check),
+    ("templates", templates::check),
+    ("xml", xml::check),
 ];

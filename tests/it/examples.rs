@@ -22,13 +22,14 @@ impl Drop for Example {
     }
 }
 
-const EXAMPLES: [&str; 6] = [
+const EXAMPLES: [&str; 7] = [
     "axum-app",
     "one-layer",
     "hyper-gateway",
     "custom-store",
     "custom-gate",
     "url-rewrite",
+    "body-transform",
 ];
 
 /// Builds the examples once, beside this test.
@@ -71,6 +72,11 @@ impl Example {
 
     /// Sends a request and reads the whole answer: status, and the rest as text.
     fn ask(&self, method: &str, path: &str, headers: &[&str]) -> (u16, String) {
+        self.send(method, path, headers, "")
+    }
+
+    /// The same, with a body.
+    fn send(&self, method: &str, path: &str, headers: &[&str], body: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let headers: String = headers
             .iter()
@@ -78,7 +84,7 @@ impl Example {
             .collect();
         write!(
             stream,
-            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n"
+            "{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n{body}"
         )
         .unwrap();
         let mut answer = String::new();
@@ -182,6 +188,33 @@ fn url_rewrite() {
         "\r\n/eu/$tyk_meta.region\n",
     );
     check("/v1/orders", &[], 401, "");
+}
+
+#[test]
+fn body_transform() {
+    let app = Example::start("body-transform", &["0"]);
+    let check = |key: &str, body: &str, status: u16, shown: &str| {
+        let length = format!("content-length: {}", body.len());
+        let (got, answer) = app.send("POST", "/orders/7", &[key, &length], body);
+        assert_eq!(got, status, "{answer}");
+        assert!(answer.ends_with(shown), "{answer}");
+    };
+    let key = "authorization: joes-key";
+    let done = r#"{"order": "7", "sku": "book <7>", "by": "joe", "depot": "eu"}"#;
+    let done = format!(
+        "\r\n\r\n{}\n",
+        done.replace('<', "\\u003c").replace('>', "\\u003e")
+    );
+    check(key, r#"{"sku": "book <7>", "n": 2}"#, 200, &done);
+    // Nobody is another by saying so.
+    check(
+        key,
+        r#"{"sku": "book <7>", "n": 2, "_tyk_meta": {"user": "root"}}"#,
+        200,
+        &done,
+    );
+    check(key, r#"{"sku": "#, 400, "");
+    check("x-none: 1", r#"{"sku": "x", "n": 2}"#, 401, "");
 }
 
 #[test]

@@ -4,7 +4,24 @@ use std::fmt::Write as _;
 
 /// `%v`: the shortest digits that read back, with an exponent for what is small and what is large.
 pub(crate) fn general(out: &mut Vec<u8>, value: f64) {
+    if whole(out, value, 1e6) {
+        return;
+    }
     out.extend_from_slice(format(value, 'g', None).as_bytes());
+}
+
+/// Below this every whole number is a float of its own.
+const EXACT: f64 = 9_007_199_254_740_992.0;
+
+/// Writes a whole number below a size, as most numbers of documents are. Zero with a sign is none of them.
+fn whole(out: &mut Vec<u8>, value: f64, below: f64) -> bool {
+    let is_whole = value.abs() < below && value.trunc() == value;
+    if is_whole && !(value == 0.0 && value.is_sign_negative()) {
+        // Whole and below 2^53, so nothing is cut off.
+        out.extend_from_slice(itoa::Buffer::new().format(value as i64).as_bytes());
+        return true;
+    }
+    false
 }
 
 /// A complex number: `(1+2i)`.
@@ -21,6 +38,9 @@ pub(crate) fn complex(out: &mut Vec<u8>, real: f64, imaginary: f64) {
 
 /// As `encoding/json` writes it.
 pub(crate) fn json(out: &mut Vec<u8>, value: f64) {
+    if whole(out, value, EXACT) {
+        return;
+    }
     let size = value.abs();
     let verb = if size != 0.0 && !(1e-6..1e21).contains(&size) {
         'e'

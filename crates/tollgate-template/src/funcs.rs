@@ -42,6 +42,9 @@ pub(crate) type Given<'r> = SmallVec<[Value<'r>; 4]>;
 /// The result of a function.
 pub(crate) type Answer<'r> = Result<Value<'r>, Fault>;
 
+/// Writes what a function comes to.
+pub(crate) type Write = for<'r> fn(&mut Render<'r>, &[Value<'r>]) -> Result<(), Fault>;
+
 /// A function.
 pub(crate) struct Function {
     pub(crate) name: &'static str,
@@ -49,6 +52,8 @@ pub(crate) struct Function {
     /// What may follow, any number of times.
     pub(crate) rest: Option<Parameter>,
     pub(crate) call: for<'r> fn(&mut Render<'r>, &[Value<'r>]) -> Answer<'r>,
+    /// What writes its text where it goes, in place of a text that is then written.
+    pub(crate) write: Option<Write>,
     /// `and` and `or` stop where a value is this.
     pub(crate) short_circuit: Option<bool>,
     /// Whether it takes long, or reaches out: then it is there only where that was asked for.
@@ -87,6 +92,7 @@ const fn of(
         parameters,
         rest: None,
         call,
+        write: None,
         short_circuit: None,
         is_costly: false,
     }
@@ -95,6 +101,11 @@ const fn of(
 impl Function {
     const fn rest(mut self, rest: Parameter) -> Self {
         self.rest = Some(rest);
+        self
+    }
+
+    const fn writes(mut self, write: Write) -> Self {
+        self.write = Some(write);
         self
     }
 

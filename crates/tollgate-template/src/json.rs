@@ -33,12 +33,12 @@ pub(crate) fn decode(text: &[u8]) -> Result<Json, serde_json::Error> {
     }
 }
 
-fn has_surrogates(text: &str) -> bool {
+pub(crate) fn has_surrogates(text: &str) -> bool {
     text.contains("\\ud") || text.contains("\\uD")
 }
 
 /// The text with U+FFFD for each escape that is half of a pair.
-fn without_halves(text: &str) -> String {
+pub(crate) fn without_halves(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find('\\') {
@@ -86,20 +86,38 @@ pub(crate) fn to_value<'r>(heap: &'r Heap<'r>, json: &Json) -> Result<Value<'r>,
     })
 }
 
-/// Writes a value.
+/// The JSON of a value.
 pub(crate) fn encode<'r>(
     heap: &'r Heap<'r>,
     value: Value<'r>,
     style: Style,
 ) -> Result<Vec<u8>, Fault> {
+    write(heap, Vec::new(), value, style, heap.left())
+}
+
+/// Writes a value behind what is there, up to `most` bytes in all.
+pub(crate) fn write<'r>(
+    heap: &'r Heap<'r>,
+    out: Vec<u8>,
+    value: Value<'r>,
+    style: Style,
+    most: usize,
+) -> Result<Vec<u8>, Fault> {
     let mut writer = Writer {
         heap,
-        out: Vec::new(),
+        out,
         style,
-        most: heap.left(),
+        most,
     };
     writer.value(value, 0)?;
+    if writer.out.len() > most {
+        return Err(too_much());
+    }
     Ok(writer.out)
+}
+
+fn too_much() -> Fault {
+    Fault::limit("the template makes more than it may hold")
 }
 
 struct Writer<'r> {
@@ -115,7 +133,7 @@ impl<'r> Writer<'r> {
             return Err(too_deep());
         }
         if self.out.len() > self.most {
-            return Err(Fault::limit("the template makes more than it may hold"));
+            return Err(too_much());
         }
         match value {
             Value::Missing | Value::Nil => self.out.extend_from_slice(b"null"),

@@ -31,8 +31,8 @@
 //!
 //! # Bounds
 //!
-//! A template may come from others than those who run it. [`Limits`] bound what a rendering writes, holds and
-//! does; it reads no file, no environment and, but for functions that have to be switched on, no network.
+//! A template may come from others than those who run it. [`Limits`] bound what a rendering reads, writes,
+//! holds and does; it reads no file, no environment and, but for functions that have to be switched on, no network.
 //! Data is never changed: `set` on a map of the document changes a copy that lives as long as the rendering.
 //!
 //! # Differences from Go
@@ -64,6 +64,7 @@ mod literal;
 mod parse;
 mod print;
 mod quote;
+mod read;
 mod regexes;
 mod render;
 mod semver;
@@ -87,7 +88,7 @@ use self::{
     regexes::Regexes,
     render::{Render, root},
     tree::Body,
-    value::Heap,
+    value::{Heap, Value},
 };
 
 /// A parsed template.
@@ -109,6 +110,9 @@ pub struct Limits {
     pub output: usize,
     /// How much it makes on the way, in bytes: texts, lists and maps.
     pub memory: usize,
+    /// How much a body takes once it is read, in bytes, beside the body itself; see
+    /// [`Template::render_json`].
+    pub document: usize,
     /// How much it does: nodes, calls, turns of a range, and the work of functions on long values.
     pub steps: u64,
     /// How deeply templates call each other.
@@ -116,11 +120,12 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 8 MiB written, 32 MiB made, a million steps, 64 calls deep.
+    /// 8 MiB written, 32 MiB made, 64 MiB read, a million steps, 64 calls deep.
     fn default() -> Self {
         Self {
             output: 8 << 20,
             memory: 32 << 20,
+            document: 64 << 20,
             steps: 1_000_000,
             depth: 64,
         }
@@ -285,27 +290,66 @@ impl Template {
         fill: &'a dyn Fn(usize) -> String,
     ) -> Result<Vec<u8>, TemplateError> {
         let heap = Heap::new(self.limits.memory);
-        self.rendered(&heap, document, besides, fill)
-            .map_err(|fault| {
-                let (line, column) = place(&self.text, fault.at.unwrap_or(0));
-                TemplateError {
-                    kind: fault.kind,
-                    name: self.name.clone(),
-                    line,
-                    column,
-                    message: fault.message,
-                }
-            })
+        let dot = match document {
+            document if besides.is_empty() => Ok(document.into()),
+            Json::Object(map) => {
+                let members = map.iter();
+                let members = members.map(|(key, value)| (key.as_bytes(), value.into()));
+                root(&heap, members.collect(), besides)
+            }
+            _ => root(&heap, Vec::new(), besides),
+        };
+        dot.and_then(|dot| self.rendered(&heap, dot, fill))
+            .map_err(|fault| self.error(fault))
+    }
+
+    /// Reads JSON as [`json`] does and renders it, without a document in between: texts stay where they are, and
+    /// all else is let go at once. This is faster, and takes a fraction of the memory.
+    ///
+    /// ```
+    /// use tollgate_template::{Input, Template};
+    ///
+    /// let template = Template::parse("who", "{{ .user }} asks for {{ .n }}")?;
+    /// let besides = [("user", Input::Text("ann".into()))];
+    /// let text = template.render_json(br#"{"n": 2, "user": "forged"}"#, &besides, &|_| String::new())?;
+    /// assert_eq!(text, b"ann asks for 2");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails where the text is no JSON, is nested too deeply, or takes more than [`Limits::document`] when it is
+    /// read; and as [`render`](Self::render).
+    pub fn render_json<'a>(
+        &'a self,
+        body: &'a [u8],
+        besides: &'a [(&'a str, Input<'a>)],
+        fill: &'a dyn Fn(usize) -> String,
+    ) -> Result<Vec<u8>, RenderError> {
+        let heap = Heap::with_room(self.limits.memory, read::room(body));
+        let members = read::members(&heap, body, self.limits.document)?;
+        root(&heap, members, besides)
+            .and_then(|dot| self.rendered(&heap, dot, fill))
+            .map_err(|fault| self.error(fault).into())
+    }
+
+    fn error(&self, fault: Fault) -> TemplateError {
+        let (line, column) = place(&self.text, fault.at.unwrap_or(0));
+        TemplateError {
+            kind: fault.kind,
+            name: self.name.clone(),
+            line,
+            column,
+            message: fault.message,
+        }
     }
 
     fn rendered<'r>(
         &'r self,
         heap: &'r Heap<'r>,
-        document: &'r Json,
-        besides: &'r [(&'r str, Input<'r>)],
+        dot: Value<'r>,
         fill: &'r dyn Fn(usize) -> String,
     ) -> Result<Vec<u8>, Fault> {
-        let dot = root(heap, document, besides)?;
         let length = self.text.len() * 2;
         let render = Render::new(heap, &self.regexes, &self.named, &self.limits, length, fill);
         render.run(&self.main, dot)
@@ -330,6 +374,23 @@ impl InputError {
         let message = message.into();
         Self { message }
     }
+
+    /// What it says of the text may be of use to nobody but its author: the place is enough.
+    fn no_json(err: &serde_json::Error) -> Self {
+        let (line, column) = (err.line(), err.column());
+        Self::new(format!("no JSON, at line {line} column {column}"))
+    }
+}
+
+/// Why a body can not be rendered.
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum RenderError {
+    /// It is no document.
+    #[error(transparent)]
+    Input(#[from] InputError),
+    /// The rendering failed.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
 }
 
 /// What becomes of text that stands beside elements, as in `<a>one<b/>two</a>`.
@@ -352,14 +413,7 @@ pub fn json(bytes: &[u8]) -> Result<Json, InputError> {
     if bytes.is_empty() {
         return Ok(Json::Object(serde_json::Map::new()));
     }
-    let value = json::decode(bytes).map_err(|err| {
-        // What it says of the text may be of use to nobody but its author: the place is enough.
-        InputError::new(format!(
-            "no JSON, at line {} column {}",
-            err.line(),
-            err.column()
-        ))
-    })?;
+    let value = json::decode(bytes).map_err(|err| InputError::no_json(&err))?;
     Ok(match value {
         Json::Object(_) => value,
         Json::Array(_) => Json::Object([("array".to_owned(), value)].into_iter().collect()),

@@ -7,11 +7,12 @@ use serde_json::Value as Json;
 use crate::{
     Limits,
     error::Fault,
-    funcs::{Function, Given, Parameter, method},
+    funcs::{Function, Given, Parameter, Write, method},
+    json::{self, Style},
     print::print,
     regexes::Regexes,
     tree::{Body, Branch, Command, Expr, ExprKind, Node, Number, Pipe, Slot},
-    value::{Heap, List, Map, Value},
+    value::{Entry, Heap, List, Map, Value},
 };
 
 /// One rendering.
@@ -142,12 +143,7 @@ impl<'r> Render<'r> {
                 let text = (self.fill)(*number);
                 self.write(text.as_bytes())?;
             }
-            Node::Action(pipe) => {
-                let value = self.pipe(pipe, dot)?;
-                if pipe.sets.is_empty() {
-                    self.print(value).map_err(|fault| fault.at(pipe.at))?;
-                }
-            }
+            Node::Action(pipe) => self.action(pipe, dot)?,
             Node::If(branch) => return self.choose(branch, dot, false),
             Node::With(branch) => return self.choose(branch, dot, true),
             Node::Range(branch) => return self.range(branch, dot),
@@ -158,6 +154,50 @@ impl<'r> Render<'r> {
             Node::Continue => return Ok(Flow::Continue),
         }
         Ok(Flow::On)
+    }
+
+    #[inline]
+    fn action(&mut self, pipe: &'r Pipe, dot: Value<'r>) -> Result<(), Fault> {
+        let last = pipe.commands.split_last();
+        if let Some((last, before)) = last
+            && let ExprKind::Function(function) = &last.first.kind
+            && let Some(write) = function.write
+            && pipe.sets.is_empty()
+        {
+            self.deeper()?;
+            let given = self.commands(before, dot)?;
+            let written = self.written(function, write, &last.arguments, dot, given);
+            self.nested -= 1;
+            return written.map_err(|fault| fault.at(last.first.at));
+        }
+        let value = self.pipe(pipe, dot)?;
+        if pipe.sets.is_empty() {
+            self.print(value).map_err(|fault| fault.at(pipe.at))?;
+        }
+        Ok(())
+    }
+
+    /// Calls a function that writes its text by itself.
+    fn written(
+        &mut self,
+        function: &'static Function,
+        write: Write,
+        arguments: &'r [Expr],
+        dot: Value<'r>,
+        given: Final<'r>,
+    ) -> Result<(), Fault> {
+        self.step(1)?;
+        let mut values = Given::new();
+        self.arguments(function, 0, arguments, dot, given, &mut values)?;
+        write(self, &values).map_err(|fault| fault.of(function.name))
+    }
+
+    /// Writes a value as JSON.
+    pub(crate) fn write_json(&mut self, value: Value<'r>, style: Style) -> Result<(), Fault> {
+        let before = self.out.len();
+        let out = std::mem::take(&mut self.out);
+        self.out = json::write(self.heap, out, value, style, self.most)?;
+        self.step((self.out.len() - before) / 16)
     }
 
     fn print(&mut self, value: Value<'r>) -> Result<(), Fault> {
@@ -285,18 +325,25 @@ impl<'r> Render<'r> {
 
     fn pipe(&mut self, pipe: &'r Pipe, dot: Value<'r>) -> Result<Value<'r>, Fault> {
         self.deeper()?;
+        let value = self.commands(&pipe.commands, dot)?;
+        self.nested -= 1;
+        let value = value.unwrap_or(Value::Missing);
+        for slot in &pipe.sets {
+            self.set(*slot, value).map_err(|fault| fault.at(pipe.at))?;
+        }
+        Ok(value)
+    }
+
+    /// What comes of commands that are each given what the one before came to.
+    #[inline]
+    fn commands(&mut self, commands: &'r [Command], dot: Value<'r>) -> Result<Final<'r>, Fault> {
         let mut value = None;
-        for command in &pipe.commands {
+        for command in commands {
             let result = self.command(command, dot, value);
             value = Some(match result.map_err(|fault| fault.at(command.first.at))? {
                 Value::Nil => Value::Missing, // As Go takes the value out of its interface.
                 value => value,
             });
-        }
-        self.nested -= 1;
-        let value = value.unwrap_or(Value::Missing);
-        for slot in &pipe.sets {
-            self.set(*slot, value).map_err(|fault| fault.at(pipe.at))?;
         }
         Ok(value)
     }
@@ -620,6 +667,8 @@ pub enum Input<'a> {
     Form(BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>),
     /// Texts by name, with the methods of Go's `http.Header`: `Get`, `Values`.
     Headers(BTreeMap<Cow<'a, str>, Vec<Cow<'a, str>>>),
+    /// Nothing: what the document has under this name is not seen.
+    Missing,
     /// Another one.
     Borrowed(&'a Input<'a>),
     /// More of them by name.
@@ -645,6 +694,7 @@ impl<'a> Input<'a> {
             Ok(Value::Map(Map::Own(heap.map(kind, entries)?)))
         };
         match self {
+            Self::Missing => Ok(Value::Missing),
             Self::Json(json) => Ok((*json).into()),
             Self::Object(map) => Ok(Value::Map(Map::Json(map))),
             Self::Text(text) => Ok(Value::Str(text.as_bytes())),
@@ -664,28 +714,22 @@ impl<'a> Input<'a> {
     }
 }
 
-/// The dot of a template: the document, with what is given besides it among its members.
+/// The dot of a template: the members of a document, with what is given besides it among them.
 pub(crate) fn root<'r>(
     heap: &'r Heap<'r>,
-    document: &'r Json,
+    mut members: Vec<Entry<'r>>,
     besides: &'r [(&'r str, Input<'r>)],
 ) -> Result<Value<'r>, Fault> {
-    if besides.is_empty() {
-        return Ok(document.into());
-    }
-    let mut entries: BTreeMap<&[u8], Value<'r>> = BTreeMap::new();
-    if let Json::Object(map) = document {
-        entries.extend(
-            map.iter()
-                .map(|(key, value)| (key.as_bytes(), Value::from(value))),
-        );
-    }
     for (name, input) in besides {
-        entries.insert(name.as_bytes(), input.value(heap)?);
+        let name = name.as_bytes();
+        members.retain(|(key, _)| *key != name);
+        if !matches!(input, Input::Missing) {
+            members.push((name, input.value(heap)?));
+        }
     }
-    Ok(Value::Map(Map::Own(
-        heap.map(crate::value::MapKind::Any, entries)?,
-    )))
+    heap.charge(size_of_val(members.as_slice()))?;
+    members.sort_unstable_by_key(|(key, _)| *key);
+    Ok(heap.members(&members))
 }
 
 /// The items of a list, where it is one.

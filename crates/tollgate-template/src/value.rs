@@ -5,7 +5,7 @@
 //! by reference, a map that holds itself leaks nothing, and what a template makes has one bound.
 
 use std::{
-    cell::{Cell, RefCell},
+    cell::{Cell, OnceCell, RefCell},
     collections::{BTreeMap, HashMap},
 };
 
@@ -63,8 +63,15 @@ pub(crate) enum Items {
 #[derive(Clone, Copy)]
 pub(crate) enum Map<'r> {
     Json(&'r serde_json::Map<String, Json>),
+    Read(&'r Members<'r>),
     Own(&'r OwnMap<'r>),
 }
+
+/// An entry of a map.
+pub(crate) type Entry<'r> = (&'r [u8], Value<'r>);
+
+/// A map that was read for this rendering: sorted by key, and never changed.
+pub(crate) struct Members<'r>(&'r [Entry<'r>]);
 
 /// A map that the template made, or its copy of one that it changed.
 pub(crate) struct OwnMap<'r> {
@@ -88,11 +95,13 @@ pub(crate) enum MapKind {
 /// Where values of one rendering live, and how much of them there may be.
 pub(crate) struct Heap<'r> {
     bytes: Bump,
-    maps: Arena<OwnMap<'r>>,
-    versions: Arena<Version>,
-    certificates: Arena<Certificate>,
+    texts: Shelf<Vec<u8>>,
+    lists: Shelf<Vec<Value<'r>>>,
+    maps: Shelf<OwnMap<'r>>,
+    versions: Shelf<Version>,
+    certificates: Shelf<Certificate>,
     /// Copies of maps of the document that the template changed, by where the map is.
-    changed: RefCell<HashMap<*const serde_json::Map<String, Json>, &'r OwnMap<'r>>>,
+    changed: RefCell<HashMap<*const (), &'r OwnMap<'r>>>,
     any_changed: Cell<bool>,
     left: Cell<usize>,
 }
@@ -100,11 +109,18 @@ pub(crate) struct Heap<'r> {
 impl<'r> Heap<'r> {
     /// A heap for so many bytes.
     pub(crate) fn new(most: usize) -> Self {
+        Self::with_room(most, 0)
+    }
+
+    /// The same, with so many bytes of them got at once.
+    pub(crate) fn with_room(most: usize, room: usize) -> Self {
         Self {
-            bytes: Bump::new(),
-            maps: Arena::new(),
-            versions: Arena::new(),
-            certificates: Arena::new(),
+            bytes: Bump::with_capacity(room),
+            texts: Shelf::default(),
+            lists: Shelf::default(),
+            maps: Shelf::default(),
+            versions: Shelf::default(),
+            certificates: Shelf::default(),
             changed: RefCell::default(),
             any_changed: Cell::new(false),
             left: Cell::new(most),
@@ -136,6 +152,16 @@ impl<'r> Heap<'r> {
         self.bytes(bytes.as_ref()).map(Value::Str)
     }
 
+    /// A text that was made: a long one is kept as it is, and not copied.
+    pub(crate) fn made(&'r self, text: Vec<u8>) -> Result<Value<'r>, Fault> {
+        const LONG: usize = 1024;
+        if text.len() < LONG {
+            return self.str(text);
+        }
+        self.charge(text.len())?;
+        Ok(Value::Str(self.texts.alloc(text)))
+    }
+
     pub(crate) fn list(&'r self, values: &[Value<'r>], items: Items) -> Result<Value<'r>, Fault> {
         self.charge(size_of_val(values))?;
         let values = self.bytes.alloc_slice_copy(values);
@@ -161,6 +187,32 @@ impl<'r> Heap<'r> {
         Ok(self.maps.alloc(OwnMap { kind, entries }))
     }
 
+    /// A map that never changes, of entries that are sorted by key, each key there once.
+    pub(crate) fn members(&'r self, entries: &[Entry<'r>]) -> Value<'r> {
+        let members = Members(self.bytes.alloc_slice_copy(entries));
+        // It has an address of its own, also where it is empty: `changed` knows it by that.
+        Value::Map(Map::Read(self.bytes.alloc(members)))
+    }
+
+    /// A list of what was read: the values on a stack from there on. Many that have the stack for themselves
+    /// are kept with it, and not copied.
+    pub(crate) fn items(&'r self, stack: &mut Vec<Value<'r>>, start: usize) -> Value<'r> {
+        const MANY: usize = 64;
+        let items = if start == 0 && stack.len() >= MANY {
+            self.lists.alloc(std::mem::take(stack))
+        } else {
+            let items = self.bytes.alloc_slice_copy(&stack[start..]);
+            stack.truncate(start);
+            items
+        };
+        Value::List(List::Own(items, Items::Any))
+    }
+
+    /// A text that was read. What it takes is for the reader to count.
+    pub(crate) fn text(&'r self, text: &str) -> &'r str {
+        self.bytes.alloc_str(text)
+    }
+
     pub(crate) fn time(&'r self, time: Time<'r>) -> Result<Value<'r>, Fault> {
         self.charge(size_of::<Time<'r>>())?;
         Ok(Value::Time(self.bytes.alloc(time)))
@@ -181,29 +233,24 @@ impl<'r> Heap<'r> {
     /// The map to change in place of this one: itself where the template made it, else a copy that stands
     /// for it from here on. The document never changes.
     pub(crate) fn own(&'r self, map: Map<'r>) -> Result<&'r OwnMap<'r>, Fault> {
-        match self.current(map) {
-            Map::Own(own) => Ok(own),
-            Map::Json(json) => {
-                let entries = json
-                    .iter()
-                    .map(|(key, value)| (key.as_bytes(), value.into()));
-                let own = self.map(MapKind::Any, entries.collect())?;
-                self.changed.borrow_mut().insert(json, own);
-                self.any_changed.set(true);
-                Ok(own)
-            }
+        let current = self.current(map);
+        if let Map::Own(own) = current {
+            return Ok(own);
         }
+        let entries = self.entries(current).into_iter().collect();
+        let own = self.map(MapKind::Any, entries)?;
+        self.changed.borrow_mut().insert(current.address(), own);
+        self.any_changed.set(true);
+        Ok(own)
     }
 
     /// What stands for a map now.
     #[inline]
     pub(crate) fn current(&self, map: Map<'r>) -> Map<'r> {
         match map {
-            Map::Json(json) if self.any_changed.get() => {
+            Map::Json(_) | Map::Read(_) if self.any_changed.get() => {
                 let changed = self.changed.borrow();
-                changed
-                    .get(&std::ptr::from_ref(json))
-                    .map_or(map, |own| Map::Own(own))
+                changed.get(&map.address()).map_or(map, |own| Map::Own(own))
             }
             map => map,
         }
@@ -217,6 +264,7 @@ impl<'r> Heap<'r> {
                 let key = str::from_utf8(key).ok()?;
                 json.get(key).map(Value::from)
             }
+            Map::Read(members) => members.get(key),
             Map::Own(own) => own.entries.borrow().get(key).copied(),
         }
     }
@@ -225,23 +273,25 @@ impl<'r> Heap<'r> {
     pub(crate) fn len(&self, map: Map<'r>) -> usize {
         match self.current(map) {
             Map::Json(json) => json.len(),
+            Map::Read(members) => members.0.len(),
             Map::Own(own) => own.entries.borrow().len(),
         }
     }
 
     /// All entries, sorted by key.
-    pub(crate) fn entries(&self, map: Map<'r>) -> Vec<(&'r [u8], Value<'r>)> {
+    pub(crate) fn entries(&self, map: Map<'r>) -> Vec<Entry<'r>> {
         match self.current(map) {
             Map::Json(json) => {
                 let entries = json
                     .iter()
                     .map(|(key, value)| (key.as_bytes(), value.into()));
-                let mut entries: Vec<(&'r [u8], Value<'r>)> = entries.collect();
+                let mut entries: Vec<Entry<'r>> = entries.collect();
                 if !entries.is_sorted_by_key(|(key, _)| *key) {
                     entries.sort_unstable_by_key(|(key, _)| *key);
                 }
                 entries
             }
+            Map::Read(members) => members.0.to_vec(),
             Map::Own(own) => {
                 let entries = own.entries.borrow();
                 entries.iter().map(|(key, value)| (*key, *value)).collect()
@@ -274,6 +324,22 @@ impl<'r> Heap<'r> {
             Value::Map(map) => self.len(map) != 0,
             Value::Time(_) | Value::Version(_) | Value::Certificate(_) => true,
         }
+    }
+}
+
+/// Values that live as long as the heap, and are dropped with it. Most renderings make none of most kinds, so
+/// the first one makes the room.
+struct Shelf<T>(OnceCell<Arena<T>>);
+
+impl<T> Default for Shelf<T> {
+    fn default() -> Self {
+        Self(OnceCell::new())
+    }
+}
+
+impl<T> Shelf<T> {
+    fn alloc(&self, value: T) -> &mut T {
+        self.0.get_or_init(Arena::new).alloc(value)
     }
 }
 
@@ -313,10 +379,36 @@ impl<'r> List<'r> {
     }
 }
 
+impl<'r> Members<'r> {
+    /// Few members are looked through, many are halved.
+    #[inline]
+    fn get(&self, key: &[u8]) -> Option<Value<'r>> {
+        const FEW: usize = 8;
+        let entries = self.0;
+        if entries.len() <= FEW {
+            let found = entries.iter().find(|(name, _)| *name == key);
+            return found.map(|(_, value)| *value);
+        }
+        let at = entries
+            .binary_search_by(|(name, _)| (*name).cmp(key))
+            .ok()?;
+        entries.get(at).map(|(_, value)| *value)
+    }
+}
+
 impl Map<'_> {
+    /// Where it is.
+    fn address(self) -> *const () {
+        match self {
+            Self::Json(json) => std::ptr::from_ref(json).cast(),
+            Self::Read(members) => std::ptr::from_ref(members).cast(),
+            Self::Own(own) => std::ptr::from_ref(own).cast(),
+        }
+    }
+
     pub(crate) fn kind(self) -> MapKind {
         match self {
-            Self::Json(_) => MapKind::Any,
+            Self::Json(_) | Self::Read(_) => MapKind::Any,
             Self::Own(own) => own.kind,
         }
     }

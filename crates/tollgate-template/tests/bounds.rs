@@ -11,6 +11,7 @@ fn render(text: &'static str, document: Json) -> Result<String, ErrorKind> {
         memory: 1 << 20,
         steps: 100_000,
         depth: 64,
+        ..Limits::default()
     };
     let thread = std::thread::Builder::new()
         .stack_size(2 << 20)

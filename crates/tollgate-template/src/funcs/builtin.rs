@@ -77,12 +77,13 @@ pub(super) const ALL: &[Function] = &[
     of("jsonMarshal", &[Any], |render, given| {
         let text = json::encode(render.heap, given[0], json::Style::Html)?;
         render.step(text.len() / 16)?;
-        render.heap.str(text)
-    }),
+        render.heap.made(text)
+    })
+    .writes(|render, given| render.write_json(given[0], json::Style::Html)),
     of("xmlMarshal", &[Any], |render, given| {
         let text = xml::write::marshal(render.heap, given[0])?;
         render.step(text.len() / 16)?;
-        render.heap.str(text)
+        render.heap.made(text)
     }),
 ];
 
@@ -98,7 +99,7 @@ fn escaped<'r>(
 ) -> Answer<'r> {
     if let [Value::Str(text)] = given {
         render.heap.charge(text.len())?;
-        return render.heap.str(escape(text));
+        return render.heap.made(escape(text));
     }
     // What prints as `<no value>` is a text here, so no space comes before it.
     let printable = |value: &Value<'r>| match value {

@@ -88,7 +88,7 @@ fn from_json<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
 fn to_json<'r>(render: &mut Render<'r>, given: &[Value<'r>], style: Style) -> Answer<'r> {
     let text = json::encode(render.heap, given[0], style)?;
     render.step(text.len() / 16)?;
-    render.heap.str(text)
+    render.heap.made(text)
 }
 
 /// What can not be written is nothing, but what is too much stays an error.

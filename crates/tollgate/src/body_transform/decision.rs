@@ -7,7 +7,7 @@ use http::{HeaderMap, request::Parts};
 use serde_json::Value;
 use tollgate_core::variables::{Context, NoContext, SecretMissing, SecretName, Text, ValueStyle};
 use tollgate_template::{
-    Input, InputError, MixedContent, Options, Template, TemplateError, form, json, xml,
+    Input, InputError, MixedContent, Options, RenderError, Template, TemplateError, form, xml,
 };
 
 use crate::{
@@ -75,6 +75,15 @@ pub enum BodyTransformError {
     /// The template failed.
     #[error("the template failed")]
     Template(#[source] TemplateError),
+}
+
+impl From<RenderError> for BodyTransformError {
+    fn from(err: RenderError) -> Self {
+        match err {
+            RenderError::Input(err) => Self::Input(err),
+            RenderError::Template(err) => Self::Template(err),
+        }
+    }
 }
 
 impl BodyTransformError {
@@ -247,25 +256,17 @@ impl BodyTransform {
     ///
     /// Fails where the body can not be read, or the template can not be rendered with it.
     pub fn render(&self, body: &[u8], given: &Given) -> Result<Vec<u8>, BodyTransformError> {
-        let read = match self.format {
-            BodyFormat::Json => json(body),
-            BodyFormat::Xml => xml(body, self.mixed),
-            BodyFormat::Form => Ok(form(body)),
-        };
-        let mut document = read.map_err(BodyTransformError::Input)?;
-        if let Value::Object(members) = &mut document {
-            // What a client sends under these names is never taken for what the gateway knows.
-            members.remove("_tyk_meta");
-            members.remove("_tyk_context");
-        }
-        let mut besides = Vec::with_capacity(2);
-        if let Some(meta) = &given.meta {
-            besides.push(("_tyk_meta", Input::Json(meta)));
-        }
-        if let Some(context) = &given.context {
-            besides.push(("_tyk_context", Input::Borrowed(context)));
-        }
+        // What a client sends under these names is never taken for what the gateway knows.
+        let meta = given.meta.as_ref().map_or(Input::Missing, Input::Json);
+        let context = given.context.as_ref();
+        let context = context.map_or(Input::Missing, Input::Borrowed);
+        let besides = [("_tyk_meta", meta), ("_tyk_context", context)];
         let fill = |number: usize| given.texts.get(number).cloned().unwrap_or_default();
+        let document = match self.format {
+            BodyFormat::Json => return Ok(self.template.render_json(body, &besides, &fill)?),
+            BodyFormat::Xml => xml(body, self.mixed).map_err(BodyTransformError::Input)?,
+            BodyFormat::Form => form(body),
+        };
         let rendered = self.template.render_filled(&document, &besides, &fill);
         rendered.map_err(BodyTransformError::Template)
     }

@@ -1,11 +1,13 @@
-//! What session data in headers and URLs costs a request.
+//! What session data in headers, URLs and bodies costs a request.
 //!
 //! ```text
 //! cargo run --release -p tollgate-bench --bin transform
 //! ```
 
+mod bodies;
 mod headers;
 mod rewrite;
+mod templates;
 
 use std::convert::Infallible;
 
@@ -42,4 +44,6 @@ async fn answer(_: Request<Body>) -> Result<Response<Body>, Infallible> {
 async fn main() {
     headers::print().await;
     rewrite::print().await;
+    templates::print().await;
+    bodies::print().await;
 }
