@@ -146,7 +146,7 @@ fn page() -> String {
     let tests = tests();
     let mut page = String::from(
         "# Attacks, and the tests that try them\n\nMade from the tests; see `tests/it/coverage.rs`. Numbers that are missing here\n\
-         belong to parts that do not exist yet (templates, scripts, JWT, the control API).\n\n\
+         belong to parts that do not exist yet (scripts, JWT).\n\n\
          | # | attack | tests |\n|---:|---|---|\n",
     );
     for (number, subject, waits) in ATTACKS {

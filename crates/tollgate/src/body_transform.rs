@@ -8,7 +8,8 @@
 //! A body is read whole, up to a cap (1 MiB unless [told otherwise](BodyTransformLayer::with_limit)); its
 //! coding (gzip, deflate, Brotli, Zstandard) is undone, and where it was gzip or deflate done again. The length is
 //! set; a response loses what was said of its old body (`ETag`, `Digest` …). Bodies that no transform is for are
-//! neither read nor waited for, nor are responses to `HEAD`, of 204 and 304, and event streams.
+//! neither read nor waited for, nor are responses to `HEAD`, of 204 and 304, event streams, and what a layer within
+//! refused.
 //!
 //! A request is refused where its body is larger than the cap (`413`), breaks off or can not be read (`400`), or the
 //! template fails (`500`); a response is replaced where its body is larger or can not be read (`502`), or the

@@ -166,7 +166,9 @@ impl Exchange {
         refused_as.headers.clone_from(&head.headers);
         let response = service.call(Request::from_parts(head, body)).await?;
         let (mut answer, body) = response.into_parts();
-        if is_head || !may_transform(answer.status, &answer.headers) {
+        // What a gate or a layer within refused is no answer of the service.
+        let is_refusal = answer.extensions.get::<Rejection>().is_some();
+        if is_head || is_refusal || !may_transform(answer.status, &answer.headers) {
             let body = GateBody::inner(ReplayBody::untouched(body));
             return Ok(Response::from_parts(answer, body));
         }

@@ -287,3 +287,16 @@ fn entries_are_read_as_tyk_writes_them() {
         assert_eq!(std::error::Error::source(&err).unwrap().to_string(), cause);
     }
 }
+
+#[tokio::test]
+async fn what_was_refused_within_stays_as_it_is() {
+    let xml = names().with_format(BodyFormat::Xml);
+    let within = BodyTransformLayer::request(names());
+    let service = BodyTransformLayer::response(xml).layer(within.layer(service_fn(
+        async |_: Request<ReplayBody<ReplayBody<Whole>>>| Ok::<_, Infallible>(answer("ok")),
+    )));
+    let response = service.oneshot(post("no json")).await.unwrap();
+    assert_eq!(response.status(), 400);
+    let body = text(response.into_body()).await;
+    assert!(body.contains("Request body can not be read"), "{body}");
+}
