@@ -117,6 +117,9 @@ pub(crate) fn read_sent(json: &str, settings: &Settings) -> Option<Session> {
     let mut session = read(json)?;
     if settings.drop_unknown_members {
         session.forget_unknown();
+        // Tyk's record has these from 5.13 on.
+        session.post_expiry_action.clear();
+        session.post_expiry_grace_period = 0;
     }
     Some(session)
 }

@@ -42,8 +42,8 @@ pub struct Settings {
     pub allow_inline_policies: bool,
     /// Whether a `per_api` policy does not switch on signatures; as in [`PolicyOptions`].
     pub ignore_per_api_signatures: bool,
-    /// Whether members that Tyk's record does not have are dropped from what is sent; those of stored
-    /// records always stay. Otherwise they are stored.
+    /// Whether members that the record of Tyk 5.6 does not have are dropped from what is sent, `post_expiry_…`
+    /// among them; those of stored records always stay. Otherwise they are stored, and followed.
     pub drop_unknown_members: bool,
     /// Whether a key with an id below `min_token_length` is refused. It can not be presented by that id,
     /// only by the token that the answer shows.

@@ -307,7 +307,8 @@ impl Composer<'_> {
 
     /// What tells of the quota; `None` where the configuration wants the rate to be told of.
     fn limit_headers_gate(&self, definition: &Definition) -> Option<LimitHeadersGate> {
-        let tells_of_rate = self.config.rate_limit_response_headers == "rate_limits";
+        let tells_of_rate =
+            self.config.tollgate.rate_headers && self.config.asks_for_rate_headers();
         (!tells_of_rate).then(|| LimitHeadersGate {
             api: definition.api_id.clone(),
             exact_reset: self.config.tollgate.exact_quota_reset,

@@ -491,6 +491,11 @@ impl Config {
         self.enable_rate_limit_smoothing && self.algorithm() == Algorithm::Sliding
     }
 
+    /// Whether `X-RateLimit-…` are to tell of the rate, in the words of newer releases of Tyk.
+    pub(crate) fn asks_for_rate_headers(&self) -> bool {
+        self.rate_limit_response_headers == "rate_limits"
+    }
+
     /// How path patterns are read.
     pub fn path_options(&self) -> PathOptions {
         PathOptions {

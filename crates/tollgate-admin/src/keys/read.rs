@@ -1,7 +1,10 @@
 //! Showing a key, and what would become of one.
 
 use http::StatusCode;
-use tollgate_core::{Session, policy};
+use tollgate_core::{
+    Session,
+    policy::{self, Merged, PolicyError},
+};
 
 use super::{Policies, read_sent, to_json};
 use crate::{
@@ -34,7 +37,10 @@ pub(crate) fn preview(admin: &Inner, call: &Call) -> Answer {
     let created = jiff::Timestamp::from_nanosecond(i128::from(now.unix_nanos));
     session.date_created = created.unwrap_or_default().into();
     session.last_updated = now.unix().0.to_string();
-    let (session, policies) = shown(admin, &session);
+    let (session, policies) = match in_force(admin, &session) {
+        Err(PolicyError::Unusable { .. }) => (without_limits(session), Policies::Applied),
+        merged => shown_as(&session, merged),
+    };
     let shown = with_empty_lists(to_json(&session, policies), &sent);
     Ok(json(StatusCode::OK, shown))
 }
@@ -54,10 +60,36 @@ fn with_empty_lists(shown: String, sent: &str) -> String {
 
 /// The session with its policies.
 fn shown(admin: &Inner, session: &Session) -> (Session, Policies) {
+    shown_as(session, in_force(admin, session))
+}
+
+fn in_force(admin: &Inner, session: &Session) -> Result<Merged, PolicyError> {
     let policies = admin.control.policies();
     let options = admin.settings.policy_options();
-    match policy::apply(session, &policies, &session.org_id, options) {
+    policy::apply(session, &policies, &session.org_id, options)
+}
+
+fn shown_as(session: &Session, merged: Result<Merged, PolicyError>) -> (Session, Policies) {
+    match merged {
         Ok(merged) => (merged.session, Policies::Applied),
         Err(_) => (session.clone(), Policies::Failed),
+    }
+}
+
+/// What a policy that can not be read makes of a session: its limits and rights gave way, and nothing came in
+/// their place.
+fn without_limits(session: Session) -> Session {
+    Session {
+        rate: 0.0,
+        per: 0.0,
+        smoothing: None,
+        throttle_interval: 0.0,
+        throttle_retry_limit: 0,
+        max_query_depth: 0,
+        quota_max: 0,
+        quota_remaining: 0,
+        quota_renewal_rate: 0,
+        access_rights: Default::default(),
+        ..session
     }
 }

@@ -228,11 +228,7 @@ impl FromIterator<Policy> for PolicySet {
     }
 }
 
-/// A `null` is an empty policy.
 fn read(json: &Json) -> Result<Policy, RecordError> {
-    if json.as_str() == "null" {
-        return Ok(Policy::default());
-    }
     Policy::from_json(json.as_str())
 }
 

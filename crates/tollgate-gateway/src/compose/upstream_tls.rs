@@ -62,6 +62,7 @@ impl Composer<'_> {
                 Roots::System
             },
             rules,
+            common_names: own.ssl_force_common_name_check || all.ssl_force_common_name_check,
             identities: ByHost::layers([
                 by_host(certificates, "upstream_certificates", identity)?,
                 by_host(

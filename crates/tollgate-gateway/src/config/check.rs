@@ -53,6 +53,12 @@ impl Config {
                            smoothed";
             problems.push(Problem::warning("", message).at(path));
         }
+        if self.asks_for_rate_headers() && !self.tollgate.rate_headers {
+            let path = JsonPath::from("rate_limit_response_headers");
+            let message = "has no effect, as in Tyk 5.6: newer releases follow it";
+            let hint = "set `tollgate.rate_headers` beside it";
+            problems.push(Problem::warning("", message).at(path).help(hint));
+        }
         let header = &self.version_header;
         if !header.is_empty() && HeaderName::try_from(header.as_str()).is_err() {
             let message = "no header can have this name";

@@ -388,8 +388,12 @@ record! {
         /// shows, as in Tyk 5.6.
         pub refuse_short_ids: bool,
         /// Whether members that Tyk's record does not have are stored where they are sent to the control
-        /// API. Tyk drops them. Those of stored records always stay.
+        /// API; those of newer releases, `post_expiry_…`, are then followed. Tyk 5.6 drops them. Those of stored
+        /// records always stay.
         pub keep_unknown_members: bool,
+        /// Whether `rate_limit_response_headers` is followed, as in newer releases of Tyk. Tyk 5.6 does not know
+        /// it, and `X-RateLimit-…` tell of the quota.
+        pub rate_headers: bool,
         /// Whether `per_api` policies switch on signatures for their keys, as other policies do.
         pub per_api_signatures: bool,
         /// Whether a version that ends the path is cut from it, too, where versions are stripped.

@@ -158,10 +158,7 @@ pub const SETTINGS: &[Row] = &[
     works("proxy_default_timeout"),
     works("proxy_ssl_disable_renegotiation"),
     works("proxy_close_connections"),
-    refused(
-        "ssl_force_common_name_check",
-        "common names are not compared",
-    ),
+    works("ssl_force_common_name_check"),
     warns("uptime_tests.config.enable_uptime_analytics", UPTIME),
     part_of(
         "uptime_tests",

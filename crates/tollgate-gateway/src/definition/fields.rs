@@ -60,10 +60,7 @@ pub const FIELDS: &[Row] = &[
     works("proxy.transport.ssl_min_version"),
     works("proxy.transport.ssl_max_version"),
     works("proxy.transport.ssl_ciphers"),
-    refused(
-        "proxy.transport.ssl_force_common_name_check",
-        "common names are not compared",
-    ),
+    works("proxy.transport.ssl_force_common_name_check"),
     works("proxy.transport.proxy_url"),
     // Who may call.
     works("use_keyless"),

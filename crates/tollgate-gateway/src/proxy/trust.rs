@@ -24,6 +24,7 @@ use rustls::{
     sign::{CertifiedKey, SingleCertAndKey},
 };
 use sha2::{Digest, Sha256};
+use x509_parser::{certificate::X509Certificate, prelude::FromDer};
 
 use super::{client::ClientError, unverified};
 use crate::tls::TlsRules;
@@ -39,6 +40,9 @@ pub struct UpstreamTls {
     pub identities: ByHost<Identity>,
     /// Public keys that upstreams must have besides, any one of them.
     pub pins: ByHost<Vec<KeyPin>>,
+    /// Whether the common name of an upstream's certificate must be its host besides, whatever other names it
+    /// has.
+    pub common_names: bool,
 }
 
 /// Which certificates of upstreams are believed.
@@ -212,13 +216,7 @@ impl Sessions {
     ) -> Result<Self, ClientError> {
         let protocols: Vec<_> = protocols.iter().map(|name| name.to_vec()).collect();
         let provider = settings.rules.provider();
-        let plain = config(
-            &settings.rules,
-            &provider,
-            &verifier,
-            (None, None),
-            &protocols,
-        )?;
+        let plain = config(settings, &provider, &verifier, (None, None), &protocols)?;
         Ok(Self {
             settings: settings.clone(),
             provider,
@@ -243,9 +241,9 @@ impl Sessions {
         if let Some(known) = special.get(&place) {
             return Ok(known.clone());
         }
-        let rules = &self.settings.rules;
         let own = (identity, pins);
-        let made = config(rules, &self.provider, &self.verifier, own, &self.protocols)?;
+        let (provider, verifier) = (&self.provider, &self.verifier);
+        let made = config(&self.settings, provider, verifier, own, &self.protocols)?;
         let made = Arc::new(made);
         special.insert(place, made.clone());
         Ok(made)
@@ -253,20 +251,21 @@ impl Sessions {
 }
 
 fn config(
-    rules: &TlsRules,
+    settings: &UpstreamTls,
     provider: &Arc<CryptoProvider>,
     verifier: &Verifier,
     (identity, pins): (Option<&Identity>, Option<&Vec<KeyPin>>),
     protocols: &[Vec<u8>],
 ) -> Result<ClientConfig, ClientError> {
     let builder = ClientConfig::builder_with_provider(provider.clone())
-        .with_protocol_versions(rules.versions())?;
-    let builder = match (verifier, pins) {
-        (Verifier::Roots(roots), None) => builder.with_root_certificates(roots.clone()),
-        (Verifier::Nobody, None) => builder
+        .with_protocol_versions(settings.rules.versions())?;
+    let is_plain = pins.is_none() && !settings.common_names;
+    let builder = match (verifier, is_plain) {
+        (Verifier::Roots(roots), true) => builder.with_root_certificates(roots.clone()),
+        (Verifier::Nobody, true) => builder
             .dangerous()
             .with_custom_certificate_verifier(unverified::verifier(provider)),
-        (verifier, Some(pins)) => {
+        (verifier, false) => {
             let inner: Arc<dyn ServerCertVerifier> = match verifier {
                 Verifier::Nobody => unverified::verifier(provider),
                 Verifier::Roots(roots) => {
@@ -277,10 +276,14 @@ fn config(
                     verifier.build().map_err(|_| ClientError::NoRoots(None))?
                 }
             };
-            let pins = pins.clone();
+            let strict = Strict {
+                inner,
+                pins: pins.cloned(),
+                common_names: settings.common_names,
+            };
             builder
                 .dangerous()
-                .with_custom_certificate_verifier(Arc::new(Pinned { inner, pins }))
+                .with_custom_certificate_verifier(Arc::new(strict))
         }
     };
     let mut config = match identity {
@@ -325,14 +328,29 @@ fn pem_error(path: &Path) -> impl FnOnce(rustls::pki_types::pem::Error) -> Clien
     move |source| ClientError::Pem { path, source }
 }
 
-/// Believes whom another believes, if the key is one of a few.
+/// Believes whom another believes, if the key is one of a few, and the common name is the host.
 #[derive(Debug)]
-struct Pinned {
+struct Strict {
     inner: Arc<dyn ServerCertVerifier>,
-    pins: Vec<KeyPin>,
+    pins: Option<Vec<KeyPin>>,
+    common_names: bool,
 }
 
-impl ServerCertVerifier for Pinned {
+/// Whether the certificate has this host as its only common name.
+fn is_named(certificate: &CertificateDer<'_>, host: &ServerName<'_>) -> bool {
+    let Ok((_, certificate)) = X509Certificate::from_der(certificate) else {
+        return false;
+    };
+    let mut names = certificate.subject().iter_common_name();
+    let (Some(name), None) = (names.next(), names.next()) else {
+        return false;
+    };
+    let host = host.to_str();
+    name.as_str()
+        .is_ok_and(|name| name.eq_ignore_ascii_case(&host))
+}
+
+impl ServerCertVerifier for Strict {
     fn verify_server_cert(
         &self,
         certificate: &CertificateDer<'_>,
@@ -345,11 +363,14 @@ impl ServerCertVerifier for Pinned {
         let verified = inner.verify_server_cert(certificate, intermediates, name, ocsp, now)?;
         // The key of the certificate itself, whose owner the handshake proves: others can be shown by anybody.
         let key = ParsedCertificate::try_from(certificate)?.subject_public_key_info();
-        if self.pins.contains(&KeyPin::of(&key)) {
-            Ok(verified)
-        } else {
-            Err(CertificateError::ApplicationVerificationFailure.into())
+        let is_pinned = |pins: &Vec<KeyPin>| pins.contains(&KeyPin::of(&key));
+        if !self.pins.as_ref().is_none_or(is_pinned) {
+            return Err(CertificateError::ApplicationVerificationFailure.into());
         }
+        if self.common_names && !is_named(certificate, name) {
+            return Err(CertificateError::NotValidForName.into());
+        }
+        Ok(verified)
     }
 
     fn verify_tls12_signature(

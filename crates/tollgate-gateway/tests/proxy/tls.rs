@@ -12,7 +12,9 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body_util::{BodyExt, Full};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DistinguishedName, DnType, IsCa, KeyPair,
+};
 use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, ServerName, pem::PemObject},
@@ -82,8 +84,17 @@ impl Authority {
     }
 
     fn sign(&self, file: &str, name: &str) -> CertificateFiles {
+        self.sign_as(file, name, None)
+    }
+
+    /// The same with this common name.
+    fn sign_as(&self, file: &str, name: &str, common: Option<&str>) -> CertificateFiles {
         let key = KeyPair::generate().unwrap();
-        let params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        let mut params = CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.distinguished_name = DistinguishedName::new();
+        if let Some(common) = common {
+            params.distinguished_name.push(DnType::CommonName, common);
+        }
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         CertificateFiles {
             host: None,
@@ -119,14 +130,14 @@ impl Authority {
 
 /// A server over TLS that says which version of HTTP it is spoken to in.
 async fn upstream(authority: &Authority) -> (String, Stop) {
+    upstream_with(authority.sign("upstream", "localhost")).await
+}
+
+async fn upstream_with(certificate: CertificateFiles) -> (String, Stop) {
     async fn version(request: Request<RequestBody>) -> Result<Response<String>, Infallible> {
         Ok(Response::new(format!("{:?}", request.version())))
     }
-    let tls = ServerTls::from_files(
-        &[authority.sign("upstream", "localhost")],
-        &TlsRules::default(),
-    )
-    .unwrap();
+    let tls = ServerTls::from_files(&[certificate], &TlsRules::default()).unwrap();
     let listener = Listener::bind(([127, 0, 0, 1], 0).into())
         .await
         .unwrap()
@@ -219,6 +230,44 @@ async fn an_upstream_that_nobody_vouches_for_is_not_asked() {
     assert_eq!((status, kind), (500, Some(ProxyErrorKind::Tls)));
     let (status, ..) = ask(&url, Roots::UnverifiedDangerous, ProxyOptions::default()).await;
     assert_eq!(status, 200);
+}
+
+#[tokio::test]
+async fn common_names_are_compared_where_that_is_asked_for() {
+    let authority = Authority::new();
+    let tls = |roots, common_names| UpstreamTls {
+        roots,
+        common_names,
+        ..UpstreamTls::default()
+    };
+    for (common, passes) in [
+        (Some("localhost"), true),
+        (Some("LocalHost"), true),
+        (Some("localhost.test"), false),
+        (Some("*"), false),
+        (None, false),
+    ] {
+        let (url, _stop) = upstream_with(authority.sign_as("named", "localhost", common)).await;
+        for roots in [
+            Roots::Only(authority.root.clone()),
+            Roots::UnverifiedDangerous,
+        ] {
+            let ask = |names| ask_by(&url, tls(roots.clone(), names), ProxyOptions::default());
+            assert_eq!(ask(false).await.0, 200, "{common:?}");
+            let (status, _, kind) = ask(true).await;
+            let expected = match passes {
+                true => (200, None),
+                false => (500, Some(ProxyErrorKind::Tls)),
+            };
+            assert_eq!((status, kind), expected, "{common:?} {roots:?}");
+        }
+    }
+    // A name in the common name alone is none.
+    let other = authority.sign_as("other", "other.test", Some("localhost"));
+    let (url, _stop) = upstream_with(other).await;
+    let strict = tls(Roots::Only(authority.root.clone()), true);
+    let (status, ..) = ask_by(&url, strict, ProxyOptions::default()).await;
+    assert_eq!(status, 500);
 }
 
 #[tokio::test]
