@@ -64,6 +64,11 @@ fn options(config: &Config, storage: &StorageOptions) -> Result<RedisOptions, St
         .quotas_on_error(on_error(&store.quotas_on_error, store.nodes))
         .mode(mode(&store.mode))
         .wait_replicas(store.wait_replicas);
+    let options = if store.counts_with_tyk_nodes {
+        options.heartbeat(Some(heartbeat(config.drl_notification_frequency)))
+    } else {
+        options
+    };
     let options = match store.timeout.0 {
         Duration::ZERO => options,
         timeout => options.deadline(timeout),
@@ -72,6 +77,14 @@ fn options(config: &Config, storage: &StorageOptions) -> Result<RedisOptions, St
         Duration::ZERO => options,
         lease => options.longest_lease(lease),
     })
+}
+
+/// How often Tyk nodes are told of this one. They forget those that they have not heard of for four seconds.
+fn heartbeat(drl_notification_frequency: i64) -> Duration {
+    match u64::try_from(drl_notification_frequency) {
+        Ok(seconds @ 1..4) => Duration::from_secs(seconds),
+        _ => Duration::from_secs(2),
+    }
 }
 
 /// What the files of certificates hold, or which member is wrong and why.
@@ -206,6 +219,17 @@ pub(crate) fn check(config: &Config) -> Vec<Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn no_heartbeat_comes_too_late() {
+        for (setting, seconds) in [(0, 2), (1, 1), (3, 3), (4, 2), (-1, 2)] {
+            assert_eq!(
+                heartbeat(setting),
+                Duration::from_secs(seconds),
+                "{setting}"
+            );
+        }
+    }
 
     #[test]
     fn certificates_are_told_by_the_member_that_is_wrong() {

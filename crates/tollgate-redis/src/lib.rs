@@ -56,6 +56,7 @@ mod breaker;
 mod clock;
 mod examine;
 mod fallback;
+mod heartbeat;
 mod held;
 mod keys;
 mod leased;

@@ -52,6 +52,12 @@ pub(crate) enum Mode {
     Look,
 }
 
+/// Charges that can be asked for together: their places in the batch, and their words.
+struct Group {
+    places: Vec<usize>,
+    asks: Vec<Ask>,
+}
+
 impl LimitStore for RedisStore {
     /// Answers at once what is held here, and what was refused a moment ago.
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
@@ -218,50 +224,54 @@ impl RedisStore {
         Ok(joined(batch.len(), &groups, answers, now))
     }
 
-    /// The places of the charges that can be asked for together.
-    fn groups(&self, batch: &[Charge], now: Moment) -> Vec<Vec<usize>> {
-        if !self.is_cluster() {
-            return vec![(0..batch.len()).collect()];
-        }
-        let asks: Vec<Ask> = batch
-            .iter()
-            .map(|charge| self.ask_of(charge, now))
-            .collect();
-        let mut groups: Vec<Vec<usize>> = Vec::new();
-        for (index, ask) in asks.iter().enumerate() {
-            let group = groups
-                .iter_mut()
-                .find(|group| asks[group[0]].tag() == ask.tag());
-            match group {
-                Some(group) => group.push(index),
-                None => groups.push(vec![index]),
+    /// The charges, as they can be asked for together.
+    fn groups(&self, batch: &[Charge], now: Moment) -> Vec<Group> {
+        let mut groups: Vec<Group> = Vec::new();
+        for (place, charge) in batch.iter().enumerate() {
+            let ask = self.ask_of(charge, now);
+            let fits = |group: &&mut Group| !self.is_cluster() || group.asks[0].tag() == ask.tag();
+            match groups.iter_mut().find(fits) {
+                Some(group) => {
+                    group.places.push(place);
+                    group.asks.push(ask);
+                }
+                None => groups.push(Group {
+                    places: vec![place],
+                    asks: vec![ask],
+                }),
             }
         }
         groups
     }
 
-    /// Asks for the charges at these places, in one call.
+    /// Asks for the charges of a group, in one call.
     async fn ask(
         &self,
         batch: &[Charge],
-        places: &[usize],
+        group: &Group,
         now: Moment,
         mode: Mode,
     ) -> Result<Verdict, StoreError> {
-        for _ in 0..TRIES {
+        for tried in 0..TRIES {
             let mut script = TAKE.prepare_invoke();
             script.arg(match mode {
                 Mode::Take { .. } => "take",
                 Mode::Look => "look",
             });
-            for place in places {
-                self.ask_of(&batch[*place], now).write_take(&mut script);
+            for (place, ask) in group.places.iter().zip(&group.asks) {
+                if tried == 0 {
+                    ask.write_take(&mut script);
+                } else {
+                    // By the server's clock as it is known now.
+                    self.ask_of(&batch[*place], now).write_take(&mut script);
+                }
             }
             let answer: Vec<i64> = match mode {
                 Mode::Take { until } => self.link().charge(&script, until).await?,
                 Mode::Look => self.link().script(&script).await?,
             };
-            let limits: Vec<&Limit> = places.iter().map(|place| &batch[*place].limit).collect();
+            let places = group.places.iter();
+            let limits: SmallVec<[&Limit; 4]> = places.map(|place| &batch[*place].limit).collect();
             let heard = Heard::read(&answer, &limits).ok_or_else(unreadable)?;
             let received = self.moment();
             self.server_clock().set(heard.now, received);
@@ -295,8 +305,7 @@ impl RedisStore {
         for group in self.groups(batch, taken_at) {
             let taken = self.server_clock().micros(taken_at);
             let mut script = GIVE_BACK.prepare_invoke();
-            for place in group {
-                let ask = self.ask_of(&batch[place], taken_at);
+            for ask in &group.asks {
                 ask.write_give_back(&mut script, taken);
             }
             let sent: Result<i64, _> = self.link().script(&script).await;
@@ -394,8 +403,8 @@ fn taken(standings: Standings, wait: Duration, now: Moment) -> Verdict {
 }
 
 /// The charges of a group that were counted.
-fn counted(batch: &[Charge], group: &[usize], taken: &Taken) -> Vec<Charge> {
-    let counted = group.iter().zip(&taken.standings);
+fn counted(batch: &[Charge], group: &Group, taken: &Taken) -> Vec<Charge> {
+    let counted = group.places.iter().zip(&taken.standings);
     counted
         .filter(|(_, standing)| !standing.exceeded)
         .map(|(place, _)| batch[*place].clone())
@@ -403,7 +412,7 @@ fn counted(batch: &[Charge], group: &[usize], taken: &Taken) -> Vec<Charge> {
 }
 
 /// One verdict of several groups.
-fn joined(charges: usize, groups: &[Vec<usize>], answers: Vec<Verdict>, now: Moment) -> Verdict {
+fn joined(charges: usize, groups: &[Group], answers: Vec<Verdict>, now: Moment) -> Verdict {
     let mut standings: SmallVec<[Option<Standing>; 4]> = SmallVec::from_elem(None, charges);
     let mut refused: Option<(usize, Option<Duration>)> = None;
     let mut wait = Duration::ZERO;
@@ -414,7 +423,7 @@ fn joined(charges: usize, groups: &[Vec<usize>], answers: Vec<Verdict>, now: Mom
                 taken.standings
             }
             Verdict::Refused(answer) => {
-                let index = group[answer.index];
+                let index = group.places[answer.index];
                 refused = Some(match refused {
                     None => (index, answer.retry_in),
                     Some((first, retry_in)) => {
@@ -425,7 +434,7 @@ fn joined(charges: usize, groups: &[Vec<usize>], answers: Vec<Verdict>, now: Mom
                 answer.standings
             }
         };
-        for (place, standing) in group.iter().zip(of_group) {
+        for (place, standing) in group.places.iter().zip(of_group) {
             standings[*place] = Some(standing);
         }
     }

@@ -18,6 +18,7 @@ use redis::{
     cluster::{ClusterClient, ClusterConfig},
     cluster_async::ClusterConnection,
     cluster_routing::{RoutingInfo, SingleNodeRoutingInfo},
+    io::tcp::TcpSettings,
     sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType},
 };
 use tollgate_core::{
@@ -453,7 +454,8 @@ fn origin(options: &RedisOptions) -> RedisResult<Origin> {
         } => {
             let kind = SentinelServerType::Master;
             let mut builder = SentinelClientBuilder::new(sentinels.clone(), master, kind)?
-                .set_client_to_redis_db(*database);
+                .set_client_to_redis_db(*database)
+                .set_client_to_redis_tcp_settings(at_once());
             if let Some(mode) = tls_mode(*tls) {
                 builder = builder.set_client_to_redis_tls_mode(mode);
             }
@@ -520,11 +522,18 @@ fn certificates(options: &RedisOptions) -> RedisResult<Option<Pems>> {
 }
 
 fn client(info: &ConnectionInfo, certificates: Option<&Pems>) -> RedisResult<Client> {
+    let info = info.clone().set_tcp_settings(at_once());
     match certificates {
         #[cfg(feature = "tls")]
-        Some(certificates) => Client::build_with_tls(info.clone(), certificates.clone()),
-        _ => Client::open(info.clone()),
+        Some(certificates) => Client::build_with_tls(info, certificates.clone()),
+        _ => Client::open(info),
     }
+}
+
+/// What is sent goes at once. Otherwise a call waits until the calls before it are acknowledged, which is a round trip
+/// more while others are on their way.
+fn at_once() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
 }
 
 /// The address in a range of `CLUSTER SLOTS`.

@@ -87,6 +87,11 @@ impl Notices {
         self.publish(RELOAD, "")
     }
 
+    /// The notice that this node is there, for Tyk nodes that divide rates by their number.
+    pub(crate) fn of_node(&self, node: &str) -> redis::Cmd {
+        self.publish("NoticeGatewayDRLNotification", node)
+    }
+
     fn publish(&self, command: &str, payload: &str) -> redis::Cmd {
         let notice = Notice {
             command: command.to_owned(),

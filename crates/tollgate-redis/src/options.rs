@@ -167,6 +167,7 @@ pub struct RedisOptions {
     pub(crate) node_secret: String,
     pub(crate) trusts_all_notices: bool,
     pub(crate) notices: bool,
+    pub(crate) heartbeat: Option<Duration>,
     pub(crate) clock: Option<Arc<dyn Clock>>,
 }
 
@@ -278,6 +279,7 @@ impl RedisOptions {
             node_secret: String::new(),
             trusts_all_notices: false,
             notices: true,
+            heartbeat: None,
             clock: None,
         }
     }
@@ -374,6 +376,14 @@ impl RedisOptions {
     /// Whether notices of change are listened for and sent; they are where nothing is said.
     pub fn notices(mut self, notices: bool) -> Self {
         self.notices = notices;
+        self
+    }
+
+    /// How often Tyk nodes are told of this one, as they tell each other: those that keep rates in their own memory (its
+    /// default, "DRL") then count it among the nodes that a rate is divided by. They forget who was silent for four
+    /// seconds. Never, where nothing is said.
+    pub fn heartbeat(mut self, every: Option<Duration>) -> Self {
+        self.heartbeat = every;
         self
     }
 

@@ -20,6 +20,7 @@ use crate::{
     Naming, ReloadSink,
     clock::ServerClock,
     fallback::Fallback,
+    heartbeat,
     keys,
     leases::Leases,
     link::Link,
@@ -47,6 +48,12 @@ impl RedisStore {
     pub(crate) fn new(options: RedisOptions, link: Link) -> Self {
         let link = Arc::new(link);
         let notices = Arc::new(Notices::new(&options));
+        if let (Some(every), Ok(runtime)) =
+            (options.heartbeat, tokio::runtime::Handle::try_current())
+        {
+            let beats = heartbeat::beat(Arc::downgrade(&link), Arc::downgrade(&notices), every);
+            runtime.spawn(beats);
+        }
         if options.notices {
             // Outside a runtime nobody listens, and caches keep to their ages.
             if let Ok(runtime) = tokio::runtime::Handle::try_current() {

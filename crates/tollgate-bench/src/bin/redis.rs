@@ -1,31 +1,30 @@
 //! What limits on a Redis 2 ms away cost: round trips, and time.
 //!
 //! ```text
-//! cargo run --release -p tollgate-bench --bin redis [seconds]
+//! cargo run --release -p tollgate-bench --bin redis [seconds] [times]
 //! ```
 //!
 //! Starts a `redis-server` and a proxy before it that holds each message back for a millisecond. First, several nodes
 //! are asked at fixed times, and round trips are counted by the client and by the server's own statistics. Then a
 //! stack is asked without limits, with limits that are leased, and with limits that are asked for, in turn; a time is that
-//! of one call of the service, and the table has what each adds to the stack without.
+//! of one call of the service. Round trips of a bare connection are measured meanwhile, through the same proxy. With
+//! `times`, these alone.
 
 use std::{
     convert::Infallible,
     error::Error,
-    net::{Ipv4Addr, TcpListener as StdListener},
+    io::{self, Read, Write},
+    net::{Ipv4Addr, Shutdown, TcpListener as StdListener, TcpStream as StdStream},
     process::{Child, Command, Stdio},
     sync::Arc,
+    thread,
     time::{Duration, Instant},
 };
 
 use http::{Request, Response};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
-    sync::mpsc,
+    net::TcpStream,
     task::JoinSet,
 };
 use tollgate::{MemoryStore, SharedStore, Tollgate};
@@ -99,38 +98,48 @@ impl Drop for Server {
 }
 
 /// Listens, and hands everything on to the server a while later. The port.
-async fn proxy(server: u16) -> Result<u16, Failure> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+///
+/// On threads of its own: the runtime's timer counts in milliseconds, and the messages would take half as long again.
+fn proxy(server: u16) -> Result<u16, Failure> {
+    let listener = StdListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     let port = listener.local_addr()?.port();
-    tokio::spawn(async move {
-        while let Ok((client, _)) = listener.accept().await {
-            let Ok(server) = TcpStream::connect((Ipv4Addr::LOCALHOST, server)).await else {
+    thread::spawn(move || {
+        while let Ok((client, _)) = listener.accept() {
+            if carry_both(client, server).is_err() {
                 return;
-            };
-            let _ = (client.set_nodelay(true), server.set_nodelay(true));
-            let (from_client, to_client) = client.into_split();
-            let (from_server, to_server) = server.into_split();
-            tokio::spawn(carry(from_client, to_server));
-            tokio::spawn(carry(from_server, to_client));
+            }
         }
     });
     Ok(port)
 }
 
-async fn carry(mut from: OwnedReadHalf, mut to: OwnedWriteHalf) {
-    let (sender, mut receiver) = mpsc::unbounded_channel::<(Vec<u8>, tokio::time::Instant)>();
-    tokio::spawn(async move {
-        while let Some((bytes, due)) = receiver.recv().await {
-            tokio::time::sleep_until(due).await;
-            if to.write_all(&bytes).await.is_err() {
+fn carry_both(client: StdStream, server: u16) -> io::Result<()> {
+    let server = StdStream::connect((Ipv4Addr::LOCALHOST, server))?;
+    client.set_nodelay(true)?;
+    server.set_nodelay(true)?;
+    let (to_client, to_server) = (client.try_clone()?, server.try_clone()?);
+    thread::spawn(move || carry(client, to_server));
+    thread::spawn(move || carry(server, to_client));
+    Ok(())
+}
+
+fn carry(mut from: StdStream, mut to: StdStream) {
+    let (sender, receiver) = std::sync::mpsc::channel::<(Vec<u8>, Instant)>();
+    thread::spawn(move || {
+        while let Ok((bytes, due)) = receiver.recv() {
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+            if to.write_all(&bytes).is_err() {
                 return;
             }
         }
+        let _ = to.shutdown(Shutdown::Write); // The other end may have gone.
     });
     let mut bytes = vec![0; 16 * 1024];
-    while let Ok(read @ 1..) = from.read(&mut bytes).await {
-        let due = tokio::time::Instant::now() + ONE_WAY;
-        if sender.send((bytes[..read].to_vec(), due)).is_err() {
+    while let Ok(read @ 1..) = from.read(&mut bytes) {
+        if sender
+            .send((bytes[..read].to_vec(), Instant::now() + ONE_WAY))
+            .is_err()
+        {
             return;
         }
     }
@@ -208,7 +217,7 @@ fn loads() -> Vec<Load> {
 /// Round trips of a thousand requests, by the client and the server, and the part of them that was admitted.
 async fn trips(load: &Load, mode: LimitMode, lasts: Duration) -> Result<(f64, f64, f64), Failure> {
     let server = Server::start().await?;
-    let port = proxy(server.port).await?;
+    let port = proxy(server.port)?;
     let stores: Vec<_> = (0..load.nodes)
         .map(|_| connect(port, mode))
         .collect::<Result<_, _>>()?;
@@ -310,12 +319,13 @@ async fn times(
     Ok(times)
 }
 
-/// How long a round trip takes, of a thousand, sorted, in microseconds.
-async fn pings(port: u16) -> Result<Vec<f64>, Failure> {
+/// How long a round trip takes that nothing of ours has a part in, one after the other meanwhile: sorted, in
+/// microseconds.
+async fn pings(port: u16, lasts: Duration) -> Result<Vec<f64>, Failure> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).await?;
     stream.set_nodelay(true)?;
-    let mut times = Vec::new();
-    for _ in 0..1000 {
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < lasts {
         let (begun, mut answer) = (Instant::now(), [0; 7]);
         stream.write_all(b"PING\r\n").await?;
         stream.read_exact(&mut answer).await?;
@@ -343,41 +353,45 @@ async fn main() -> Result<(), Failure> {
         "| limit | nodes | requests a second | mode | round trips of 1000, by the client | by the server | admitted |"
     );
     println!("|---|---:|---:|---|---:|---:|---:|");
-    for load in loads() {
+    let only_times = std::env::args().nth(2).is_some();
+    for load in loads().iter().filter(|_| !only_times) {
         for mode in [LimitMode::Exact, LimitMode::Auto] {
-            let (client, server, admitted) = trips(&load, mode, lasts).await?;
+            let (client, server, admitted) = trips(load, mode, lasts).await?;
             let Load {
                 name,
                 nodes,
                 per_second,
                 ..
-            } = &load;
+            } = load;
             println!(
                 "| {name} | {nodes} | {per_second} | {mode:?} | {client:.1} | {server:.1} | {admitted:.3} |"
             );
         }
     }
     let server = Server::start().await?;
-    let port = proxy(server.port).await?;
-    let pings = pings(port).await?;
-    println!("\n| a rate and a quota, 500 requests a second | p50 µs | p99 µs |");
-    println!("|---|---:|---:|");
-    let print = |name: &str, times: &[f64]| {
+    let port = proxy(server.port)?;
+    println!(
+        "\n| a rate and a quota, 500 requests a second | p50 µs | p99 µs | a round trip meanwhile, p50 µs | p99 µs |"
+    );
+    println!("|---|---:|---:|---:|---:|");
+    let stacks = [
+        ("no limits", None),
+        ("leased", Some(LimitMode::Auto)),
+        ("exact", Some(LimitMode::Exact)),
+    ];
+    for (name, mode) in stacks {
+        let limits = mode.map(|mode| connect(port, mode)).transpose()?;
+        // The first two seconds are not counted there.
+        let pings = tokio::spawn(pings(port, lasts + Duration::from_secs(2)));
+        let times = times(limits, 500.0, lasts).await?;
+        let pings = pings.await??;
         println!(
-            "| {name} | {:.1} | {:.1} |",
-            part(times, 50),
-            part(times, 99)
+            "| {name} | {:.1} | {:.1} | {:.0} | {:.0} |",
+            part(&times, 50),
+            part(&times, 99),
+            part(&pings, 50),
+            part(&pings, 99),
         );
-    };
-    print("a round trip alone", &pings);
-    print("no limits", &times(None, 500.0, lasts).await?);
-    print(
-        "leased",
-        &times(Some(connect(port, LimitMode::Auto)?), 500.0, lasts).await?,
-    );
-    print(
-        "exact",
-        &times(Some(connect(port, LimitMode::Exact)?), 500.0, lasts).await?,
-    );
+    }
     Ok(())
 }

@@ -437,6 +437,8 @@ record! {
         pub wait_replicas: u32,
         /// Whether counters have names and forms of our own, as in a cluster: no Tyk node counts along.
         pub own_names: bool,
+        /// Whether Tyk nodes that divide rates among themselves are told of this one.
+        pub counts_with_tyk_nodes: bool,
         /// Whether a key whose record can not be read is refused with 503, as it may be a good one. Tyk
         /// refuses it as an unknown key.
         pub unreadable_keys_are_unavailable: bool,

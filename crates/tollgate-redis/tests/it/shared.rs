@@ -205,3 +205,44 @@ async fn all_reload_together() {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
+
+#[tokio::test]
+async fn tyk_nodes_are_told_of_this_one_where_that_is_asked_for() {
+    use std::io::BufRead;
+
+    let server = Server::start();
+    let mut hears = std::process::Command::new("redis-cli")
+        .args(["-p", &server.port().to_string()])
+        .args(["SUBSCRIBE", "tyk.cluster.notifications"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let options = RedisOptions::single(&server.url()).unwrap();
+    let options = options.node_secret("theirs").notices(false);
+    let every = std::time::Duration::from_millis(20);
+    let store = options.heartbeat(Some(every)).connect().unwrap();
+    let lines = std::io::BufReader::new(hears.stdout.take().unwrap()).lines();
+    let told = tokio::task::spawn_blocking(|| {
+        let told = lines
+            .map(Result::unwrap)
+            .filter(|line| line.starts_with('{'));
+        told.take(2).collect::<Vec<_>>()
+    });
+    let told = told.await.unwrap();
+    hears.kill().unwrap();
+    hears.wait().unwrap();
+    let notices = told.iter().map(|line| serde_json::from_str(line).unwrap());
+    let notices: Vec<serde_json::Value> = notices.collect();
+    assert_eq!(notices[0], notices[1], "one node all the time");
+    assert_eq!(notices[0]["command"], "NoticeGatewayDRLNotification");
+    let node: serde_json::Value =
+        serde_json::from_str(notices[0]["payload"].as_str().unwrap()).unwrap();
+    for member in ["HostName", "ID", "TagHash"] {
+        assert!(node[member].is_string(), "{node}");
+    }
+    assert!(
+        node["LoadPerSec"].is_i64() && node["Percentage"].is_number(),
+        "{node}"
+    );
+    drop(store);
+}
