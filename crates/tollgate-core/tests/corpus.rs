@@ -20,7 +20,7 @@ use std::{
 use serde_json::Value;
 use tollgate_core::{
     access::PathOptions,
-    policy::{Policy, PolicySet},
+    policy::{Policy, PolicySet, Unusable},
 };
 
 /// What came of one step.
@@ -115,7 +115,14 @@ fn policies(case: &Value) -> PolicySet {
     match &case["policies"] {
         Value::Object(policies) => {
             let text = serde_json::to_vec(policies).expect("is JSON");
-            PolicySet::from_record_file(&text).expect("is read").0
+            let (mut read, mut unusable) = (Vec::new(), Unusable::default());
+            for (id, policy) in PolicySet::each_of_record_file(&text).expect("is read") {
+                match policy {
+                    Ok(policy) => read.push(policy),
+                    Err(_) => drop(unusable.ids.insert(id)),
+                }
+            }
+            PolicySet::from_iter(read).with_unusable(unusable)
         }
         _ => PolicySet::default(),
     }

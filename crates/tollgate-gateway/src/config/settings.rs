@@ -272,10 +272,6 @@ pub const SETTINGS: &[Row] = &[
         "error_overrides.*[].match.body_value",
         "error_overrides.*[].match.body_field",
     ),
-    refused(
-        "error_overrides.*[].response.template",
-        "single files of templates are not built; `body` and `template_path` are",
-    ),
     warns("cloud", NO_EFFECT),
     part_of("jwt_ssl_insecure_skip_verify", "enable_jwt"),
     warns("enable_config_inspection", "the configuration is not shown"),

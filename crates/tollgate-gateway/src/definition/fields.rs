@@ -284,10 +284,6 @@ pub const FIELDS: &[Row] = &[
         "error_overrides.*[].match.body_value",
         "error_overrides.*[].match.body_field",
     ),
-    refused(
-        "error_overrides.*[].response.template",
-        "single files of templates are not built; `body` and `template_path` are",
-    ),
     works("error_overrides_disabled"),
     part_of("graphql", "graphql.enabled"),
     refused("graphql.enabled", "GraphQL is not built"),

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE, 
 use regex::Regex;
 use tollgate::{Refusals, Rejection, refusal::xml_text};
 
-use super::{ErrorOverride, ErrorOverrides};
+use super::{ErrorOverride, ErrorOverrides, Templates};
 use crate::problem::last_line;
 
 /// Refusals in the form of `base`, but for what the rules say. The API's come first.
@@ -20,11 +20,13 @@ use crate::problem::last_line;
 /// Fails with a rule that can not be followed.
 pub(crate) fn refusals(
     base: Refusals,
+    templates: &Arc<Templates>,
     of_api: Option<&ErrorOverrides>,
     of_all: &ErrorOverrides,
 ) -> Result<Refusals, String> {
     let sets = of_api.into_iter().chain([of_all]);
-    let sets = sets.filter(|set| !set.is_empty()).map(Rules::compile);
+    let sets = sets.filter(|set| !set.is_empty());
+    let sets = sets.map(|set| Rules::compile(set, templates));
     let sets: Vec<_> = sets.collect::<Result<_, String>>()?;
     if sets.is_empty() {
         return Ok(base);
@@ -60,11 +62,14 @@ enum Statuses {
 }
 
 impl Rules {
-    fn compile(overrides: &ErrorOverrides) -> Result<Self, String> {
+    fn compile(overrides: &ErrorOverrides, templates: &Arc<Templates>) -> Result<Self, String> {
         let compile = |(code, rules): (&String, &Vec<ErrorOverride>)| {
             let wrong = |message| format!("`{code}`: {message}");
             let statuses = statuses(code).ok_or_else(|| wrong("is no status".into()))?;
-            let rules: Result<_, String> = rules.iter().map(Rule::compile).collect();
+            let rules: Result<_, String> = rules
+                .iter()
+                .map(|rule| Rule::compile(rule, templates))
+                .collect();
             Ok((statuses, rules.map_err(wrong)?))
         };
         let rules = overrides.iter().map(compile);
@@ -103,18 +108,34 @@ enum Text {
         parts: Vec<Part>,
         message: String,
     },
+    File {
+        templates: Arc<Templates>,
+        name: String,
+        message: String,
+    },
     /// In the usual form.
     Message(String),
 }
 
 impl Rule {
-    fn compile(rule: &ErrorOverride) -> Result<Self, String> {
+    fn compile(rule: &ErrorOverride, templates: &Arc<Templates>) -> Result<Self, String> {
         let (matcher, response) = (&rule.matcher, &rule.response);
         let pattern = (!matcher.message_pattern.is_empty())
             .then(|| Regex::new(&matcher.message_pattern))
             .transpose()
             .map_err(|err| last_line(&err))?;
         let body = match response.body.as_str() {
+            "" if !response.template.is_empty() => {
+                let name = response.template.clone();
+                if !templates.has(&name) {
+                    return Err(format!("there is no template `{name}` in `template_path`"));
+                }
+                Text::File {
+                    templates: templates.clone(),
+                    name,
+                    message: response.message.clone(),
+                }
+            }
             "" if response.message.is_empty() => Text::AsWas,
             "" => Text::Message(response.message.clone()),
             body if body.contains("{{.") => Text::Template {
@@ -169,11 +190,16 @@ impl Rule {
             Text::Template { parts, message } => {
                 let kind = response.headers().get(CONTENT_TYPE);
                 let is_xml = kind.is_some_and(|kind| kind.as_bytes().ends_with(b"xml"));
-                let message = match message.as_str() {
-                    "" => rejection.message(),
-                    message => message,
-                };
+                let message = said(message, rejection);
                 *response.body_mut() = fill(parts, message, status, is_xml).into();
+            }
+            Text::File {
+                templates,
+                name,
+                message,
+            } => {
+                let message = said(message, rejection);
+                templates.fill(name, &mut response, message, status.as_u16());
             }
         }
         *response.status_mut() = status;
@@ -206,6 +232,14 @@ fn flag_of(rejection: &Rejection) -> &'static str {
             "tls" => "TLE",
             _ => "",
         },
+    }
+}
+
+/// The message of a rule, or else that of the refusal.
+fn said<'a>(message: &'a str, rejection: &'a Rejection) -> &'a str {
+    match message {
+        "" => rejection.message(),
+        message => message,
     }
 }
 
@@ -279,7 +313,12 @@ mod tests {
     #[track_caller]
     fn check(of_api: Value, of_all: Value, expected: (u16, &str)) {
         let base = Refusals::tyk().without_challenge();
-        let refusals = refusals(base, Some(&overrides(&of_api)), &overrides(&of_all));
+        let refusals = refusals(
+            base,
+            &Arc::default(),
+            Some(&overrides(&of_api)),
+            &overrides(&of_all),
+        );
         let (head, ()) = Request::new(()).into_parts();
         let response = refusals
             .expect("rules")
@@ -371,9 +410,69 @@ mod tests {
             json!({"401": [{"response": {"body": "{{.Message | upper}}"}}]}),
             json!({"401": [{"response": {"body": "{{.Message"}}]}),
             json!({"401": [{"response": {"headers": {"a b": "c"}}}]}),
+            json!({"401": [{"response": {"template": "error_own"}}]}),
         ] {
-            let compiled = refusals(Refusals::tyk(), None, &overrides(&rules));
+            let compiled = refusals(Refusals::tyk(), &Arc::default(), None, &overrides(&rules));
             assert!(compiled.is_err(), "{rules}");
         }
+    }
+
+    #[test]
+    fn a_template_is_named_with_its_ending_or_without() {
+        let folder = tempfile::tempdir().unwrap();
+        for (name, text) in [
+            (
+                "error_own.json",
+                r#"{"own": "{{.Message}}", "s": {{.StatusCode}}}"#,
+            ),
+            ("error_own.xml", "<own>{{.Message}}</own>"),
+        ] {
+            std::fs::write(folder.path().join(name), text).unwrap();
+        }
+        let (templates, problems) = Templates::read(folder.path());
+        assert!(problems.is_empty(), "{problems:?}");
+        let templates = Arc::new(templates);
+        let ask = |response: Value, kind: &'static str| {
+            let rules = overrides(&json!({"401": [{"response": response}]}));
+            let base = Refusals::tyk().without_challenge();
+            let refusals = refusals(base, &templates, None, &rules).expect("rules");
+            let mut request = Request::new(());
+            let kind = HeaderValue::from_static(kind);
+            request.headers_mut().insert(CONTENT_TYPE, kind);
+            let (head, ()) = request.into_parts();
+            let response = refusals.render(&Rejection::CredentialMissing, &head);
+            let kind = response.headers()[CONTENT_TYPE]
+                .to_str()
+                .unwrap()
+                .to_owned();
+            let body = String::from_utf8(response.body().to_vec()).unwrap();
+            (response.status().as_u16(), kind, body)
+        };
+        let told = |status, kind: &str, body: &str| (status, kind.to_owned(), body.to_owned());
+        let own = json!({"template": "error_own", "message": "a\"<b", "status_code": 418});
+        assert_eq!(
+            ask(own.clone(), "application/json"),
+            told(418, "application/json", r#"{"own": "a\"<b", "s": 418}"#)
+        );
+        assert_eq!(
+            ask(own, "application/xml"),
+            told(418, "application/xml", "<own>a&#34;&lt;b</own>")
+        );
+        assert_eq!(
+            ask(json!({"template": "error_own.xml"}), "application/json"),
+            told(
+                401,
+                "application/xml",
+                "<own>Authorization field missing</own>"
+            )
+        );
+        assert_eq!(
+            ask(
+                json!({"template": "error_own", "body": "first"}),
+                "text/plain"
+            )
+            .2,
+            "first"
+        );
     }
 }

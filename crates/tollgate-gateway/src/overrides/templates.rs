@@ -3,7 +3,7 @@
 //! As in Tyk, a refusal takes `error_401.json` for its status, else `error.json`; where the request's content
 //! type is XML, the same with `.xml`, else `error.json` again. A template knows `.Message`, which is escaped
 //! for what it stands in, between quotes in JSON, and `.StatusCode`. What it can not do is answered in the
-//! usual form.
+//! usual form. Rules of `error_overrides` may name any of them, with its ending or without.
 
 use std::{
     collections::BTreeMap,
@@ -97,8 +97,7 @@ impl Templates {
         if response.headers().contains_key("grpc-status") {
             return response;
         }
-        let kind = response.headers().get(CONTENT_TYPE);
-        let is_xml = kind.is_some_and(|kind| kind.as_bytes().ends_with(b"xml"));
+        let is_xml = is_xml(&response);
         let status = rejection.status().as_u16();
         let of_xml = is_xml.then(|| self.find(status, "xml")).flatten();
         let found = of_xml.or_else(|| match is_xml {
@@ -108,31 +107,80 @@ impl Templates {
         let Some(source) = found else {
             return response;
         };
-        let message = if of_xml.is_some() {
-            xml_text(rejection.message()).into()
-        } else {
-            json_text(rejection.message())
-        };
-        let data = json!({"Message": message, "StatusCode": status});
-        match source.template.render(&data) {
-            Ok(body) => {
-                *response.body_mut() = body.into();
-                if is_xml && of_xml.is_none() {
-                    let json = HeaderValue::from_static("application/json");
-                    response.headers_mut().insert(CONTENT_TYPE, json);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(%error, file = %source.file.display(), "a refusal in its usual form");
-            }
-        }
+        source.fill(&mut response, rejection.message(), status);
         response
+    }
+
+    /// Whether a rule may name this one.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.named(name, "json")
+            .or_else(|| self.named(name, "xml"))
+            .is_some()
+    }
+
+    /// Fills an answer by the template of this name, where the answer's content type is XML by that with
+    /// `.xml`, if there is one.
+    pub(super) fn fill(
+        &self,
+        name: &str,
+        response: &mut Response<Bytes>,
+        message: &str,
+        status: u16,
+    ) {
+        let endings = match is_xml(response) {
+            true => ["xml", "json"],
+            false => ["json", "xml"],
+        };
+        let mut found = endings.iter().filter_map(|ending| self.named(name, ending));
+        if let Some(source) = found.next() {
+            source.fill(response, message, status);
+        }
+    }
+
+    fn named(&self, name: &str, ending: &str) -> Option<&Source> {
+        let whole = self.0.get(name);
+        whole.or_else(|| self.0.get(&format!("{name}.{ending}")))
     }
 
     fn find(&self, status: u16, ending: &str) -> Option<&Source> {
         let of_status = self.0.get(&format!("error_{status}.{ending}"));
         of_status.or_else(|| self.0.get(&format!("error.{ending}")))
     }
+}
+
+impl Source {
+    /// Makes the body that of the template; where it fails, it stays.
+    fn fill(&self, response: &mut Response<Bytes>, message: &str, status: u16) {
+        let writes_xml = self.file.extension().is_some_and(|ending| ending == "xml");
+        let message = if writes_xml {
+            xml_text(message).into()
+        } else {
+            json_text(message)
+        };
+        let data = json!({"Message": message, "StatusCode": status});
+        match self.template.render(&data) {
+            Ok(body) => {
+                *response.body_mut() = body.into();
+                if is_xml(response) != writes_xml {
+                    let kind = if writes_xml {
+                        "application/xml"
+                    } else {
+                        "application/json"
+                    };
+                    let kind = HeaderValue::from_static(kind);
+                    response.headers_mut().insert(CONTENT_TYPE, kind);
+                }
+            }
+            Err(error) => {
+                tracing::warn!(%error, file = %self.file.display(), "a refusal in its usual form");
+            }
+        }
+    }
+}
+
+fn is_xml(response: &Response<Bytes>) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().ends_with(b"xml"))
 }
 
 fn parse(name: &str, file: &Path) -> Result<Template, String> {
