@@ -35,7 +35,7 @@ use tollgate_core::{
 };
 
 use crate::{
-    document::Document,
+    document::{Document, Tree},
     load::LoadOptions,
     overrides::ErrorOverrides,
     problem::{JsonPath, Problem, Report},
@@ -52,10 +52,10 @@ mod traces;
 
 pub use sections::{
     AccessLogs, AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
-    ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, HealthCheck, HttpServerOptions,
-    LivenessCheck, LocalSessionCache, MetricsOptions, Monitor, NormalisedUrls, PoliciesOptions,
-    ServiceDiscoveryDefaults, StorageOptions, StoreRules, TollgateOptions, UptimeTestOptions,
-    WebHook,
+    ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, FileStore, HealthCheck,
+    HttpServerOptions, KvOptions, LivenessCheck, LocalSessionCache, MetricsOptions, Monitor,
+    NormalisedUrls, PoliciesOptions, ServiceDiscoveryDefaults, StorageOptions, StoreRules,
+    TollgateOptions, UptimeTestOptions, WebHook,
 };
 pub use settings::SETTINGS;
 pub use traces::{OpenTelemetryOptions, OtlpMetricsOptions, Sampling, TracesTls};
@@ -340,7 +340,7 @@ record! {
         /// Seconds that records live.
         pub global_session_lifetime: i64,
         /// Stores of secrets.
-        pub kv: Unread,
+        pub kv: KvOptions,
         /// Secrets, for `secrets://` and `$secret_conf.` in definitions.
         #[schemars(with = "BTreeMap<String, String>")]
         pub secrets: BTreeMap<String, Secret>,
@@ -563,10 +563,23 @@ fn endpoint(name: &str, default: &str) -> String {
     format!("/{}", name.trim_start_matches('/'))
 }
 
+/// What `kv.file.base_path` is before references are replaced.
+fn secret_folder(tree: &Tree) -> String {
+    let found = ["kv", "file", "base_path"]
+        .into_iter()
+        .try_fold(tree, |tree, name| tree.member(name));
+    match found {
+        Some(Tree::Text(text)) => text.clone(),
+        _ => String::new(),
+    }
+}
+
 fn replace_references(document: &mut Document, environment: &Environment) -> Vec<Problem> {
+    let folder = secret_folder(&document.tree);
     let references = References {
         environment,
         secrets: None,
+        folder: &folder,
     };
     let mut problems = Vec::new();
     document

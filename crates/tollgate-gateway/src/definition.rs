@@ -38,7 +38,7 @@ use crate::{
     overrides::ErrorOverrides,
     problem::{JsonPath, Problem, Report},
     record::{Unread, record},
-    reference::{Environment, References, Secrets},
+    reference::{Environment, References},
     shape::{self, Shape},
 };
 
@@ -481,11 +481,7 @@ impl Definition {
             report.push(Problem::error(&document.file, message));
             return (None, report);
         }
-        report.extend(replace_references(
-            &mut document,
-            environment,
-            &config.secrets,
-        ));
+        report.extend(replace_references(&mut document, environment, config));
         let shaped = shape::shape(&document, Self::shape());
         report.extend(shaped.report.problems);
         let place = |problem| document.place(problem);
@@ -553,24 +549,15 @@ impl Definition {
 
 /// What a file says of itself, however wrong the rest of it is.
 pub(crate) fn outline(tree: &Tree) -> Outline {
-    let member = |tree: &Tree, name: &str| match tree {
-        Tree::Object(members) => {
-            let mut members = members.iter().rev();
-            members
-                .find(|(key, _)| key.eq_ignore_ascii_case(name))
-                .map(|(_, value)| value.clone())
-        }
-        _ => None,
-    };
-    let text = |value: Option<Tree>| match value {
-        Some(Tree::Text(text)) => text,
+    let text = |value: Option<&Tree>| match value {
+        Some(Tree::Text(text)) => text.clone(),
         _ => String::new(),
     };
-    let proxy = member(tree, "proxy").unwrap_or(Tree::Null);
+    let proxy = tree.member("proxy");
     Outline {
-        api_id: text(member(tree, "api_id")),
-        listen_path: text(member(&proxy, "listen_path")),
-        domain: text(member(tree, "domain")),
+        api_id: text(tree.member("api_id")),
+        listen_path: text(proxy.and_then(|proxy| proxy.member("listen_path"))),
+        domain: text(tree.member("domain")),
     }
 }
 
@@ -585,11 +572,12 @@ fn is_open_api(tree: &Tree) -> bool {
 fn replace_references(
     document: &mut Document,
     environment: &Environment,
-    secrets: &dyn Secrets,
+    config: &Config,
 ) -> Vec<Problem> {
     let references = References {
         environment,
-        secrets: Some(secrets),
+        secrets: Some(&config.secrets),
+        folder: &config.kv.file.base_path,
     };
     let mut problems = Vec::new();
     document

@@ -42,6 +42,16 @@ impl Tree {
         }
     }
 
+    /// A member of an object; as in Go its name may be in other letters of either case.
+    pub(crate) fn member(&self, name: &str) -> Option<&Self> {
+        let Self::Object(members) = self else {
+            return None;
+        };
+        let found = members.iter().rev();
+        let mut found = found.filter(|(key, _)| key.eq_ignore_ascii_case(name));
+        found.next().map(|(_, value)| value)
+    }
+
     /// The value as it is; of members with one name the last stands.
     pub(crate) fn into_value(self) -> Value {
         match self {

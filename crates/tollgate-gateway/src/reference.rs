@@ -1,7 +1,13 @@
-//! Texts that name a value elsewhere: `env://NAME`, `file://PATH`, `secrets://KEY`,
-//! `$secret_env.NAME`.
+//! Texts that name a value elsewhere: `env://NAME`, `file://PATH`, `secrets://KEY`, `$secret_env.NAME`,
+//! `$secret_file.PATH`, `kv://STORE/KEY`, `$kv{STORE:KEY}`.
+//!
+//! Of Tyk's stores there are `env`, `file` and `secrets`. A text that names another one is an error, as the
+//! reference would go out in place of the secret, or nothing would.
 
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path},
+};
 
 use tollgate_core::variables::SecretName;
 
@@ -62,6 +68,8 @@ pub(crate) struct References<'a> {
     pub(crate) environment: &'a Environment,
     /// The configuration's `secrets`, by name; a definition may name them.
     pub(crate) secrets: Option<&'a dyn Secrets>,
+    /// The folder of `$secret_file.` and `kv://file/`; empty where none is configured.
+    pub(crate) folder: &'a str,
 }
 
 /// Secrets by name.
@@ -94,7 +102,97 @@ impl References<'_> {
             *text = content.trim_end_matches(['\r', '\n']).to_owned();
             return Ok(());
         }
-        not_built(text)
+        not_built(text)?;
+        self.replace_kv(text)?;
+        self.check_secret_files(text)
+    }
+
+    /// Puts values in place of `kv://STORE/KEY`, where the text is this, and of every `$kv{STORE:KEY}`. A variable
+    /// that is not set is empty, as with Tyk, and told; all else that is not there is an error.
+    fn replace_kv(&self, text: &mut String) -> Result<(), Problem> {
+        const OPEN: &str = "$kv{";
+        let mut unset = None;
+        if let Some((store, key)) = text.strip_prefix("kv://").and_then(|at| at.split_once('/')) {
+            *text = self.of_store(store, key, &mut unset)?;
+        } else if text.contains(OPEN) {
+            let mut replaced = String::new();
+            let mut rest = text.as_str();
+            while let Some((before, after)) = rest.split_once(OPEN) {
+                let named = after.split_once('}');
+                let parts = named.and_then(|(name, behind)| Some((name.split_once(':')?, behind)));
+                let Some(((store, key), behind)) = parts else {
+                    let message = "`$kv{` is not followed by `STORE:KEY}`";
+                    return Err(Problem::error("", message));
+                };
+                replaced.push_str(before);
+                replaced.push_str(&self.of_store(store, key, &mut unset)?);
+                rest = behind;
+            }
+            replaced.push_str(rest);
+            *text = replaced;
+        }
+        unset.map_or(Ok(()), |name| Err(not_set(&name)))
+    }
+
+    /// The value of a key of a store; `KEY#FIELD` is a member of the object that the value is in JSON.
+    fn of_store(
+        &self,
+        store: &str,
+        key: &str,
+        unset: &mut Option<String>,
+    ) -> Result<String, Problem> {
+        let (key, field) = match key.split_once('#') {
+            Some((key, field)) => (key, Some(field)),
+            None => (key, None),
+        };
+        let value = match store {
+            "env" => match self.environment.secret(key) {
+                Some(value) => value.to_owned(),
+                None => {
+                    *unset = Some(key.to_uppercase());
+                    return Ok(String::new());
+                }
+            },
+            "secrets" => {
+                let value = self.secrets.and_then(|secrets| secrets.get(key));
+                let missing = || Problem::error("", format!("there is no secret {key:?}"));
+                value.ok_or_else(missing)?.to_owned()
+            }
+            "file" => secret_file(self.folder, key).map_err(|err| Problem::error("", err))?,
+            _ => {
+                let message = format!(
+                    "the store {store:?} is not built: there are `env`, `file` and `secrets`"
+                );
+                return Err(Problem::error("", message));
+            }
+        };
+        let Some(field) = field else {
+            return Ok(value);
+        };
+        let object: Option<serde_json::Value> = serde_json::from_str(&value).ok();
+        match object.as_ref().and_then(|object| object.get(field)) {
+            Some(serde_json::Value::String(text)) => Ok(text.clone()),
+            Some(other) => Ok(other.to_string()),
+            None => {
+                let message = format!("{key:?} of {store:?} has no member {field:?}");
+                Err(Problem::error("", message))
+            }
+        }
+    }
+
+    /// Tells of files that `$secret_file.` names and that can not be read: they stand for nothing, as with Tyk.
+    fn check_secret_files(&self, text: &str) -> Result<(), Problem> {
+        let named = text.split("$secret_file.").skip(1);
+        for rest in named {
+            let is_name = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+            let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+            if end > 0 {
+                secret_file(self.folder, &rest[..end]).map_err(|err| {
+                    Problem::warning("", format!("{err}, so it stands for nothing"))
+                })?;
+            }
+        }
+        Ok(())
     }
 
     /// Puts values in place of every `$secret_env.NAME`; one that is not set is empty, and told.
@@ -117,38 +215,58 @@ impl References<'_> {
         }
         replaced.push_str(rest);
         *text = replaced;
-        missing.map_or(Ok(()), |name| {
-            let message = format!("TYK_SECRET_{name} is not set, and stands for nothing");
-            Err(Problem::warning("", message))
-        })
+        missing.map_or(Ok(()), |name| Err(not_set(&name)))
     }
 }
 
-/// Tells of stores that are not built. Where Tyk asks at the start, the reference would be used in
-/// place of the secret, so it is an error; where Tyk asks with each request, it is as if the store knew
-/// nothing.
+fn not_set(name: &str) -> Problem {
+    let message = format!("TYK_SECRET_{name} is not set, and stands for nothing");
+    Problem::warning("", message)
+}
+
+/// The text of a file below the folder of secrets, without the last line end. No name leads out of the folder.
+fn secret_file(folder: &str, name: &str) -> Result<String, String> {
+    if folder.is_empty() {
+        return Err("there is no `kv.file.base_path`".into());
+    }
+    let is_below = |part: Component<'_>| matches!(part, Component::Normal(_));
+    let folder = Path::new(folder);
+    let path = folder.join(name);
+    let read = || {
+        let (folder, path) = (folder.canonicalize().ok()?, path.canonicalize().ok()?);
+        let path = Some(path).filter(|path| path.starts_with(folder))?;
+        document::read_text(&path).ok()
+    };
+    // Not what a link leads to, so that nobody learns of files elsewhere.
+    let text = Path::new(name).components().all(is_below).then(read);
+    let text = text.flatten();
+    let text = text.ok_or_else(|| format!("{name:?} is no file below `kv.file.base_path`"))?;
+    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+}
+
+/// Tells of stores that are not built. The reference would be used in place of the secret, or nothing would: so
+/// it is an error.
 fn not_built(text: &str) -> Result<(), Problem> {
-    const AT_START: [&str; 2] = ["consul://", "vault://"];
-    const WITH_EACH: [&str; 2] = ["$secret_vault.", "$secret_consul."];
-    const NEWER: [&str; 2] = ["$kv{", "$secret_file."];
-    if let Some(scheme) = AT_START.iter().find(|scheme| text.starts_with(**scheme)) {
-        return Err(Problem::error("", format!("`{scheme}` is not built")));
-    }
-    if let Some(label) = WITH_EACH.iter().find(|label| text.contains(**label)) {
-        let message = format!("`{label}` is not built, and stands for nothing");
-        return Err(Problem::warning("", message));
-    }
-    let newer = NEWER.iter().find(|label| text.contains(**label));
-    match newer.or_else(|| text.starts_with("kv://").then_some(&"kv://")) {
-        Some(label) => {
-            let message = format!("`{label}` is not built, so the text is used as it is");
-            Err(Problem::warning("", message))
-        }
+    let at_start = ["consul://", "vault://"];
+    let at_start = at_start.iter().find(|scheme| text.starts_with(**scheme));
+    let mut anywhere = UNBUILT.iter().filter(|label| text.contains(**label));
+    match at_start.or_else(|| anywhere.next()) {
+        Some(label) => Err(Problem::error("", format!("`{label}` is not built"))),
         None => Ok(()),
     }
 }
 
-/// What a secret is that a definition's text names: `$secret_conf.NAME` or `$secret_env.NAME`. For
+/// What begins the name of a secret in a store that is not built.
+const UNBUILT: [&str; 2] = ["$secret_vault.", "$secret_consul."];
+
+/// The store that a secret is in, where that is not built.
+pub fn unbuilt(name: SecretName<'_>) -> Option<&'static str> {
+    let is_of = |label: &&&str| **label == format!("$secret_{}.", name.place);
+    UNBUILT.iter().find(is_of).copied()
+}
+
+/// What a secret is that a definition's text names: `$secret_conf.NAME`, `$secret_env.NAME` or
+/// `$secret_file.PATH`. For
 /// [`Text::with_secrets`](tollgate_core::variables::Text::with_secrets).
 pub fn secret(name: SecretName<'_>, config: &Config, environment: &Environment) -> Option<String> {
     match name.place {
@@ -157,6 +275,7 @@ pub fn secret(name: SecretName<'_>, config: &Config, environment: &Environment) 
             .get(name.name)
             .map(|secret| secret.expose().to_owned()),
         "env" => environment.secret(name.name).map(str::to_owned),
+        "file" => secret_file(&config.kv.file.base_path, name.name).ok(),
         _ => None,
     }
 }
@@ -183,6 +302,7 @@ mod tests {
         let references = References {
             environment: &environment,
             secrets: None,
+            folder: "",
         };
         let mut replaced = text.to_owned();
         let problems = [
@@ -219,10 +339,80 @@ mod tests {
         check(
             "[$secret_vault.a.b]",
             "[$secret_vault.a.b]",
-            "`$secret_vault.` is not built, and stands for nothing",
+            "`$secret_vault.` is not built",
         );
-        let literal = "`kv://` is not built, so the text is used as it is";
-        check("kv://env/x", "kv://env/x", literal);
+    }
+
+    #[test]
+    fn a_key_of_a_store_is_replaced() {
+        let none = "TYK_SECRET_X is not set, and stands for nothing";
+        check("kv://env/db", "s", "");
+        check("kv://env/x", "", none);
+        check("<$kv{env:db}|$kv{env:DB}>", "<s|s>", "");
+        check(
+            "kv://secrets/x",
+            "kv://secrets/x",
+            "there is no secret \"x\"",
+        );
+        let open = "`$kv{` is not followed by `STORE:KEY}`";
+        check("a $kv{env", "a $kv{env", open);
+        let vault = "the store \"vault\" is not built: there are `env`, `file` and `secrets`";
+        check("kv://vault/db#password", "kv://vault/db#password", vault);
+        check("[$kv{vault:db}]", "[$kv{vault:db}]", vault);
+    }
+
+    #[test]
+    fn a_file_of_secrets_is_below_its_folder() {
+        let folder = tempfile::tempdir().unwrap();
+        let secrets = folder.path().join("secrets");
+        std::fs::create_dir_all(secrets.join("db")).unwrap();
+        std::fs::write(secrets.join("db/key"), "k\n").unwrap();
+        std::fs::write(secrets.join("both"), r#"{"user": "joe", "n": 1}"#).unwrap();
+        std::fs::write(folder.path().join("outside"), "o").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("outside"), secrets.join("link")).unwrap();
+        let environment = Environment::default();
+        let references = References {
+            environment: &environment,
+            secrets: None,
+            folder: secrets.to_str().unwrap(),
+        };
+        let check = |text: &str, expected: Option<&str>| {
+            let mut replaced = text.to_owned();
+            let result = references.replace(&mut replaced);
+            assert_eq!(result.ok().map(|()| &*replaced), expected, "{text}");
+        };
+        check("kv://file/db/key", Some("k"));
+        check(
+            "a $kv{file:both#user} b $kv{file:both#n}",
+            Some("a joe b 1"),
+        );
+        check("kv://file/both#none", None);
+        check("$secret_file.db/key, yes", Some("$secret_file.db/key, yes"));
+        for outside in ["../outside", "link", "none", "/etc/hostname", "db"] {
+            check(&format!("kv://file/{outside}"), None);
+            check(&format!("$secret_file.{outside}"), None);
+        }
+        let config = Config {
+            kv: crate::config::KvOptions {
+                file: crate::config::FileStore {
+                    base_path: secrets.to_str().unwrap().into(),
+                },
+                ..Default::default()
+            },
+            ..Config::default()
+        };
+        let find = |name| {
+            secret(
+                SecretName {
+                    place: "file",
+                    name,
+                },
+                &config,
+                &environment,
+            )
+        };
+        assert_eq!(find("db/key").as_deref(), Some("k"));
+        assert_eq!(find("../outside"), None);
     }
 
     #[test]
@@ -232,6 +422,7 @@ mod tests {
         let references = References {
             environment: &environment,
             secrets: None,
+            folder: "",
         };
         let mut text = manifest.to_owned();
         references.replace(&mut text).unwrap();
@@ -254,6 +445,11 @@ mod tests {
         assert_eq!(find("conf").as_deref(), Some("of conf"));
         assert_eq!(find("env").as_deref(), Some("of env"));
         assert_eq!(find("vault"), None);
+        let built = |place| unbuilt(SecretName { place, name: "a" });
+        assert_eq!(
+            (built("vault"), built("env")),
+            (Some("$secret_vault."), None)
+        );
     }
 
     #[test]

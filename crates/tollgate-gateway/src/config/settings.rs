@@ -257,7 +257,8 @@ pub const SETTINGS: &[Row] = &[
     works("global_session_lifetime"),
     refused("kv.consul", "Consul is not built"),
     refused("kv.vault", "Vault is not built"),
-    part_of("kv", "kv.vault"),
+    refused("kv.stores", "stores under names of one's own are not built"),
+    works("kv.file.base_path"),
     works("secrets"),
     warns(
         "override_messages",

@@ -91,6 +91,53 @@ fn the_first_by_file_name_keeps_its_path_and_its_id() {
 }
 
 #[test]
+fn secrets_of_stores_that_are_not_built_refuse_the_definition() {
+    let with = |member: &str, entry: serde_json::Value| {
+        let mut paths = serde_json::Map::new();
+        paths.insert(member.to_owned(), json!([entry]));
+        let version =
+            json!({"name": "Default", "use_extended_paths": true, "extended_paths": paths});
+        let versions = json!({"not_versioned": true, "versions": {"Default": version}});
+        let proxy = json!({"listen_path": "/a/", "target_url": "http://up"});
+        json!({"api_id": "a", "proxy": proxy, "version_data": versions}).to_string()
+    };
+    let header = |text: &str| {
+        let entry = json!({"path": "/", "method": "GET", "add_headers": {"x-secret": text}});
+        with("transform_headers", entry)
+    };
+    let target = |text: &str| {
+        let entry = json!({"path": "/", "method": "GET", "match_pattern": "/", "rewrite_to": text});
+        with("url_rewrites", entry)
+    };
+    let template = |blob: &str| {
+        let data = json!({"input_type": "json", "template_mode": "blob", "template_source": blob});
+        with(
+            "transform",
+            json!({"path": "/", "method": "GET", "template_data": data}),
+        )
+    };
+    for (definition, refused) in [
+        (header("$secret_vault.a.b"), true),
+        (header("kv://vault/a#b"), true),
+        (header("$kv{consul:a}"), true),
+        (target("/x?k=$secret_consul.a"), true),
+        (target("/x?k=$kv{elsewhere:a}"), true),
+        // `x$secret_vault.a.b`, and `x$secret_env.a`.
+        (template("eCRzZWNyZXRfdmF1bHQuYS5i"), true),
+        (template("eCRzZWNyZXRfZW52LmE="), false),
+        (header("$secret_file.a$secret_conf.b$secret_env.c"), false),
+        (header("kv://env/a"), false),
+    ] {
+        let files = [CONFIG, NO_POLICIES, ("apps/1.json", &*definition)];
+        let (loaded, report) = load("unbuilt", &files);
+        let loaded = loaded.unwrap();
+        let state = states(&loaded)[0].1;
+        let expected = if refused { "refused" } else { "served" };
+        assert_eq!(state, expected, "{definition}: {report}");
+    }
+}
+
+#[test]
 fn an_api_that_is_refused_keeps_its_path() {
     let refused = r#"{"api_id": "a", "version_data": {"not_versioned": true}, "use_oauth2": true, "domain": "X.example",
         "proxy": {"listen_path": "/a/", "target_url": "http://up"}}"#;

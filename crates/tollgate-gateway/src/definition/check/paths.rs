@@ -15,6 +15,7 @@ use crate::{
     definition::{ExtendedPaths, ListEntry, Version},
     edge::schema::Schema,
     problem::{JsonPath, last_line},
+    reference::unbuilt,
 };
 
 impl Checks<'_> {
@@ -114,7 +115,16 @@ impl Checks<'_> {
         ] {
             for (index, entry) in enabled(entries, |entry| entry.disabled) {
                 let path = path.key(member).index(index).key("template_data");
-                if let Err(err) = template(self.config, side, entry, |_| None) {
+                let mut elsewhere = None;
+                let parsed = template(self.config, side, entry, |name| {
+                    elsewhere = elsewhere.or(unbuilt(name));
+                    None
+                });
+                if let Some(label) = elsewhere {
+                    let message = format!("the template names `{label}`, which is not built");
+                    self.error(path.key("template_source"), message);
+                }
+                if let Err(err) = parsed {
                     let cause = Error::source(&err).map(|cause| format!(": {cause}"));
                     let cause = cause.unwrap_or_default();
                     let place = match err {
