@@ -289,9 +289,10 @@ impl Plan {
 /// The passes of one record: one for each plan that met it. They go with the record, so a change
 /// drops them all.
 #[derive(Default)]
+#[repr(C)] // What each request looks at comes last, before the name in the record.
 pub(crate) struct Passes {
-    first: OnceLock<Kept>, // Most records meet one plan; it is found without a lock.
     others: RwLock<Vec<Kept>>,
+    first: OnceLock<Kept>, // Most records meet one plan; it is found without a lock.
     is_outdated: AtomicBool, // The first is of a plan that is retired, and there are others.
 }
 
@@ -416,17 +417,21 @@ impl From<Arc<Pass>> for HeldPass {
 }
 
 /// A session compiled for one stack.
+///
+/// Of a key that nobody asked for lately, each line of the cache must be waited for. So what each request
+/// looks at lies together: the end of the first entry, and what comes after that here.
+#[repr(C)]
 pub struct Pass {
-    lifetime: Lifetime,
-    is_bare: bool, // A bare token may use it: there is no password.
     plan: Arc<Plan>,
     key: StorageKey,
     session: Arc<Session>,
     origins: Arc<Origins>,
     root: Root,
-    rights: Arc<CompiledRights>,
-    entries: Entries,
     texts: Box<[Filled]>,
+    entries: Entries,
+    rights: Arc<CompiledRights>,
+    lifetime: Lifetime,
+    is_bare: bool, // A bare token may use it: there is no password.
 }
 
 /// A session's own limits. They are compiled where somebody asks: most keys are used for APIs alone.
@@ -449,10 +454,17 @@ impl Root {
 
 /// What a pass holds of each API, by place in its rights; `None` where the numbers of an entry are no
 /// limits. Most keys are used for one API, whose entry is here and not behind another reference.
+#[repr(C)]
 struct Entries {
-    len: usize,
-    first: OnceLock<(usize, Option<Entry>)>,
     others: OnceLock<Box<[Place]>>,
+    first: OnceLock<First>,
+    len: usize,
+}
+
+#[repr(C)]
+struct First {
+    entry: Option<Entry>,
+    at: usize,
 }
 
 type Place = OnceLock<Option<Box<Entry>>>;
@@ -469,9 +481,12 @@ impl Entries {
     fn get_or_compile(&self, at: usize, compile: impl FnOnce() -> Option<Entry>) -> Option<&Entry> {
         let mut compile = Some(compile);
         let mut compile = || compile.take().and_then(|compile| compile());
-        let first = self.first.get_or_init(|| (at, compile()));
-        if first.0 == at {
-            return first.1.as_ref();
+        let first = self.first.get_or_init(|| First {
+            entry: compile(),
+            at,
+        });
+        if first.at == at {
+            return first.entry.as_ref();
         }
         let others = self
             .others
@@ -484,7 +499,7 @@ impl Entries {
     #[inline]
     fn get(&self, at: usize) -> Option<&Entry> {
         match self.first.get() {
-            Some((first, entry)) if *first == at => entry.as_ref(),
+            Some(first) if first.at == at => first.entry.as_ref(),
             _ => self.others.get()?.get(at)?.get()?.as_deref(),
         }
     }

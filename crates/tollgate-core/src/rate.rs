@@ -417,22 +417,30 @@ impl<C: Cell> Slots<C> {
         newest.map_or(now, |number| now.max(self.start(number + reach + 1)))
     }
 
-    /// What counts in a window of slots of this [width](usual_width) that ends now, where that is told by
-    /// the slots as they are: they are as wide, and the newest is the one of now.
+    /// What counts at most in a window of slots of this [width](usual_width) that ends now, where they are as
+    /// wide and none is newer: what has left the window since the newest slot is counted too.
     #[inline]
-    pub(crate) fn of_this_slot(&self, width: u64, now: u64) -> Option<u64> {
-        let into = now.wrapping_sub(self.start(self.head));
-        (width == self.body.width && into < width).then_some(self.body.sum)
+    pub(crate) fn at_most(&self, width: u64, now: u64) -> Option<u64> {
+        let is_for = width == self.body.width && self.start(self.head) <= now;
+        is_for.then_some(self.body.sum)
     }
 
-    /// Adds to the newest slot what fits there.
+    /// Adds what fits, as [`at_most`](Self::at_most) told.
     #[inline]
-    pub(crate) fn add_to_this_slot(&mut self, now: u64, cost: u64) {
+    pub(crate) fn add_ready(&mut self, now: u64, cost: u64) {
+        self.body.asked = self.body.asked.max(now);
+        if self.body.width <= now.wrapping_sub(self.start(self.head)) {
+            return self.add_to_later(now, cost);
+        }
         let body = &mut *self.body;
         let count = &mut body.counts[(self.head % SLOTS) as usize];
         *count = C::of((*count).into() + cost); // Not above the rate.
         body.sum += cost;
-        body.asked = body.asked.max(now);
+    }
+
+    #[cold]
+    fn add_to_later(&mut self, now: u64, cost: u64) {
+        self.add(now, cost);
     }
 
     /// What counts right after something was added to the newest slot, and when that counts no more.
@@ -442,8 +450,12 @@ impl<C: Cell> Slots<C> {
 
     pub(crate) fn add(&mut self, now: u64, cost: u64) {
         let number = self.last(now);
-        if self.head < number {
-            for passed in self.head + 1..=number.min(self.head + SLOTS) {
+        if self.head + SLOTS <= number {
+            self.body.counts = [C::default(); SLOTS as usize];
+            self.body.sum = 0;
+            self.head = number;
+        } else if self.head < number {
+            for passed in self.head + 1..=number {
                 let count = &mut self.body.counts[(passed % SLOTS) as usize];
                 self.body.sum -= (*count).into();
                 *count = C::default();

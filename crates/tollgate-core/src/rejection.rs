@@ -127,6 +127,21 @@ impl Rejection {
     /// A stable name, fit for a metric's label: it never holds anything of the request.
     pub fn code(&self) -> &str {
         match self {
+            Self::Custom(custom) => &custom.code,
+            ours => ours.own_code(),
+        }
+    }
+
+    /// The same, for whoever keeps it: a name of ours is not copied.
+    pub fn to_code(&self) -> Cow<'static, str> {
+        match self {
+            Self::Custom(custom) => custom.code.clone(),
+            ours => ours.own_code().into(),
+        }
+    }
+
+    fn own_code(&self) -> &'static str {
+        match self {
             Self::CredentialMissing => "credential_missing",
             Self::CredentialMalformed => "credential_malformed",
             Self::KeyUnknown => "key_unknown",
@@ -152,7 +167,7 @@ impl Rejection {
             Self::HeaderValueRefused => "header_value_refused",
             Self::StoreUnavailable { .. } => "store_unavailable",
             Self::Misconfigured(_) => "misconfigured",
-            Self::Custom(custom) => &custom.code,
+            Self::Custom(_) => "custom", // It has a name of its own.
         }
     }
 

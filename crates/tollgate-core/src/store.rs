@@ -309,9 +309,12 @@ impl Handle {
 
 /// The charges of one caller, made again with each request. The store keeps its own handle on all of
 /// them here, as it does on one in a [`Counter`].
+#[repr(C)]
 pub struct ReadyCharges {
     charges: Box<[Charge]>,
     handle: Handle,
+    /// The memory store's own. It lies here and not behind a handle, so that it is read with what is around it.
+    slots: OnceLock<counters::ReadySlots>,
 }
 
 impl ReadyCharges {
@@ -320,6 +323,7 @@ impl ReadyCharges {
         Self {
             charges: charges.into(),
             handle: Handle::default(),
+            slots: OnceLock::default(),
         }
     }
 
@@ -505,12 +509,13 @@ pub struct Refused {
     pub standings: Standings,
 }
 
-/// A record as it was read.
+/// A record as it was read. What each request looks at comes first, and lies together.
+#[repr(C)]
 pub struct Loaded {
+    passes: Passes,
     key: StorageKey,
     session: Arc<Session>,
     version: Version,
-    passes: Passes,
 }
 
 impl Loaded {

@@ -29,8 +29,8 @@ use tollgate_core::{
     pass::{Plan, Rules},
     policy::PolicySet,
     store::{
-        Charge, Counter, CounterName, LimitStore, MemoryStore, Verdict, Version,
-        memory::MemoryOptions,
+        Charge, Counter, CounterName, LimitStore, MemoryStore, ReadyCharges, Standing, Verdict,
+        Version, memory::MemoryOptions,
     },
 };
 
@@ -221,6 +221,35 @@ fn batches_in_opposite_orders_take_all_or_nothing() {
             || takes(&store, &[ann, named("bob", &limit)], at(5)),
         );
         assert!(one != other);
+    });
+}
+
+/// The shortest way through the counters of a session, which tells where they stand.
+#[test]
+fn ready_charges_are_never_oversold() {
+    model("two ready charges of two counters", || {
+        let store = MemoryStore::new();
+        let batch = || {
+            let rate = Rate::per_second(1000).into(); // In slots.
+            [
+                held(&counter("rate"), &rate),
+                held(&counter("quota"), &quota(2)),
+            ]
+        };
+        let ready = Arc::new(ReadyCharges::new(batch()));
+        assert!(store.try_admit(&ready, at(5)));
+        let admits = |store: &MemoryStore, ready: &ReadyCharges| {
+            let mut told = Vec::new();
+            let tell = &mut |standing: &Standing| told.push(standing.remaining);
+            let admitted = store.try_admit_told(ready, at(5), tell);
+            assert_eq!(told.len(), if admitted { 2 } else { 0 });
+            admitted
+        };
+        let (there, theirs) = (store.clone(), ready.clone());
+        let (one, other) = both(move || admits(&there, &theirs), || admits(&store, &ready));
+        assert!(one != other, "both passed, or none");
+        assert_eq!(store.used(raw("rate").as_bytes(), at(5)), 2);
+        assert_eq!(store.used(raw("quota").as_bytes(), at(5)), 2);
     });
 }
 

@@ -49,13 +49,10 @@ impl<B> GateBody<B> {
         }
     }
 
-    /// The same; where charges are not settled yet, its end settles them.
-    #[inline]
-    pub(crate) fn of(body: B, unsettled: Option<Box<Settlement>>) -> Self {
-        match unsettled {
-            None => Self::inner(body),
-            settlement => Self::other(Other::Settling { body, settlement }),
-        }
+    /// The same; its end settles the charges.
+    pub(crate) fn settling(body: B, settlement: Box<Settlement>) -> Self {
+        let settlement = Some(settlement);
+        Self::other(Other::Settling { body, settlement })
     }
 
     pub(crate) fn refused(body: Bytes) -> Self {
@@ -69,6 +66,51 @@ impl<B> GateBody<B> {
         Self {
             kind: Kind::Other { other },
         }
+    }
+}
+
+/// Which body the responses of a service behind gates have.
+pub(crate) trait Bodies<B> {
+    type Body;
+
+    /// The service's own.
+    fn own(body: B) -> Self::Body;
+
+    /// Another.
+    fn gated(body: GateBody<B>) -> Self::Body;
+}
+
+/// A [`GateBody`] around any body.
+pub(crate) struct GateBodies;
+
+impl<B> Bodies<B> for GateBodies {
+    type Body = GateBody<B>;
+
+    #[inline]
+    fn own(body: B) -> GateBody<B> {
+        GateBody::inner(body)
+    }
+
+    fn gated(body: GateBody<B>) -> GateBody<B> {
+        body
+    }
+}
+
+/// A body of axum's, which needs nothing around it.
+#[cfg(feature = "axum")]
+pub(crate) struct AxumBodies;
+
+#[cfg(feature = "axum")]
+impl Bodies<axum::body::Body> for AxumBodies {
+    type Body = axum::body::Body;
+
+    #[inline]
+    fn own(body: axum::body::Body) -> axum::body::Body {
+        body
+    }
+
+    fn gated(body: GateBody<axum::body::Body>) -> axum::body::Body {
+        axum::body::Body::new(body)
     }
 }
 

@@ -18,12 +18,12 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response, request::Parts, response};
 use pin_project_lite::pin_project;
-use tollgate_core::{Rejection, Session, future::BoxFuture};
+use tollgate_core::{Moment, Rejection, Session, future::BoxFuture};
 use tower_layer::Layer;
 use tower_service::Service;
 
 use crate::{
-    body::GateBody,
+    body::{Bodies, GateBodies, GateBody},
     express::{Express, Look},
     gate::{Departure, Gate, Gates, Resume, Walk},
     report,
@@ -115,12 +115,29 @@ where
 
     // A request's parts are large, and so are visits, futures and responses. On the way to the service
     // each is moved as seldom as may be: gates and what prepares the call see them where they are.
+    #[inline]
     fn call(&mut self, request: Request<B>) -> Self::Future {
         let now = self.gates.now();
-        let mut look = self.gates.look((&request).into(), now);
+        let look = self.gates.look((&request).into(), now);
         if let Look::Through = look {
             return GatedFuture::inside(self.inner.call(request), None);
         }
+        self.ask(request, now, look)
+    }
+}
+
+impl<S: Clone> Gated<S> {
+    /// Asks the gates that have not passed yet.
+    #[inline(never)]
+    fn ask<B>(
+        &mut self,
+        request: Request<B>,
+        now: Moment,
+        mut look: Look,
+    ) -> GatedFuture<S::Future, S, B>
+    where
+        S: Service<Request<B>>,
+    {
         let (mut head, body) = request.into_parts();
         if let Look::Closer = look {
             look = self.gates.look((&head).into(), now);
@@ -143,16 +160,15 @@ where
             let future = self.inner.call(Request::from_parts(head, body));
             return GatedFuture::inside(future, then);
         }
-        let state = self.halt(
-            walk,
-            Stopped {
-                asked,
-                visit,
-                head,
-                body,
-            },
-        );
-        GatedFuture { state }
+        let stopped = Stopped {
+            asked,
+            visit,
+            head,
+            body,
+        };
+        GatedFuture {
+            state: self.halt(walk, stopped),
+        }
     }
 }
 
@@ -302,54 +318,45 @@ where
     type Output = Result<Response<GateBody<R>>, S::Error>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.poll_with::<GateBodies, R>(cx)
+    }
+}
+
+impl<S, B> GatedFuture<S::Future, S, B>
+where
+    S: Service<Request<B>>,
+{
+    /// Polls it to a response with a body of this kind. The service's own is not moved for it.
+    #[inline]
+    pub(crate) fn poll_with<O, R>(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response<O::Body>, S::Error>>
+    where
+        S: Service<Request<B>, Response = Response<R>>,
+        O: Bodies<R>,
+    {
         let mut state = self.project().state;
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Inside { future, then } => {
                     let response = ready!(future.poll(cx))?;
                     let Some(departing) = then else {
-                        return Poll::Ready(Ok(response.map(GateBody::inner)));
+                        return Poll::Ready(Ok(response.map(O::own)));
                     };
                     let (mut head, body) = response.into_parts();
-                    let unsettled = departing.depart(&mut head);
-                    let body = GateBody::of(body, unsettled);
+                    let body = match departing.depart(&mut head) {
+                        None => O::own(body),
+                        Some(settlement) => O::gated(GateBody::settling(body, settlement)),
+                    };
                     return Poll::Ready(Ok(Response::from_parts(head, body)));
                 }
                 StateProjection::Refused { response } => {
                     let response = response.take().expect("polled after completion");
-                    return Poll::Ready(Ok(response.map(GateBody::refused)));
+                    let body = |body| O::gated(GateBody::refused(body));
+                    return Poll::Ready(Ok(response.map(body)));
                 }
-                StateProjection::Waiting { parked } => {
-                    let waiting = parked.as_mut().expect("polled after completion");
-                    let resume = ready!(waiting.wait.as_mut().poll(cx));
-                    match waiting.resume(resume) {
-                        Walk::Waits(wait) => {
-                            waiting.wait = wait;
-                            continue;
-                        }
-                        Walk::Refused(rejection) => {
-                            let Parked { gates, stopped, .. } = *parked.take().expect("seen");
-                            State::refused(&gates, &rejection, &stopped)
-                        }
-                        Walk::Through => {
-                            let Parked {
-                                gates,
-                                mut service,
-                                stopped,
-                                ..
-                            } = *parked.take().expect("seen");
-                            let Stopped {
-                                visit,
-                                mut head,
-                                body,
-                                ..
-                            } = stopped;
-                            let then = gates.enter(&mut head, visit);
-                            let future = service.call(Request::from_parts(head, body));
-                            State::Inside { future, then }
-                        }
-                    }
-                }
+                StateProjection::Waiting { parked } => ready!(Parked::go_on(parked, cx)),
             };
             state.set(next);
         }
@@ -357,6 +364,40 @@ where
 }
 
 impl<S, B> Parked<S, B> {
+    /// Waits, and goes on to the next gates and to the service. What comes back is to be polled.
+    #[cold]
+    fn go_on(parked: &mut Option<Box<Self>>, cx: &mut Context<'_>) -> Poll<State<S::Future, S, B>>
+    where
+        S: Service<Request<B>>,
+    {
+        let waiting = parked.as_mut().expect("polled after completion");
+        let walk = loop {
+            let resume = ready!(waiting.wait.as_mut().poll(cx));
+            match waiting.resume(resume) {
+                Walk::Waits(wait) => waiting.wait = wait,
+                walk => break walk,
+            }
+        };
+        let Self {
+            gates,
+            mut service,
+            stopped,
+            ..
+        } = *parked.take().expect("seen");
+        if let Walk::Refused(rejection) = walk {
+            return Poll::Ready(State::refused(&gates, &rejection, &stopped));
+        }
+        let Stopped {
+            visit,
+            mut head,
+            body,
+            ..
+        } = stopped;
+        let then = gates.enter(&mut head, visit);
+        let future = service.call(Request::from_parts(head, body));
+        Poll::Ready(State::Inside { future, then })
+    }
+
     fn resume(&mut self, resume: Resume) -> Walk {
         let Stopped {
             asked, visit, head, ..

@@ -35,6 +35,8 @@ mod plan;
 pub mod rate_headers;
 pub mod refusal;
 mod report;
+#[cfg(feature = "axum")]
+pub mod router;
 mod seen;
 pub mod session;
 mod settlement;

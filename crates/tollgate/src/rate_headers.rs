@@ -117,7 +117,7 @@ impl LimitHeaders {
 }
 
 /// A number in one allocation of its length; `HeaderValue::from` makes two.
-fn number(number: u64) -> HeaderValue {
+pub(crate) fn number(number: u64) -> HeaderValue {
     let mut digits = itoa::Buffer::new();
     let value = HeaderValue::from_bytes(digits.format(number).as_bytes());
     value.expect("digits are a header's value")

@@ -31,7 +31,7 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::json;
 use tollgate_core::Rejection;
 
-use crate::settlement::is_grpc;
+use crate::{rate_headers::number, settlement::is_grpc};
 
 /// How refused requests are answered.
 #[derive(Clone, Default)]
@@ -139,7 +139,7 @@ impl Refusals {
             response
                 .headers_mut()
                 .entry(RETRY_AFTER)
-                .or_insert_with(|| whole_seconds(wait).into());
+                .or_insert_with(|| number(whole_seconds(wait)));
         }
         let challenged = rejection.status() == StatusCode::UNAUTHORIZED;
         if let (true, Some(realm)) = (challenged, &self.realm.0) {
@@ -209,11 +209,17 @@ fn tyk(rejection: &Rejection, head: &Parts) -> Response<Bytes> {
                 format!("{declaration}\n<error>{}</error>\n", xml_text(message)),
             )
         }
-        None => answer(
-            status,
-            "application/json",
-            format!("{{\n    \"error\": {}\n}}", json!(message)),
-        ),
+        None => answer(status, "application/json", tyk_json(message)),
+    }
+}
+
+/// In one allocation where nothing of the message has to be escaped, as in none of ours.
+fn tyk_json(message: &str) -> String {
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    if message.bytes().all(is_plain) {
+        ["{\n    \"error\": \"", message, "\"\n}"].concat()
+    } else {
+        format!("{{\n    \"error\": {}\n}}", json!(message))
     }
 }
 

@@ -8,7 +8,7 @@ use tollgate_core::{Rejection, StoreError};
 /// Counts and logs a refusal.
 pub(crate) fn refused(rejection: &Rejection, gate: &'static str) {
     let reason = rejection.code();
-    metrics::counter!("tollgate_rejections_total", "reason" => reason.to_owned()).increment(1);
+    metrics::counter!("tollgate_rejections_total", "reason" => rejection.to_code()).increment(1);
     let status = rejection.status().as_u16();
     if let Rejection::Misconfigured(why) = rejection {
         tracing::error!(target: "tollgate", reason, status, gate, why, "request refused");
@@ -20,7 +20,7 @@ pub(crate) fn refused(rejection: &Rejection, gate: &'static str) {
 /// Counts and logs what a gate in observe mode would have refused.
 pub(crate) fn would_reject(rejection: &Rejection) {
     let reason = rejection.code();
-    metrics::counter!("tollgate_would_reject_total", "reason" => reason.to_owned()).increment(1);
+    metrics::counter!("tollgate_would_reject_total", "reason" => rejection.to_code()).increment(1);
     tracing::debug!(target: "tollgate", reason, "request would be refused");
 }
 

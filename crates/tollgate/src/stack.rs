@@ -91,6 +91,12 @@ impl Tollgate {
         self.gates.clone().into()
     }
 
+    /// The same for a `Router` of axum; see [`router`](crate::router).
+    #[cfg(feature = "axum")]
+    pub fn router_layer(&self) -> crate::router::RouterLayer {
+        self.gates.clone().into()
+    }
+
     /// Decides about a request without a service, and charges it: for other proxies and for external
     /// authorisation. See [`Admitted`] for an example.
     ///

@@ -63,7 +63,7 @@ fn app() -> Result<Router, Box<dyn std::error::Error>> {
         .build()?;
     Ok(Router::new()
         .route("/orders", get(orders))
-        .layer(gate.layer()))
+        .layer(gate.router_layer()))
 }
 
 #[tokio::main]

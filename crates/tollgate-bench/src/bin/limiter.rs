@@ -13,7 +13,7 @@ use std::{
     num::NonZeroU32,
     process::Command,
     sync::{
-        Arc, Barrier,
+        Arc, Barrier, Mutex,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -255,6 +255,20 @@ fn governor_million() -> Variant {
     })
 }
 
+/// As much room as an entry of the table takes, behind a lock, at a random place: one wait for memory and no
+/// look-up. Where places are known beforehand the processor waits for several at once; a decision of hundreds of
+/// steps leaves no room for that, as where the next place hangs on what was found.
+fn floor(name: &str, next: fn(u64, u64) -> u64) -> Variant {
+    let places = (0..KEYS).map(|_| Mutex::new([1_u64; 3]));
+    let (places, mut state) = (places.collect::<Vec<_>>(), 1);
+    Variant::of_calls(name, move || {
+        let place = &places[random(&mut state) as usize];
+        let mut place = place.lock().expect("one thread");
+        place[0] = std::hint::black_box(place[0] + 1);
+        state = next(state, place[1]);
+    })
+}
+
 fn million_variants() -> Vec<Variant> {
     let short = &Arc::new(Vec::new());
     let long = &Arc::new((0..KEYS).map(long_key).collect());
@@ -270,6 +284,10 @@ fn million_variants() -> Vec<Variant> {
         million("quota, 8 bytes", quota(1 << 50), short),
         governor_million_long(long),
         million("gcra, 27 bytes", gcra(), long),
+        floor("32 bytes behind a lock, places known", |state, _| state),
+        floor("32 bytes behind a lock, one by one", |state, one| {
+            state ^ one ^ 1
+        }),
     ]
 }
 

@@ -190,16 +190,16 @@ fn governor_with_headers() -> GovernorHeaderRow {
     GovernorLayer::new(config.expect("a configuration"))
 }
 
-/// All rows of a table; `$over` puts a layer before the service.
+/// All rows of a table; `$over` puts a layer before the service, ours as `$layer`.
 macro_rules! rows {
-    ($store:expr, $over:ident) => {{
+    ($store:expr, $over:ident, $layer:ident) => {{
         let lean = || {
             builder($store)
                 .headers(LimitHeaders::none())
                 .without_context()
                 .build()
                 .expect("a stack")
-                .layer()
+                .$layer()
         };
         let rich = || {
             let builder = builder($store).headers(LimitHeaders::quota());
@@ -208,7 +208,7 @@ macro_rules! rows {
                 .expect("a header")
                 .build()
                 .expect("a stack")
-                .layer()
+                .$layer()
         };
         vec![
             drive(
@@ -294,8 +294,8 @@ async fn main() {
     {
         let store = &keys(if row.contains("100,000") { KEYS } else { 10 });
         let rows = match &**table {
-            "router" => rows!(store, over_router),
-            _ => rows!(store, over_service),
+            "router" => rows!(store, over_router, router_layer),
+            _ => rows!(store, over_service, layer),
         };
         let row = rows.into_iter().filter(|variant| variant.name() == row);
         run(row.collect(), 0, calls.parse().expect("a number of calls")).await;
@@ -304,11 +304,11 @@ async fn main() {
     let wanted = |table: &str| arguments.is_empty() || arguments.iter().any(|one| one == table);
     let store = &keys(KEYS);
     if wanted("service") {
-        let rows = run(rows!(store, over_service), ROUNDS, CALLS).await;
+        let rows = run(rows!(store, over_service, layer), ROUNDS, CALLS).await;
         print("Over a plain service", &rows, 1);
     }
     if wanted("router") {
-        let rows = run(rows!(store, over_router), ROUNDS, CALLS).await;
+        let rows = run(rows!(store, over_router, router_layer), ROUNDS, CALLS).await;
         print("Over an axum router", &rows, 1);
     }
 }

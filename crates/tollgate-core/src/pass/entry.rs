@@ -14,14 +14,15 @@ use crate::{
 
 /// What a session holds of one API, compiled: rights, and charges ready to be made.
 #[derive(Debug)]
+#[repr(C)] // What each request looks at comes last.
 pub struct Entry {
-    rights: Option<Arc<ApiRights>>, // None: every path of every version.
     limits: ApiLimits,
     scope: Box<str>,
+    counter_text: Option<Text>,
     charges: ChargeSet,
     endpoints: EndpointCharges,
-    counter_text: Option<Text>,
-    is_same: bool, // Whether every request makes the same charges.
+    rights: Option<Arc<ApiRights>>, // None: every path of every version.
+    is_same: bool,                  // Whether every request makes the same charges.
 }
 
 /// Charges by endpoint, under the endpoint's name.
@@ -40,9 +41,10 @@ pub enum Kinds {
 
 /// Charges, the rates before the quotas.
 #[derive(Debug)]
+#[repr(C)]
 struct ChargeSet {
-    ready: ReadyCharges,
     rates: usize,
+    ready: ReadyCharges,
 }
 
 impl ChargeSet {

@@ -77,13 +77,13 @@ pub(crate) struct Slot {
 const _: () = assert!(size_of::<Slot>() == 64);
 
 /// The slots of charges that are made again and again, in their order.
-struct ReadySlots {
+pub(super) struct ReadySlots {
     table: u64,
     slots: SmallVec<[ReadySlot; 2]>,
 }
 
 /// One of them, and what is asked of it: a charge is larger, and lies elsewhere.
-struct ReadySlot {
+pub(super) struct ReadySlot {
     slot: Arc<Slot>,
     brief: Brief,
 }
@@ -861,7 +861,7 @@ impl Counters {
     /// The slots of charges, where they can be used.
     #[inline]
     fn slots_of<'a>(&self, ready: &'a ReadyCharges, now: Moment) -> &'a [ReadySlot] {
-        let found = ready.handle(|batch| Arc::new(self.ready(batch, now)));
+        let found = ready.slots.get_or_init(|| self.ready(ready.charges(), now));
         // As in `take`: whether the overflow counts is asked when the slots are known.
         if found.table != self.id || self.overflows.load(Relaxed) {
             return &[];
@@ -1015,6 +1015,8 @@ fn take_two_ready(batch: &[Charge; 2], [one, two]: [&ReadySlot; 2], now: Moment)
 /// Locks two counters that are not one, in the order of all batches.
 #[inline]
 fn lock_two<'a>(one: &'a Slot, two: &'a Slot) -> (MutexGuard<'a, Tally>, MutexGuard<'a, Tally>) {
+    // Both are looked at before one is locked: where neither is in the cache, they come together.
+    assert!(one.table == two.table, "of one table");
     if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
         let first = one.lock();
         (first, two.lock())

@@ -974,11 +974,9 @@ impl Tally {
         let (window, ticks) = (brief.window, now.ticks);
         let fits = |used: u64| used.saturating_add(brief.cost) <= brief.max;
         match (&self.0, brief.way) {
-            (State::Slots(slots), Way::Slots) => {
-                slots.of_this_slot(window, ticks).is_some_and(fits)
-            }
+            (State::Slots(slots), Way::Slots) => slots.at_most(window, ticks).is_some_and(fits),
             (State::WideSlots(slots), Way::WideSlots) => {
-                slots.of_this_slot(window, ticks).is_some_and(fits)
+                slots.at_most(window, ticks).is_some_and(fits)
             }
             (State::Ring(ring), Way::Ring) => {
                 ring.is_ready_for(brief.max, window, ticks, brief.cost)
@@ -1023,8 +1021,8 @@ impl Tally {
     pub(crate) fn add_ready(&mut self, brief: &Brief, now: Moment) {
         let cost = brief.cost;
         match &mut self.0 {
-            State::Slots(slots) => slots.add_to_this_slot(now.ticks, cost),
-            State::WideSlots(slots) => slots.add_to_this_slot(now.ticks, cost),
+            State::Slots(slots) => slots.add_ready(now.ticks, cost),
+            State::WideSlots(slots) => slots.add_ready(now.ticks, cost),
             State::Ring(ring) => ring.add_ready(now.ticks, cost),
             State::Quota { used, .. } | State::Fixed { used, .. } | State::Bucket { used, .. } => {
                 *used = (u64::from(*used) + cost).into(); // Not above the maximum.

@@ -154,7 +154,7 @@ impl LimitGate {
     pub(crate) fn charge_at_once(&self, entry: &Entry, now: Moment) -> bool {
         let rules = &*self.0;
         let ready = rules.ready.and_then(|kinds| entry.ready_charges(kinds));
-        ready.is_some_and(|ready| ready.charges().is_empty() || rules.store.try_admit(ready, now))
+        ready.is_some_and(|ready| rules.store.try_admit(ready, now) || ready.charges().is_empty())
     }
 
     /// Whether every request is charged, and for good when it is let in.
