@@ -11,6 +11,7 @@
 //! | `request_id` | what the request is called, where [`RequestId`] is in the request's extensions |
 //! | `tyk_trace_id` | the trace of the request, where [`TraceId`] is in the request's extensions |
 //! | `token` | nothing, unless [`ShownToken`] is in the request's extensions: a credential has no place in a header |
+//! | `trigger-0-X-Tier-0` and so on | what the trigger of a rewrite before matched, where its layer [tells it](crate::url_rewrite::UrlRewriteLayer::telling) |
 //! | `rate_limit_limit`, `rate_limit_remaining`, `rate_limit_reset` | the rate that was charged last; seconds since 1970 |
 //! | `quota_limit`, `quota_remaining`, `quota_reset` | the quota that was charged last |
 //!
@@ -28,6 +29,7 @@ use std::{borrow::Cow, collections::BTreeMap, fmt::Write as _, net::IpAddr, sync
 use http::{HeaderMap, header::HOST, request::Parts};
 use percent_encoding::percent_decode_str;
 use tollgate_core::{
+    rewrite::TriggerValues,
     token::Token,
     variables::{Context, form_pair},
 };
@@ -114,12 +116,26 @@ pub(crate) fn is_about_limits(name: &str) -> bool {
     name.starts_with("rate_limit_") || name.starts_with("quota_")
 }
 
+/// Whether a rewrite's trigger tells it.
+pub(crate) fn is_of_trigger(name: &str) -> bool {
+    name.starts_with("trigger-")
+}
+
+/// Writes what a trigger told, where a rewrite before did.
+pub(crate) fn write_trigger(visit: &Visit, name: &str, out: &mut String) {
+    if let Some(triggers) = visit.notes().get::<TriggerValues>() {
+        triggers.write(name, out);
+    }
+}
+
 impl Context for RequestContext<'_> {
     fn write(&self, name: &str, out: &mut String) {
         if is_about_limits(name) {
             return LimitContext(self.visit).write(name, out);
         }
-        if name == "path" {
+        if is_of_trigger(name) {
+            write_trigger(self.visit, name, out);
+        } else if name == "path" {
             out.push_str(&decoded_path(self.head)); // Asked for most, and mostly as it stands.
         } else if let Some(value) = self.head_value(name) {
             out.push_str(&value);

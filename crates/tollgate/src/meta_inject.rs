@@ -44,11 +44,11 @@ use http::{
 use tollgate_core::{
     Rejection,
     pass::{Filled, PlannedText},
-    variables::{SecretMissing, Text, UnsafeValues, ValueStyle, header_value},
+    variables::{Context, SecretMissing, Text, UnsafeValues, ValueStyle, header_value},
 };
 
 use crate::{
-    context::{LimitContext, RequestContext, is_about_limits},
+    context::{LimitContext, RequestContext, is_about_limits, is_of_trigger, write_trigger},
     gate::{Acts, Departure, Gate, Step},
     single::{Single, single_gate_layer},
     visit::Visit,
@@ -145,9 +145,35 @@ pub struct MetaInjectGate {
     planned: Option<Arc<[PlannedText]>>,
 }
 
-/// Values made at the head of the request for headers of the response.
+/// What was made at the head of the request for headers of the response.
 #[derive(Clone, Default)]
-struct Stash(Vec<(HeaderName, HeaderValue)>);
+struct Stash {
+    values: Vec<(HeaderName, HeaderValue)>,
+    /// Of texts with variables of triggers, which a rewrite behind tells: the other variables.
+    known: Vec<(HeaderName, Known)>,
+}
+
+/// Context variables and their values.
+type Known = Vec<(Box<str>, String)>;
+
+/// The context of a response: what was known at the head of the request, what limits came to, and what triggers
+/// told.
+struct LateContext<'a> {
+    known: &'a Known,
+    visit: &'a Visit,
+}
+
+impl Context for LateContext<'_> {
+    fn write(&self, name: &str, out: &mut String) {
+        if is_of_trigger(name) {
+            write_trigger(self.visit, name, out);
+        } else if is_about_limits(name) {
+            LimitContext(self.visit).write(name, out);
+        } else if let Some((_, value)) = self.known.iter().find(|(known, _)| **known == *name) {
+            out.push_str(value);
+        }
+    }
+}
 
 /// One header to set.
 #[derive(Clone, Debug)]
@@ -156,6 +182,7 @@ pub(crate) struct Injected {
     side: Side,
     text: PlannedText,
     about_limits: bool,
+    about_triggers: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -185,6 +212,7 @@ impl Injected {
             source,
         })?;
         let about_limits = text.context_names().any(is_about_limits);
+        let about_triggers = text.context_names().any(is_of_trigger);
         let text = PlannedText {
             text,
             style: ValueStyle::Plain,
@@ -195,12 +223,31 @@ impl Injected {
             side,
             text,
             about_limits,
+            about_triggers,
         })
     }
 
     /// Whether it is set on the request once limits are decided.
     fn is_late(&self) -> bool {
         self.side == Side::Request && self.about_limits
+    }
+
+    /// Whether it is made when the response comes, as a rewrite behind may have told of triggers by then.
+    fn waits_for_triggers(&self) -> bool {
+        self.side == Side::Response && self.about_triggers
+    }
+
+    /// The variables that the response does not know.
+    fn known(&self, head: &Parts, visit: &Visit) -> Known {
+        let context = RequestContext { head, visit };
+        let names = self.text.text.context_names();
+        let names = names.filter(|name| !is_about_limits(name) && !is_of_trigger(name));
+        let value = |name: &str| {
+            let mut value = String::new();
+            context.write(name, &mut value);
+            (name.into(), value)
+        };
+        names.map(value).collect()
     }
 
     fn fill(&self, head: &Parts, visit: &Visit) -> Result<HeaderValue, Rejection> {
@@ -251,6 +298,12 @@ impl MetaInjectGate {
 
     fn inject(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
         for (at, header) in self.headers.iter().enumerate() {
+            if header.waits_for_triggers() {
+                let known = header.known(head, visit);
+                let stash: &mut Stash = visit.notes_mut().get_or_insert_default();
+                stash.known.push((header.name.clone(), known));
+                continue;
+            }
             if header.about_limits {
                 continue; // Limits are decided last; such a value holds digits and is set then.
             }
@@ -264,7 +317,7 @@ impl MetaInjectGate {
                 Side::Response if is_ready => {} // Found again when the response comes.
                 Side::Response => {
                     let stash: &mut Stash = visit.notes_mut().get_or_insert_default();
-                    stash.0.push((header.name.clone(), value));
+                    stash.values.push((header.name.clone(), value));
                 }
             }
         }
@@ -274,6 +327,14 @@ impl MetaInjectGate {
     /// The value of a header of the response; `None` where the request was refused before it was made.
     fn response_value(&self, at: usize, visit: &Visit) -> Option<HeaderValue> {
         let header = &self.headers[at];
+        if header.waits_for_triggers() {
+            let stash: &Stash = visit.notes().get()?;
+            let (_, known) = stash.known.iter().find(|(name, _)| *name == header.name)?;
+            let meta = visit.session().map(|session| &session.meta_data);
+            let context = LateContext { known, visit };
+            let text = header.text.text.fill(meta, &context, header.text.style);
+            return header_value(text, header.text.unsafe_values).ok();
+        }
         if header.about_limits {
             let meta = visit.session().map(|session| &session.meta_data);
             let text = header
@@ -286,8 +347,9 @@ impl MetaInjectGate {
             Some(Filled::Value(value)) => Some(value.clone()),
             Some(_) => None,
             None => {
-                let Stash(values) = visit.notes().get()?;
-                let own = values.iter().find(|(name, _)| *name == header.name);
+                let stash: &Stash = visit.notes().get()?;
+                let mut own = stash.values.iter();
+                let own = own.find(|(name, _)| *name == header.name);
                 own.map(|(_, value)| value.clone())
             }
         }
@@ -451,5 +513,48 @@ mod tests {
         );
         assert_eq!(headers[CONNECTION], "keep-alive");
         assert_eq!(headers["x-user"], "joe");
+    }
+
+    #[tokio::test]
+    async fn a_response_tells_what_a_rewrite_behind_was_triggered_by() {
+        use tollgate_core::rewrite::RewriteTrigger;
+        use tower::{Layer, ServiceExt, service_fn};
+
+        let store = crate::MemoryStore::new();
+        let session = r#"{"meta_data": {"user": "joe"}}"#.parse().unwrap();
+        store.insert("joes-key", session).unwrap();
+        let name = "trigger-0-X-Tier-0";
+        let rewrite = crate::url_rewrite::UrlRewriteLayer::new("^/orders", "/orders")
+            .unwrap()
+            .when(RewriteTrigger::any("/fast").header("x-tier", "gold|silver"))
+            .unwrap()
+            .telling([name]);
+        let text = format!("$tyk_meta.user $tyk_context.path [$tyk_context.{name}]");
+        let gate = crate::Tollgate::builder(store)
+            .inject("x-as", &text)
+            .and_then(|stack| stack.inject_response("x-as", &text))
+            .unwrap()
+            .rewrite(rewrite)
+            .build()
+            .unwrap();
+        let service = gate
+            .layer()
+            .layer(service_fn(async |request: http::Request<()>| {
+                // A request's headers are set before it is rewritten.
+                assert_eq!(request.headers()["x-as"], "joe /orders []");
+                Ok::<_, std::convert::Infallible>(http::Response::new(axum::body::Body::empty()))
+            }));
+        for (tier, expected) in [
+            ("silver", "joe /orders [silver]"),
+            ("none", "joe /orders []"),
+        ] {
+            let request = http::Request::get("/orders")
+                .header("authorization", "joes-key")
+                .header("x-tier", tier)
+                .body(())
+                .unwrap();
+            let response = service.clone().oneshot(request).await.unwrap();
+            assert_eq!(response.headers()["x-as"], expected);
+        }
     }
 }

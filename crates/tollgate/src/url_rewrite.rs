@@ -199,6 +199,40 @@ impl UrlRewriteLayer {
         Self(self.0.change(|gate| gate.listen_path = Some(listen_path)))
     }
 
+    /// Tells these variables of triggers, as `trigger-0-X-Tier-0`, besides those that the targets name: to whatever
+    /// comes behind and has them in a text, as `$tyk_context.trigger-0-X-Tier-0` in a header of
+    /// [`MetaInjectLayer`](crate::meta_inject::MetaInjectLayer). In a stack rewrites come last, as in Tyk: there they
+    /// are in headers of responses alone.
+    ///
+    /// ```
+    /// # #[tokio::main(flavor = "current_thread")]
+    /// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// use http::{Request, Response};
+    /// use tollgate::{meta_inject::MetaInjectLayer, rewrite::RewriteTrigger, url_rewrite::UrlRewriteLayer};
+    /// use tower::{ServiceBuilder, ServiceExt, service_fn};
+    ///
+    /// let name = "trigger-0-X-Tier-0";
+    /// let rewrite = UrlRewriteLayer::new("^/orders", "/orders")?
+    ///     .when(RewriteTrigger::any("/fast").header("x-tier", "gold|silver"))?
+    ///     .telling([name]);
+    /// let inject = MetaInjectLayer::new().response("x-served-as", &format!("$tyk_context.{name}"))?;
+    /// let service = ServiceBuilder::new().layer(rewrite).layer(inject).service(service_fn(async |_: Request<()>| {
+    ///     Ok::<_, std::convert::Infallible>(Response::new(axum::body::Body::empty()))
+    /// }));
+    /// let request = Request::get("/orders").header("x-tier", "gold").body(())?;
+    /// assert_eq!(service.oneshot(request).await?.headers()["x-served-as"], "gold");
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn telling<'a>(self, names: impl IntoIterator<Item = &'a str>) -> Self {
+        let names: Vec<&str> = names.into_iter().collect();
+        Self(self.0.change(|gate| {
+            for entry in &mut gate.entries {
+                entry.rewrite = entry.rewrite.clone().telling(names.iter().copied());
+            }
+        }))
+    }
+
     /// Writes values as Tyk does: booleans and objects as nothing, and escaped as in a query everywhere.
     pub fn with_tyk_values(self) -> Self {
         Self(self.0.change(|gate| {
@@ -334,6 +368,9 @@ impl Gate for UrlRewriteGate {
             };
             Fact::of("url", told(&rewritten.destination), source)
         });
+        if !rewritten.variables.is_empty() {
+            visit.notes_mut().insert(rewritten.variables);
+        }
         head.extensions.insert(Pending(rewritten.destination));
         Step::Pass
     }
