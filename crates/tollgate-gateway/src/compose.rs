@@ -280,7 +280,7 @@ impl Composer<'_> {
         let of_api = definition.active_error_overrides();
         let refusals = refusals(
             self.templates.over(self.config.refusals()),
-            &self.templates,
+            self.templates,
             of_api,
             &self.config.error_overrides,
         );

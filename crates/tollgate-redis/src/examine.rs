@@ -129,7 +129,7 @@ impl RedisStore {
         if let Topology::Sentinel { master, .. } = &options.topology {
             for sentinel in link.sentinels() {
                 let address = sentinel.get_connection_info().addr().to_string();
-                if let Err(reason) = quorum(&sentinel, master).await {
+                if let Err(reason) = quorum(sentinel, master).await {
                     examined.findings.push(Finding {
                         weight: Weight::Warning,
                         server: address,

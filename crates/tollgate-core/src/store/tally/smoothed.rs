@@ -83,7 +83,7 @@ impl Smoothed {
     }
 }
 
-fn steps<'a>(limit: &'a Limit) -> Option<&'a RateSteps> {
+fn steps(limit: &Limit) -> Option<&RateSteps> {
     match limit {
         Limit::Rate(rate) => rate.steps.as_ref(),
         Limit::Quota(_) => None,
