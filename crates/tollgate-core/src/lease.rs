@@ -62,6 +62,11 @@
 //! granted in the window of `P + δ` that starts at `x − δ`, in which the record grants no more than the
 //! limit. What it costs is throughput: the limit each `P + δ`.
 //!
+//! A node says with [`Settle`] since when no unit of a chunk was used any more. A record that counts each unit by
+//! a moment of its own may then count those units from that moment on: each unit counts at or after its use all
+//! the time, at first at `g + δ`, then at a moment that no use came after, and that is all that is needed. The store on
+//! Redis does so; the one here does not.
+//!
 //! # What is not promised
 //!
 //! - A store that loses its last writes (an asynchronous fail-over) has forgotten grants. Each holder
@@ -141,7 +146,7 @@ pub enum LeaseSpan {
     },
 }
 
-/// The units of a lease that nobody will use.
+/// A lease of which no unit will be used any more, and those that nobody has used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Settle {
     /// The lease.
@@ -150,6 +155,9 @@ pub struct Settle {
     pub epoch: Epoch,
     /// How many.
     pub unused: u64,
+    /// For how long at least nobody has used one of its other units, in nanoseconds of the store, when the message was
+    /// made. A record of a sliding window may count them as used so long before the message came.
+    pub idle_nanos: u64,
 }
 
 /// A few settlements.

@@ -87,6 +87,7 @@ fn units_come_back_once_and_in_their_epoch() {
         lease: grant.lease,
         epoch: grant.epoch,
         unused: 4,
+        idle_nanos: 0,
     };
     let other = Settle {
         epoch: Epoch(1),
@@ -186,6 +187,7 @@ fn a_window_grants_its_limit_each_window_and_dilation() {
             lease: later.lease,
             epoch: later.epoch,
             unused: 1,
+            idle_nanos: 0,
         };
         assert_eq!(record.settle(&settle, 62 * SECOND), 1);
         assert_eq!(record.used(62 * SECOND), 0);
@@ -338,6 +340,25 @@ fn a_unit_goes_back_into_its_own_chunk_alone() {
     assert!(!is_taken(&mut holder, void));
     holder.give_back(&spent);
     assert_eq!(holder.tokens(void), 0);
+}
+
+#[test]
+fn a_chunk_that_is_used_up_tells_since_when() {
+    let mut holder = holder(1);
+    let used = SECOND + 2 * MILLI;
+    let LeaseTake::Taken { spent, .. } = holder.take(&HERE, used, 1) else {
+        panic!("a unit is there");
+    };
+    holder.let_go_of_used(used + 20 * MILLI);
+    holder.give_back(&spent);
+    assert_eq!(holder.tokens(used + 20 * MILLI), 0, "it is told as used");
+    let asked = holder.ask(used + 20 * MILLI, 1).unwrap();
+    let [told] = &asked.settles[..] else {
+        panic!("one chunk");
+    };
+    assert_eq!((told.lease, told.unused), (lease(1, 0), 0));
+    let drift = 20 * MILLI / 2000;
+    assert_eq!(told.idle_nanos, 20 * MILLI - drift - 1, "not too long");
 }
 
 #[test]

@@ -298,6 +298,7 @@ impl RedisStore {
         script.arg(ask.epoch.0).arg(ask.granted);
         for settle in &ask.settles {
             script.arg(settle.lease.serial).arg(settle.unused);
+            script.arg(settle.idle_nanos / 1000);
         }
         let answer: Vec<i64> = self.link().charge(&script, self.link().until()).await?;
         let (grant, now) = heard(&answer, ask.lease, terms).ok_or_else(unreadable)?;
@@ -334,6 +335,7 @@ impl RedisStore {
         script.arg(node.0).arg(epoch.0);
         for settle in settles {
             script.arg(settle.lease.serial).arg(settle.unused);
+            script.arg(settle.idle_nanos / 1000);
         }
         self.link().script(&script).await
     }

@@ -402,6 +402,9 @@ impl State {
             self.begin_anew();
             self.heard_at = now;
         }
+        if terms.slides {
+            self.holder.let_go_of_used(now);
+        }
         let ask = self.holder.ask(now, want);
         let ask = ask.or_else(|| self.holder.ask_again())?;
         self.is_asking = true;

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use smallvec::SmallVec;
 
-use super::{Ask, Epoch, Grant, LeaseId, NodeId, Settle, Settles, chunk};
+use super::{Ask, DRIFT, Epoch, Grant, LeaseId, NodeId, Settle, Settles, chunk};
 
 /// What a holder goes by. It comes with the request, so it may change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -78,6 +78,7 @@ struct Chunk {
     tokens: u64,
     granted: u64,
     void_at: u64,
+    last_used: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -151,7 +152,7 @@ impl LeaseHolder {
         self.void(now_nanos);
         let tokens = self.tokens(now_nanos);
         if cost <= tokens {
-            let spent = self.spend(cost);
+            let spent = self.spend(cost, now_nanos);
             let refill = self.refill(terms, now_nanos, tokens - cost);
             return LeaseTake::Taken { spent, refill };
         }
@@ -172,7 +173,7 @@ impl LeaseHolder {
     pub fn take_alone(&mut self, terms: &HolderTerms, now_nanos: u64, cost: u64) -> LeaseTake {
         self.void(now_nanos);
         if cost <= self.tokens(now_nanos) {
-            let spent = self.spend(cost);
+            let spent = self.spend(cost, now_nanos);
             return LeaseTake::Taken {
                 spent,
                 refill: None,
@@ -295,12 +296,16 @@ impl LeaseHolder {
         }
         self.granted = self.granted.saturating_add(grant.granted);
         if grant.granted > 0 {
-            self.keep(Chunk {
-                lease: grant.lease,
-                tokens: grant.granted,
-                granted: grant.granted,
-                void_at: asked.first_sent.saturating_add(grant.lifetime_nanos()),
-            });
+            self.keep(
+                Chunk {
+                    lease: grant.lease,
+                    tokens: grant.granted,
+                    granted: grant.granted,
+                    void_at: asked.first_sent.saturating_add(grant.lifetime_nanos()),
+                    last_used: now_nanos,
+                },
+                now_nanos,
+            );
         }
         self.void(now_nanos);
         true
@@ -310,9 +315,20 @@ impl LeaseHolder {
     /// limit is used no more.
     pub fn settle(&mut self) -> Settles {
         for chunk in std::mem::take(&mut self.chunks) {
-            self.let_go(chunk);
+            if chunk.tokens > 0 {
+                self.let_go(chunk, chunk.last_used);
+            }
         }
         self.settles.clone()
+    }
+
+    /// Lets go of the chunks that are used up, so that the record of a sliding window hears since when: units of theirs
+    /// that are given back later are lost.
+    pub fn let_go_of_used(&mut self, now_nanos: u64) {
+        while let Some(at) = self.chunks.iter().position(|chunk| chunk.tokens == 0) {
+            let chunk = self.chunks.remove(at);
+            self.let_go(chunk, now_nanos);
+        }
     }
 
     /// The record has taken the settlement of this lease.
@@ -320,11 +336,13 @@ impl LeaseHolder {
         self.settles.retain(|settle| settle.lease != lease);
     }
 
-    fn keep(&mut self, chunk: Chunk) {
+    fn keep(&mut self, chunk: Chunk, now_nanos: u64) {
         if self.chunks.len() == Self::MOST {
             let empty = self.chunks.iter().position(|chunk| chunk.tokens == 0);
             let oldest = self.chunks.remove(empty.unwrap_or(0));
-            self.let_go(oldest);
+            if oldest.tokens > 0 {
+                self.let_go(oldest, now_nanos);
+            }
         }
         self.chunks.push(chunk);
     }
@@ -337,15 +355,15 @@ impl LeaseHolder {
             .position(|chunk| chunk.void_at <= now_nanos)
         {
             let chunk = self.chunks.remove(at);
-            self.let_go(chunk);
+            if chunk.tokens > 0 {
+                self.let_go(chunk, now_nanos);
+            }
         }
     }
 
     /// The units have left the chunks before anybody can be told of it.
-    fn let_go(&mut self, chunk: Chunk) {
-        if chunk.tokens == 0 {
-            return;
-        }
+    fn let_go(&mut self, chunk: Chunk, now_nanos: u64) {
+        let idle = now_nanos.saturating_sub(chunk.last_used);
         if self.settles.len() == Self::MOST {
             self.settles.remove(0);
         }
@@ -353,16 +371,19 @@ impl LeaseHolder {
             lease: chunk.lease,
             epoch: self.epoch,
             unused: chunk.tokens,
+            // Less by what this clock may be ahead of the store's.
+            idle_nanos: idle.saturating_sub(idle.div_ceil(DRIFT) + 1),
         });
     }
 
     /// The oldest units go first: they are void first. `cost` is there.
-    fn spend(&mut self, cost: u64) -> SmallVec<[Spent; 2]> {
+    fn spend(&mut self, cost: u64, now_nanos: u64) -> SmallVec<[Spent; 2]> {
         let (mut left, mut spent) = (cost, SmallVec::new());
         for chunk in &mut self.chunks {
             let units = chunk.tokens.min(left);
             if units > 0 {
                 chunk.tokens -= units;
+                chunk.last_used = chunk.last_used.max(now_nanos);
                 left -= units;
                 spent.push(Spent {
                     lease: chunk.lease,

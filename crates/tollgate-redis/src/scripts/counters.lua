@@ -23,6 +23,12 @@ local now = time[1] * 1000000 + time[2]
 local function milliseconds(span) return string.format('%.0f', math.max(1, math.ceil(span / 1000))) end
 local function text(number) return string.format('%.0f', number) end
 
+-- Keeps a name for so long at least: what counts from a later moment on may be there already.
+local function keep(key, span)
+    local millis = milliseconds(span)
+    if redis.call('PTTL', key) < tonumber(millis) then redis.call('PEXPIRE', key, millis) end
+end
+
 -- Counters that end as a whole: a string with a time to live.
 local whole = {}
 
@@ -125,7 +131,7 @@ function log.add(c, cost, at)
         added = added + redis.call('ZADD', c.key, 'NX', text(nanosecond + digits), member)
         digits = digits + 1
     end
-    redis.call('PEXPIRE', c.key, milliseconds(c.span + at - now + 1000))
+    keep(c.key, c.span + at - now + 1000)
     c.used = c.used + cost
 end
 
@@ -241,7 +247,7 @@ function slots.add(c, cost, at)
             end
         end
     end
-    redis.call('PEXPIRE', c.key, milliseconds((SLOTS + 1) * c.width + at - now))
+    keep(c.key, (SLOTS + 1) * c.width + at - now)
     c.used = c.used + cost
 end
 

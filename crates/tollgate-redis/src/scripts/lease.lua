@@ -3,7 +3,8 @@
 -- KEYS, and what a record is: see leases.lua.
 -- ARGV: kind, max, span, phase; lasts (how long a unit may be used); node, serial (name the lease), want, least,
 --   share (what all nodes together need while a lease lasts; 0 where that is no matter); epoch, granted (what
---   the node knows of its last epoch); and of leases that come back each serial and unused units.
+--   the node knows of its last epoch); and of leases that come back each serial, unused units, and for how long none
+--   of the others was used.
 --
 -- Answer: {granted, epoch, ends, used, holders, retry, now}.
 --   ends      how long until no unit may be used, whatever the lease says; -1 for never
@@ -24,7 +25,9 @@ local is_asked_again = serial <= node[2]
 node[1] = now
 
 if is_same and asked_epoch == record.epoch and not is_asked_again then
-    for i = 13, #ARGV, 2 do settle(node, tonumber(ARGV[i]), tonumber(ARGV[i + 1])) end
+    for i = 13, #ARGV, 3 do
+        settle(node, tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))
+    end
     -- What a server forgot that failed over.
     local lost = known - node[3]
     if lost > 0 then

@@ -46,13 +46,20 @@ local function begin(asked_epoch)
     record = { epoch = math.max(now, asked_epoch + 1, record.epoch + 1), nodes = {} }
 end
 
--- Takes units of a lease back, once.
-local function settle(node, serial, unused)
+-- Takes the unused units of a lease back, once. The others were used, the last of them `idle` ago or before: in a
+-- sliding window they count from then on, and no longer from the latest moment at which they might have been used.
+local function settle(node, serial, unused, idle)
     for i = 4, #node, 3 do
         if node[i] == serial then
             local back, at = math.min(unused, node[i + 1]), node[i + 2]
+            local used, last = node[i + 1] - back, now - idle
             for _ = 1, 3 do table.remove(node, i) end
             if back > 0 then c.form.less(c, back, at) end
+            -- Of another width, and of a window that is over, nobody can tell which units they are.
+            if slides and used > 0 and last < at and now - c.span < last and not c.rewrites then
+                c.form.less(c, used, at)
+                c.form.add(c, used, last)
+            end
             return
         end
     end

@@ -305,6 +305,26 @@ async fn keeps(server: &Server, rate: Rate, (count, mode, naming): (usize, Limit
     .await;
 }
 
+/// A request that is asked for must not let a name end before what is leased does.
+#[tokio::test]
+async fn a_counter_stays_until_what_is_leased_counts_no_more() {
+    let server = Server::start();
+    let url = server.url();
+    let rate: Limit = Rate::per(1000, Duration::from_secs(1)).into();
+    let [leases, asks] =
+        [LimitMode::Leased, LimitMode::Exact].map(|mode| options(&url, mode).connect().unwrap());
+    for store in [&leases, &asks] {
+        let taken = store.take(&[charge(&rate)], machine_time()).await;
+        assert!(matches!(taken, Ok(Verdict::Taken(_))));
+    }
+    let begun = Instant::now();
+    let name = "tollgate:{key:all}:sliding:rate:0::0:";
+    let left: u64 = server.cli(&["PTTL", name]).parse().unwrap();
+    let left = Duration::from_millis(left) + begun.elapsed();
+    // A window, a slot, and the 100 ms of a lease; and what has passed since.
+    assert!(Duration::from_millis(1060) < left, "{left:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn windows_side_by_side_are_kept_by_many_nodes_on_a_bad_network() {
     let _alone = alone().await;

@@ -19,6 +19,8 @@ use tokio::{
 };
 use tollgate_redis::LimitMode;
 
+use crate::oversell::length;
+
 /// What goes wrong, of ten thousand messages each.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Faults {
@@ -30,9 +32,14 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
-    /// Some of each. Where many messages are sent, not so many of them.
+    /// Some of each. Where many messages are sent, not so many of them: a lost answer costs a chunk, so what may be lost
+    /// to the limit is their number.
     pub(crate) fn storm(mode: LimitMode) -> Self {
-        let some = if mode == LimitMode::Exact { 1 } else { 100 };
+        let some = match mode {
+            LimitMode::Exact => 1,
+            _ if length() > 1 => 10,
+            _ => 100,
+        };
         Self {
             delay: Duration::from_millis(4),
             lost: some,
