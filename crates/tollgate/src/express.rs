@@ -8,7 +8,7 @@
 //!
 //! Each thread remembers a few callers who asked again and again, and finds them without the store as
 //! long as no record has changed. So a hot key needs no lock and counts no reference, which all threads
-//! would share.
+//! would share. With a caller goes the call that was opened to it last, which is opened again as it is.
 
 use std::{
     cell::RefCell,
@@ -117,7 +117,7 @@ impl Express {
                 && kept.epoch == epoch
         });
         let Some(kept) = again else {
-            let caller = callers.at(presented);
+            let caller = callers.at(presented); // The borrow of before would last as long as `kept`.
             return self.look_up(
                 Some(presented),
                 Some((caller, epoch)),
