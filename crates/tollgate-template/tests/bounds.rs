@@ -189,6 +189,10 @@ fn attack_44_documents_that_are_bombs_are_refused() {
     many.push_str("/>");
     let read = xml(many.as_bytes(), MixedContent::Joined).unwrap();
     assert_eq!(read["a"].as_object().unwrap().len(), 100_000);
+    // Each of these is a map.
+    let maps = |times: usize| format!("<r>{}</r>", "<a b=\"\"/>".repeat(times));
+    assert!(xml(maps(10_000).as_bytes(), MixedContent::Joined).is_ok());
+    assert!(xml(maps(200_000).as_bytes(), MixedContent::Joined).is_err());
 }
 
 #[test]

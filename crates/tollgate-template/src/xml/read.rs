@@ -23,6 +23,15 @@ use crate::{InputError, MixedContent};
 /// How deeply elements may be nested.
 const DEEPEST: usize = 128;
 
+/// How much a document may take once it is read, in bytes, about.
+const MOST: usize = 128 << 20;
+
+/// What a value and its name take, besides their texts.
+const MEMBER: usize = 64;
+
+/// What a map takes besides, however few its members are: they come in nodes of eleven.
+const MAP: usize = 640;
+
 /// Reads a document. One of nothing is `<_/>`.
 pub(crate) fn read(bytes: &[u8], mixed: MixedContent) -> Result<Json, InputError> {
     let text =
@@ -37,6 +46,7 @@ pub(crate) fn read(bytes: &[u8], mixed: MixedContent) -> Result<Json, InputError
         mixed,
         text: String::new(),
         open: Vec::new(),
+        left: MOST,
     };
     let read = document.read();
     read.map_err(|message| {
@@ -57,6 +67,8 @@ struct Document<'x> {
     /// The text since the last markup; entities are part of it.
     text: String,
     open: Vec<Element>,
+    /// How many bytes values may still take.
+    left: usize,
 }
 
 /// An element that is not closed yet.
@@ -90,7 +102,7 @@ impl Document<'_> {
                 }
                 Event::Start(start) => {
                     self.end_text();
-                    let element = opened(&start)?;
+                    let element = self.opened(&start)?;
                     if self.open.len() >= DEEPEST {
                         return Err("elements are nested too deeply".into());
                     }
@@ -98,7 +110,7 @@ impl Document<'_> {
                 }
                 Event::Empty(start) => {
                     self.end_text();
-                    let element = opened(&start)?;
+                    let element = self.opened(&start)?;
                     if let Some(root) = self.close(element) {
                         return Ok(root);
                     }
@@ -124,6 +136,19 @@ impl Document<'_> {
     }
 
     /// Text as it stands in the document.
+    /// An element that begins. Its parent has a member by it.
+    fn opened(&mut self, start: &BytesStart<'_>) -> Result<Element, String> {
+        let element = opened(start)?;
+        let is_first = |element: &Element| element.members.is_empty();
+        let maps =
+            usize::from(self.open.last().is_some_and(is_first)) + usize::from(!is_first(&element));
+        let members = 1 + element.members.len();
+        let taken = maps * MAP + members * MEMBER + start.len();
+        let left = self.left.checked_sub(taken);
+        self.left = left.ok_or("it takes more memory to be read than it may")?;
+        Ok(element)
+    }
+
     fn append(&mut self, text: &str) -> Result<(), String> {
         if self.open.is_empty() {
             return Ok(()); // Before the root anything may stand.
