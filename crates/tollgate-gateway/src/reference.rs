@@ -1,8 +1,8 @@
 //! Texts that name a value elsewhere: `env://NAME`, `file://PATH`, `secrets://KEY`, `$secret_env.NAME`,
 //! `$secret_file.PATH`, `kv://STORE/KEY`, `$kv{STORE:KEY}`.
 //!
-//! Of Tyk's stores there are `env`, `file` and `secrets`. A text that names another one is an error, as the
-//! reference would go out in place of the secret, or nothing would.
+//! Of Tyk's stores there are `env`, `file` and `secrets`. A text that is a reference to another one is an error, as
+//! the reference would go out in place of the secret.
 
 use std::{
     collections::BTreeMap,
@@ -244,16 +244,23 @@ fn secret_file(folder: &str, name: &str) -> Result<String, String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Tells of stores that are not built. The reference would be used in place of the secret, or nothing would: so
-/// it is an error.
+/// Tells of stores that are not built. Where Tyk asks at the start, the reference would be used in place of the
+/// secret, so it is an error; where it asks with each request, it is as with Tyk where no such store is
+/// configured: nothing. A configuration that has one is refused.
 fn not_built(text: &str) -> Result<(), Problem> {
     let at_start = ["consul://", "vault://"];
-    let at_start = at_start.iter().find(|scheme| text.starts_with(**scheme));
-    let mut anywhere = UNBUILT.iter().filter(|label| text.contains(**label));
-    match at_start.or_else(|| anywhere.next()) {
-        Some(label) => Err(Problem::error("", format!("`{label}` is not built"))),
+    if let Some(scheme) = at_start.iter().find(|scheme| text.starts_with(**scheme)) {
+        return Err(Problem::error("", format!("`{scheme}` is not built")));
+    }
+    match UNBUILT.iter().find(|label| text.contains(**label)) {
+        Some(label) => Err(Problem::warning("", stands_for_nothing(label))),
         None => Ok(()),
     }
+}
+
+/// What is told of a secret in a store that is not built.
+pub(crate) fn stands_for_nothing(label: &str) -> String {
+    format!("`{label}` is not built, and stands for nothing")
 }
 
 /// What begins the name of a secret in a store that is not built.
@@ -339,7 +346,7 @@ mod tests {
         check(
             "[$secret_vault.a.b]",
             "[$secret_vault.a.b]",
-            "`$secret_vault.` is not built",
+            "`$secret_vault.` is not built, and stands for nothing",
         );
     }
 

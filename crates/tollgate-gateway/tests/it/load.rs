@@ -117,13 +117,16 @@ fn secrets_of_stores_that_are_not_built_refuse_the_definition() {
         )
     };
     for (definition, refused) in [
-        (header("$secret_vault.a.b"), true),
+        (header("vault://a"), true),
         (header("kv://vault/a#b"), true),
         (header("$kv{consul:a}"), true),
-        (target("/x?k=$secret_consul.a"), true),
+        (target("consul://a"), true),
         (target("/x?k=$kv{elsewhere:a}"), true),
-        // `x$secret_vault.a.b`, and `x$secret_env.a`.
-        (template("eCRzZWNyZXRfdmF1bHQuYS5i"), true),
+        // As with Tyk without a store these stand for nothing; the last two are `x$secret_vault.a.b` and
+        // `x$secret_env.a`.
+        (header("$secret_vault.a.b"), false),
+        (target("/x?k=$secret_consul.a"), false),
+        (template("eCRzZWNyZXRfdmF1bHQuYS5i"), false),
         (template("eCRzZWNyZXRfZW52LmE="), false),
         (header("$secret_file.a$secret_conf.b$secret_env.c"), false),
         (header("kv://env/a"), false),
@@ -134,6 +137,12 @@ fn secrets_of_stores_that_are_not_built_refuse_the_definition() {
         let state = states(&loaded)[0].1;
         let expected = if refused { "refused" } else { "served" };
         assert_eq!(state, expected, "{definition}: {report}");
+        let is_told = report
+            .to_string()
+            .contains("is not built, and stands for nothing");
+        let names_one = ["vault.", "consul.", "RfdmF1bHQ"];
+        let names_one = names_one.iter().any(|name| definition.contains(name));
+        assert_eq!(is_told, names_one, "{definition}: {report}");
     }
 }
 

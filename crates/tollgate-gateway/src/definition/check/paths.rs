@@ -15,7 +15,7 @@ use crate::{
     definition::{ExtendedPaths, ListEntry, Version},
     edge::schema::Schema,
     problem::{JsonPath, last_line},
-    reference::unbuilt,
+    reference::{stands_for_nothing, unbuilt},
 };
 
 impl Checks<'_> {
@@ -121,8 +121,7 @@ impl Checks<'_> {
                     None
                 });
                 if let Some(label) = elsewhere {
-                    let message = format!("the template names `{label}`, which is not built");
-                    self.error(path.key("template_source"), message);
+                    self.warning(path.key("template_source"), stands_for_nothing(label));
                 }
                 if let Err(err) = parsed {
                     let cause = Error::source(&err).map(|cause| format!(": {cause}"));
