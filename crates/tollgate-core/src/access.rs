@@ -39,6 +39,7 @@ mod path;
 mod pattern;
 mod rules;
 mod translate;
+mod usual;
 
 pub use clean::{clean_path, clean_target};
 pub use endpoints::{EndpointLimit, EndpointRules};

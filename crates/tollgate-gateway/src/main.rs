@@ -19,6 +19,11 @@ mod start;
 mod transfer;
 mod watch;
 
+/// A request allocates some twenty times: docs/design/gateway.md tells what this spares.
+#[cfg(all(feature = "jemalloc", target_os = "linux"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// An API gateway that takes Tyk's own files.
 #[derive(Debug, Parser)]
 #[command(

@@ -371,11 +371,12 @@ impl<B> Inner<B> {
             self.forwarded(leave)
                 .put(request.headers_mut(), peer, client);
         }
-        let host = headers::client_host(request.headers(), request.uri());
+        let keeps_host = self.options.preserve_host;
+        let host = keeps_host.then(|| headers::client_host(request.headers(), request.uri()));
         let fields = request.headers_mut();
         headers::take_expectation(fields);
         headers::put_user_agent(fields, self.options.user_agent.as_ref());
-        if let Some(host) = host.filter(|_| self.options.preserve_host) {
+        if let Some(host) = host.flatten() {
             fields.insert(HOST, host);
         }
         if let Some(upgrade) = &upgrade {

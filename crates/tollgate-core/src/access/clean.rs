@@ -3,6 +3,8 @@
 use http::Uri;
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode_str, utf8_percent_encode};
 
+use super::usual::is_usual;
+
 /// What is written as an escape in a path.
 const ESCAPED: &AsciiSet = &CONTROLS
     .add(b' ')
@@ -53,7 +55,7 @@ pub fn clean_path(path: &str) -> String {
 /// ```
 pub fn clean_target(target: &Uri) -> Option<String> {
     let path = target.path();
-    if is_plainly_clean(path.as_bytes()) {
+    if is_usual(path.as_bytes()) || is_plainly_clean(path.as_bytes()) {
         return None;
     }
     let decoded = percent_decode_str(path).decode_utf8_lossy();

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use super::usual::is_usual;
 use crate::rejection::Rejection;
 
 /// The path of a request as rules see it: decoded, without query, with the listen path apart.
@@ -27,6 +28,7 @@ pub struct RequestPath<'a> {
     raw: &'a str,
     text: Cow<'a, str>,
     listen: usize, // Invariant: a character boundary in `text`, before a slash or at the end.
+    usual: bool,
 }
 
 impl<'a> RequestPath<'a> {
@@ -61,7 +63,8 @@ impl<'a> RequestPath<'a> {
         listen_path: Option<&str>,
         strictness: Strictness,
     ) -> Result<Self, Rejection> {
-        let (raw, text) = if is_usual(target.as_bytes()) {
+        let usual = is_usual(target.as_bytes());
+        let (raw, text) = if usual {
             (target, Cow::Borrowed(target))
         } else {
             unusual(target, strictness).ok_or(Rejection::PathAmbiguous)?
@@ -71,6 +74,7 @@ impl<'a> RequestPath<'a> {
             raw,
             listen: listen.unwrap_or(0),
             text,
+            usual,
         })
     }
 
@@ -97,6 +101,9 @@ impl<'a> RequestPath<'a> {
     pub fn spelled_behind_listen_path(&self) -> Result<&'a str, Rejection> {
         if self.listen == 0 {
             return Ok(self.raw);
+        }
+        if self.is_borrowed() {
+            return Ok(&self.raw[self.listen..]);
         }
         if self.listen == self.text.len() {
             return Ok("");
@@ -127,6 +134,13 @@ impl<'a> RequestPath<'a> {
         matches!(self.text, Cow::Borrowed(_))
     }
 
+    /// Whether it is made of letters, digits, `-`, `_`, `~` and slashes alone, with nothing behind it: everybody
+    /// spells such a path in one way.
+    #[inline]
+    pub fn is_usual(&self) -> bool {
+        self.usual
+    }
+
     pub(super) fn listen(&self) -> usize {
         self.listen
     }
@@ -138,38 +152,6 @@ enum Strictness {
     AsClient,
     Rewritten,
 }
-
-/// Whether nothing in a path has to be looked at twice: segments of letters, digits, `-`, `_` and `~`,
-/// none of them empty but the last.
-#[inline]
-fn is_usual(path: &[u8]) -> bool {
-    let (mut all, mut twice, mut before) = (USUAL, 0, 0);
-    for byte in path {
-        let kind = KINDS[*byte as usize];
-        all &= kind;
-        twice |= kind & before;
-        before = kind;
-    }
-    path.first() == Some(&b'/') && all & USUAL != 0 && twice & SLASH == 0
-}
-
-/// Marks of a byte of a usual path.
-const USUAL: u8 = 1;
-const SLASH: u8 = 2;
-
-const KINDS: [u8; 256] = {
-    let mut kinds = [0; 256];
-    let mut byte = 0;
-    while byte < 128 {
-        let is_mark = matches!(byte as u8, b'-' | b'_' | b'~');
-        if is_mark || (byte as u8).is_ascii_alphanumeric() {
-            kinds[byte] = USUAL;
-        }
-        byte += 1;
-    }
-    kinds[b'/' as usize] = USUAL | SLASH;
-    kinds
-};
 
 fn is_slash(text: &[u8]) -> bool {
     text.first() == Some(&b'/') || text.get(..3).is_some_and(is_encoded_slash)

@@ -39,9 +39,12 @@ pub(super) fn outbound<'a>(
         PathAuthor::Client => RequestPath::of(raw, listen_path)?,
         PathAuthor::Rewrite => RequestPath::of_rewritten(raw, listen_path)?,
     };
+    let rest = path.spelled_behind_listen_path()?;
+    if path.is_usual() {
+        return Ok(Cow::Borrowed(rest));
+    }
     let keeps = spelling == PathSpelling::Kept || raw.contains('%');
-    let stays = if keeps { stays_kept } else { stays };
-    Ok(escaped(path.spelled_behind_listen_path()?, stays))
+    Ok(escaped(rest, if keeps { stays_kept } else { stays }))
 }
 
 /// The path, with escapes for what does not stay.
