@@ -435,12 +435,13 @@ fn origin(options: &RedisOptions) -> RedisResult<Origin> {
     Ok(match &options.topology {
         Topology::Single(info) => Origin::Server(client(info)?),
         Topology::Cluster(nodes) => {
-            let mut builder =
+            let builder =
                 ClusterClient::builder(nodes.clone()).connection_timeout(options.connect_timeout);
             #[cfg(feature = "tls")]
-            if let Some(certificates) = &certificates {
-                builder = builder.certs(certificates.clone());
-            }
+            let builder = match &certificates {
+                Some(certificates) => builder.certs(certificates.clone()),
+                None => builder,
+            };
             let nodes = nodes.iter().map(client).collect::<RedisResult<_>>()?;
             Origin::Cluster(builder.build()?, nodes)
         }
