@@ -1,6 +1,11 @@
 //! The `tollgate` program.
 
-use std::{ffi::OsString, io::Write, path::PathBuf, process};
+use std::{
+    ffi::OsString,
+    io::Write,
+    path::{Path, PathBuf},
+    process,
+};
 
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use tollgate_gateway::{
@@ -84,6 +89,11 @@ enum StoreName {
     Embedded,
     /// What the configuration says.
     Configured,
+}
+
+/// The file of the embedded store where no other is named: beside the configuration.
+fn store_file(conf: &Path) -> PathBuf {
+    conf.with_file_name("tollgate.redb")
 }
 
 impl Files {

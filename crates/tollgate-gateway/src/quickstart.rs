@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<i32> {
         bail!("the files of the quickstart can not be used");
     };
     let conf = folder.join("tyk.conf");
-    let data = folder.join("tollgate.redb");
+    let data = crate::store_file(&conf);
     let setup = Setup {
         loaded: &loaded,
         conf: &conf,

@@ -19,6 +19,7 @@ use crate::{
     Files, check,
     observation::Observation,
     server::{Backing, Server, Setup},
+    store_file,
 };
 
 /// What `serve` takes.
@@ -46,7 +47,7 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
         bail!("the configuration can not be used");
     };
     let data = arguments.data.clone();
-    let data = data.unwrap_or_else(|| arguments.files.conf.with_file_name("tollgate.redb"));
+    let data = data.unwrap_or_else(|| store_file(&arguments.files.conf));
     let within = Duration::from_secs(arguments.stop_within);
     let watches = arguments.watch || loaded.config.tollgate.watch_files;
     let setup = Setup {

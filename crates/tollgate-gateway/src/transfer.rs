@@ -202,7 +202,7 @@ impl Common {
         let own = storage::redis(&files.config).filter(|_| options.store == Store::FromConfig);
         let own = own.transpose()?;
         let data = self.data.clone();
-        let data = data.unwrap_or_else(|| conf.with_file_name("tollgate.redb"));
+        let data = data.unwrap_or_else(|| crate::store_file(conf));
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .enable_all()
             .build()?;

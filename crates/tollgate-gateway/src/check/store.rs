@@ -28,7 +28,7 @@ pub(super) enum Looked {
 /// Looks at the store of this configuration.
 pub(super) fn look(config: &Config, conf: &Path) -> io::Result<(Looked, Vec<Problem>)> {
     let Some(redis) = storage::redis(config) else {
-        return Ok(look_at_file(conf.with_file_name("tollgate.redb"), conf));
+        return Ok(look_at_file(crate::store_file(conf), conf));
     };
     let examined = match redis.and_then(RedisOptions::connect) {
         Ok(store) => {

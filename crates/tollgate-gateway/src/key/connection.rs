@@ -196,8 +196,8 @@ impl Reach {
                 conf.display()
             );
         }
-        let beside = || conf.with_file_name("tollgate.redb");
-        let file = self.store_file.clone().unwrap_or_else(beside);
+        let file = self.store_file.clone();
+        let file = file.unwrap_or_else(|| crate::store_file(conf));
         if !makes_keys && !file.exists() {
             bail!("{}: there is no such store", file.display());
         }
