@@ -371,14 +371,14 @@ impl<B> Inner<B> {
             self.forwarded(leave)
                 .put(request.headers_mut(), peer, client);
         }
-        let keeps_host = self.options.preserve_host;
-        let host = keeps_host.then(|| headers::client_host(request.headers(), request.uri()));
+        if self.options.preserve_host
+            && let Some(host) = headers::client_host(request.headers(), request.uri())
+        {
+            request.headers_mut().insert(HOST, host);
+        }
         let fields = request.headers_mut();
         headers::take_expectation(fields);
         headers::put_user_agent(fields, self.options.user_agent.as_ref());
-        if let Some(host) = host.flatten() {
-            fields.insert(HOST, host);
-        }
         if let Some(upgrade) = &upgrade {
             headers::put_upgrade(fields, upgrade.protocol.clone());
         }
