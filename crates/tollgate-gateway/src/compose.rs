@@ -47,7 +47,7 @@ use crate::{
     overrides::{Templates, refusals},
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
-    reference::Environment,
+    reference::SecretSources,
     serve::RequestBody,
 };
 
@@ -64,8 +64,8 @@ pub struct Composer<'a> {
     pub policies: &'a PolicySet,
     /// How tokens become names in the store.
     pub keys: &'a KeyScheme,
-    /// Where secrets of headers may come from.
-    pub environment: &'a Environment,
+    /// Where secrets are that texts name.
+    pub secrets: SecretSources<'a>,
     /// What the APIs are called.
     pub names: &'a Names,
     /// The connections to upstreams.

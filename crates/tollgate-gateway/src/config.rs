@@ -41,21 +41,24 @@ use crate::{
     problem::{JsonPath, Problem, Report},
     record::{Unread, record},
     reference::{Environment, References, Secrets},
+    secret_stores::SecretStores,
     shape::{self, Shape},
 };
 
 mod check;
 mod environment;
+mod kv;
 mod sections;
 mod settings;
 mod traces;
 
+pub use kv::{ConsulLogin, ConsulOptions, ConsulTls, FileStore, KvOptions, VaultOptions};
 pub use sections::{
     AccessLogs, AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
-    ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, FileStore, HealthCheck,
-    HttpServerOptions, KvOptions, LivenessCheck, LocalSessionCache, MetricsOptions, Monitor,
-    NormalisedUrls, PoliciesOptions, ServiceDiscoveryDefaults, StorageOptions, StoreRules,
-    TollgateOptions, UptimeTestOptions, WebHook,
+    ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, HealthCheck, HttpServerOptions,
+    LivenessCheck, LocalSessionCache, MetricsOptions, Monitor, NormalisedUrls, PoliciesOptions,
+    ServiceDiscoveryDefaults, StorageOptions, StoreRules, TollgateOptions, UptimeTestOptions,
+    WebHook,
 };
 pub use settings::SETTINGS;
 pub use traces::{OpenTelemetryOptions, OtlpMetricsOptions, Sampling, TracesTls};
@@ -563,28 +566,50 @@ fn endpoint(name: &str, default: &str) -> String {
     format!("/{}", name.trim_start_matches('/'))
 }
 
-/// What `kv.file.base_path` is before references are replaced.
-fn secret_folder(tree: &Tree) -> String {
-    let found = ["kv", "file", "base_path"]
+/// Replaces references; first those of `kv`, which says where the others lead.
+fn replace_references(document: &mut Document, environment: &Environment) -> Vec<Problem> {
+    let is_kv = |name: &str| name.eq_ignore_ascii_case("kv");
+    let files = KvOptions {
+        file: kv_of(document).file,
+        ..KvOptions::default()
+    };
+    let mut problems = replace_within(document, is_kv, environment, &files);
+    let kv = kv_of(document);
+    let others = replace_within(document, |name| !is_kv(name), environment, &kv);
+    problems.extend(others);
+    problems
         .into_iter()
-        .try_fold(tree, |tree, name| tree.member(name));
-    match found {
-        Some(Tree::Text(text)) => text.clone(),
-        _ => String::new(),
-    }
+        .map(|problem| document.place(problem))
+        .collect()
 }
 
-fn replace_references(document: &mut Document, environment: &Environment) -> Vec<Problem> {
-    let folder = secret_folder(&document.tree);
+/// The block `kv` as it stands. What is wrong with it is told where all is read.
+fn kv_of(document: &Document) -> KvOptions {
+    let mut shaped = shape::shape(document, Config::shape()).value;
+    let kv = shaped.get_mut("kv").map(serde_json::Value::take);
+    let kv = kv.and_then(|kv| serde_json::from_value(kv).ok());
+    kv.unwrap_or_default()
+}
+
+/// Replaces references in members of these names.
+fn replace_within(
+    document: &mut Document,
+    is_meant: impl Fn(&str) -> bool,
+    environment: &Environment,
+    kv: &KvOptions,
+) -> Vec<Problem> {
     let references = References {
         environment,
         secrets: None,
-        folder: &folder,
+        folder: &kv.file.base_path,
+        stores: &SecretStores::new(kv),
+    };
+    let Tree::Object(members) = &mut document.tree else {
+        return Vec::new();
     };
     let mut problems = Vec::new();
-    document
-        .tree
-        .for_each_text(&JsonPath::root(), &mut |path, text| {
+    for (name, member) in members.iter_mut().filter(|(name, _)| is_meant(name)) {
+        member.for_each_text(&JsonPath::root().key(name), &mut |path, text| {
             let results = [
                 references.replace(text),
                 references.replace_secret_env(text),
@@ -592,10 +617,8 @@ fn replace_references(document: &mut Document, environment: &Environment) -> Vec
             let found = results.into_iter().filter_map(Result::err);
             problems.extend(found.map(|problem| problem.at(path.clone())));
         });
+    }
     problems
-        .into_iter()
-        .map(|problem| document.place(problem))
-        .collect()
 }
 
 #[cfg(test)]

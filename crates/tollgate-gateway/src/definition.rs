@@ -38,7 +38,8 @@ use crate::{
     overrides::ErrorOverrides,
     problem::{JsonPath, Problem, Report},
     record::{Unread, record},
-    reference::{Environment, References},
+    reference::{Environment, References, SecretSources},
+    secret_stores::SecretStores,
     shape::{self, Shape},
 };
 
@@ -452,7 +453,7 @@ impl Definition {
     /// as far as it could be read.
     pub fn load(file: &Path, environment: &Environment, config: &Config) -> (Option<Self>, Report) {
         match Document::read(file) {
-            Ok(document) => Self::from_document(document, environment, config),
+            Ok(document) => Self::read(document, environment, config),
             Err(problem) => (None, Report::of_one(problem)),
         }
     }
@@ -465,15 +466,28 @@ impl Definition {
         config: &Config,
     ) -> (Option<Self>, Report) {
         match Document::parse(file, text) {
-            Ok(document) => Self::from_document(document, environment, config),
+            Ok(document) => Self::read(document, environment, config),
             Err(problem) => (None, Report::of_one(problem)),
         }
     }
 
-    pub(crate) fn from_document(
-        mut document: Document,
+    /// With stores of secrets of its own.
+    fn read(
+        document: Document,
         environment: &Environment,
         config: &Config,
+    ) -> (Option<Self>, Report) {
+        let sources = SecretSources {
+            config,
+            environment,
+            stores: &SecretStores::new(&config.kv),
+        };
+        Self::from_document(document, sources)
+    }
+
+    pub(crate) fn from_document(
+        mut document: Document,
+        sources: SecretSources<'_>,
     ) -> (Option<Self>, Report) {
         let mut report = Report::default();
         if is_open_api(&document.tree) {
@@ -481,7 +495,7 @@ impl Definition {
             report.push(Problem::error(&document.file, message));
             return (None, report);
         }
-        report.extend(replace_references(&mut document, environment, config));
+        report.extend(replace_references(&mut document, sources));
         let shaped = shape::shape(&document, Self::shape());
         report.extend(shaped.report.problems);
         let place = |problem| document.place(problem);
@@ -494,7 +508,7 @@ impl Definition {
         );
         match shape::read::<Self>(&document, &shaped.value) {
             Ok(definition) => {
-                report.extend(check::check(&definition, config).into_iter().map(place));
+                report.extend(check::check(&definition, sources).into_iter().map(place));
                 (Some(definition), report)
             }
             Err(problem) => {
@@ -569,15 +583,12 @@ fn is_open_api(tree: &Tree) -> bool {
     members.iter().any(|(key, _)| names.contains(&key.as_str()))
 }
 
-fn replace_references(
-    document: &mut Document,
-    environment: &Environment,
-    config: &Config,
-) -> Vec<Problem> {
+fn replace_references(document: &mut Document, sources: SecretSources<'_>) -> Vec<Problem> {
     let references = References {
-        environment,
-        secrets: Some(&config.secrets),
-        folder: &config.kv.file.base_path,
+        environment: sources.environment,
+        secrets: Some(&sources.config.secrets),
+        folder: &sources.config.kv.file.base_path,
+        stores: sources.stores,
     };
     let mut problems = Vec::new();
     document

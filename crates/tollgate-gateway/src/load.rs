@@ -26,7 +26,8 @@ use crate::{
     document::Document,
     overrides::Templates,
     problem::{Problem, Report, Severity},
-    reference::Environment,
+    reference::{Environment, SecretSources},
+    secret_stores::SecretStores,
 };
 
 mod cross;
@@ -73,6 +74,8 @@ pub struct Loaded {
     pub policies: PolicySet,
     /// Templates of refusals.
     pub templates: Arc<Templates>,
+    /// Vault and Consul, with what they answered.
+    pub secret_stores: Arc<SecretStores>,
     /// Whether no API is served yet, as the file of policies is not there.
     pub lacks_policies: bool,
 }
@@ -210,6 +213,7 @@ pub fn load(
         apis: Vec::new(),
         policies: PolicySet::default(),
         templates: Arc::default(),
+        secret_stores: Arc::default(),
         lacks_policies: true,
     };
     (loaded.or_else(|| lacks_policies.then(without)), report)
@@ -219,7 +223,13 @@ pub fn load(
 /// without the file of policies.
 pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Loaded>, Report) {
     let mut report = Report::default();
-    let mut apis = apis(&config, environment, &mut report);
+    let secret_stores = Arc::new(SecretStores::new(&config.kv));
+    let sources = SecretSources {
+        config: &config,
+        environment,
+        stores: &secret_stores,
+    };
+    let mut apis = apis(sources, &mut report);
     report.extend(cross::separate(&mut apis));
     report.extend(cross::check_ways(&apis));
     let ids = apis.iter().map(Api::id).collect();
@@ -235,6 +245,7 @@ pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Load
             apis,
             policies,
             templates,
+            secret_stores,
             lacks_policies: false,
         }),
         report,
@@ -242,7 +253,8 @@ pub fn load_with(config: Arc<Config>, environment: &Environment) -> (Option<Load
 }
 
 /// The definitions of `app_path`, by file name.
-fn apis(config: &Config, environment: &Environment, report: &mut Report) -> Vec<Api> {
+fn apis(sources: SecretSources<'_>, report: &mut Report) -> Vec<Api> {
+    let config = sources.config;
     if config.app_path.is_empty() {
         return Vec::new();
     }
@@ -264,11 +276,11 @@ fn apis(config: &Config, environment: &Environment, report: &mut Report) -> Vec<
         base.is_some_and(|base| files.contains(&file.with_file_name(format!("{base}.json"))))
     };
     let own = files.iter().filter(|file| !is_companion(file));
-    own.map(|file| api(file, config, environment, report))
-        .collect()
+    own.map(|file| api(file, sources, report)).collect()
 }
 
-fn api(file: &Path, config: &Config, environment: &Environment, report: &mut Report) -> Api {
+fn api(file: &Path, sources: SecretSources<'_>, report: &mut Report) -> Api {
+    let config = sources.config;
     let document = match check_place(file).and_then(|()| Document::read(file)) {
         Ok(document) => document,
         Err(problem) => {
@@ -277,7 +289,7 @@ fn api(file: &Path, config: &Config, environment: &Environment, report: &mut Rep
         }
     };
     let outline = outline(&document.tree);
-    let (definition, mut found) = Definition::from_document(document, environment, config);
+    let (definition, mut found) = Definition::from_document(document, sources);
     if let Some(definition) = &definition {
         found.extend(scripts::check(file, definition, config));
     }

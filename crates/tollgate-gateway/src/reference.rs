@@ -1,8 +1,8 @@
-//! Texts that name a value elsewhere: `env://NAME`, `file://PATH`, `secrets://KEY`, `$secret_env.NAME`,
-//! `$secret_file.PATH`, `kv://STORE/KEY`, `$kv{STORE:KEY}`.
+//! Texts that name a value elsewhere: `env://NAME`, `file://PATH`, `secrets://KEY`, `vault://KEY`, `consul://KEY`,
+//! `kv://STORE/KEY`, `$kv{STORE:KEY}`, and `$secret_env.NAME` and its like.
 //!
-//! Of Tyk's stores there are `env`, `file` and `secrets`. A text that is a reference to another one is an error, as
-//! the reference would go out in place of the secret.
+//! Stores are `env`, `file`, `secrets`, `vault` and `consul`. A text that is a reference to another one is an error,
+//! as the reference would go out in place of the secret.
 
 use std::{
     collections::BTreeMap,
@@ -11,7 +11,12 @@ use std::{
 
 use tollgate_core::variables::SecretName;
 
-use crate::{config::Config, document, problem::Problem};
+use crate::{
+    config::Config,
+    document,
+    problem::{Problem, Severity},
+    secret_stores::{SecretStoreError, SecretStores},
+};
 
 /// The environment of the program, as it was when this was made.
 #[derive(Clone, Default)]
@@ -66,10 +71,12 @@ impl<K: Into<String>, V: Into<String>> FromIterator<(K, V)> for Environment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct References<'a> {
     pub(crate) environment: &'a Environment,
-    /// The configuration's `secrets`, by name; a definition may name them.
+    /// The configuration's `secrets`, by name. A definition may name them, the configuration itself not.
     pub(crate) secrets: Option<&'a dyn Secrets>,
     /// The folder of `$secret_file.` and `kv://file/`; empty where none is configured.
     pub(crate) folder: &'a str,
+    /// Vault and Consul.
+    pub(crate) stores: &'a SecretStores,
 }
 
 /// Secrets by name.
@@ -82,8 +89,8 @@ impl References<'_> {
     /// ends with it.
     ///
     /// A variable that is not set leaves the text as it is, as Tyk does, and is told. A file that
-    /// can not be read, and a store that is not built, are errors: nobody wants the reference itself
-    /// to be used.
+    /// can not be read, and a secret that a store does not have or does not tell, are errors: nobody wants the
+    /// reference itself to be used.
     pub(crate) fn replace(&self, text: &mut String) -> Result<(), Problem> {
         if let Some((before, name)) = text.split_once("env://") {
             let value = self.environment.get(name).filter(|value| !value.is_empty());
@@ -102,9 +109,16 @@ impl References<'_> {
             *text = content.trim_end_matches(['\r', '\n']).to_owned();
             return Ok(());
         }
-        not_built(text)?;
+        let stored = match self.secrets {
+            Some(_) => self.stores.of_apis(text),
+            None => self.stores.of_config(text),
+        };
+        if let Some(answer) = stored {
+            *text = answer.map_err(|err| Problem::error("", err.to_string()))?;
+            return Ok(());
+        }
         self.replace_kv(text)?;
-        self.check_secret_files(text)
+        self.check_named(text)
     }
 
     /// Puts values in place of `kv://STORE/KEY`, where the text is this, and of every `$kv{STORE:KEY}`. A variable
@@ -159,9 +173,16 @@ impl References<'_> {
                 value.ok_or_else(missing)?.to_owned()
             }
             "file" => secret_file(self.folder, key).map_err(|err| Problem::error("", err))?,
+            "vault" | "consul" => {
+                let answer = match store {
+                    "vault" => self.stores.vault(key, None),
+                    _ => self.stores.consul(key),
+                };
+                answer.map_err(|err| Problem::error("", err.to_string()))?
+            }
             _ => {
                 let message = format!(
-                    "the store {store:?} is not built: there are `env`, `file` and `secrets`"
+                    "the store {store:?} is not built: there are `env`, `file`, `secrets`, `vault` and `consul`"
                 );
                 return Err(Problem::error("", message));
             }
@@ -180,19 +201,29 @@ impl References<'_> {
         }
     }
 
-    /// Tells of files that `$secret_file.` names and that can not be read: they stand for nothing, as with Tyk.
-    fn check_secret_files(&self, text: &str) -> Result<(), Problem> {
-        let named = text.split("$secret_file.").skip(1);
-        for rest in named {
-            let is_name = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-            let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
-            if end > 0 {
-                secret_file(self.folder, &rest[..end]).map_err(|err| {
-                    Problem::warning("", format!("{err}, so it stands for nothing"))
-                })?;
+    /// Tells of files and secrets of stores that `$secret_…` names and that are not there: they stand for nothing, as
+    /// with Tyk. A store that does not say whether there is such a secret is an error.
+    fn check_named(&self, text: &str) -> Result<(), Problem> {
+        let mut told = Ok(());
+        for place in ["file", "vault", "consul"] {
+            for rest in text.split(&format!("$secret_{place}.")).skip(1) {
+                let is_name = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+                let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
+                let name = &rest[..end];
+                if name.is_empty() {
+                    continue;
+                }
+                let found = match self.stores.named(place, name) {
+                    Some(answer) => answer.map(drop).map_err(|err| missing(&err)),
+                    None => secret_file(self.folder, name).map(drop).map_err(nothing),
+                };
+                match found {
+                    Err(problem) if problem.severity == Severity::Error => return Err(problem),
+                    found => told = told.and(found),
+                }
             }
         }
-        Ok(())
+        told
     }
 
     /// Puts values in place of every `$secret_env.NAME`; one that is not set is empty, and told.
@@ -244,46 +275,45 @@ fn secret_file(folder: &str, name: &str) -> Result<String, String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Tells of stores that are not built. Where Tyk asks at the start, the reference would be used in place of the
-/// secret, so it is an error; where it asks with each request, it is as with Tyk where no such store is
-/// configured: nothing. A configuration that has one is refused.
-fn not_built(text: &str) -> Result<(), Problem> {
-    let at_start = ["consul://", "vault://"];
-    if let Some(scheme) = at_start.iter().find(|scheme| text.starts_with(**scheme)) {
-        return Err(Problem::error("", format!("`{scheme}` is not built")));
+/// What is told of a secret that is not there.
+fn nothing(what: impl std::fmt::Display) -> Problem {
+    Problem::warning("", format!("{what}, so it stands for nothing"))
+}
+
+/// What is told of a secret that a store does not give.
+pub(crate) fn missing(err: &SecretStoreError) -> Problem {
+    if err.is_away() {
+        Problem::error("", err.to_string())
+    } else {
+        nothing(err)
     }
-    match UNBUILT.iter().find(|label| text.contains(**label)) {
-        Some(label) => Err(Problem::warning("", stands_for_nothing(label))),
-        None => Ok(()),
-    }
 }
 
-/// What is told of a secret in a store that is not built.
-pub(crate) fn stands_for_nothing(label: &str) -> String {
-    format!("`{label}` is not built, and stands for nothing")
+/// Where secrets are that a definition's texts name: `$secret_conf.NAME`, `$secret_env.NAME`, `$secret_file.PATH`,
+/// `$secret_vault.PATH.FIELD`, `$secret_consul.KEY`.
+#[derive(Clone, Copy, Debug)]
+pub struct SecretSources<'a> {
+    /// Its `secrets`, and the folder of files.
+    pub config: &'a Config,
+    /// The environment.
+    pub environment: &'a Environment,
+    /// Vault and Consul.
+    pub stores: &'a SecretStores,
 }
 
-/// What begins the name of a secret in a store that is not built.
-const UNBUILT: [&str; 2] = ["$secret_vault.", "$secret_consul."];
-
-/// The store that a secret is in, where that is not built.
-pub fn unbuilt(name: SecretName<'_>) -> Option<&'static str> {
-    let is_of = |label: &&&str| **label == format!("$secret_{}.", name.place);
-    UNBUILT.iter().find(is_of).copied()
-}
-
-/// What a secret is that a definition's text names: `$secret_conf.NAME`, `$secret_env.NAME` or
-/// `$secret_file.PATH`. For
-/// [`Text::with_secrets`](tollgate_core::variables::Text::with_secrets).
-pub fn secret(name: SecretName<'_>, config: &Config, environment: &Environment) -> Option<String> {
-    match name.place {
-        "conf" => config
-            .secrets
-            .get(name.name)
-            .map(|secret| secret.expose().to_owned()),
-        "env" => environment.secret(name.name).map(str::to_owned),
-        "file" => secret_file(&config.kv.file.base_path, name.name).ok(),
-        _ => None,
+impl SecretSources<'_> {
+    /// A secret; `None` where there is none. For
+    /// [`Text::with_secrets`](tollgate_core::variables::Text::with_secrets).
+    pub fn find(&self, name: SecretName<'_>) -> Option<String> {
+        match name.place {
+            "conf" => {
+                let secret = self.config.secrets.get(name.name);
+                secret.map(|secret| secret.expose().to_owned())
+            }
+            "env" => self.environment.secret(name.name).map(str::to_owned),
+            "file" => secret_file(&self.config.kv.file.base_path, name.name).ok(),
+            place => self.stores.named(place, name.name)?.ok(),
+        }
     }
 }
 
@@ -310,6 +340,7 @@ mod tests {
             environment: &environment,
             secrets: None,
             folder: "",
+            stores: &SecretStores::default(),
         };
         let mut replaced = text.to_owned();
         let problems = [
@@ -342,11 +373,12 @@ mod tests {
             "",
             "TYK_SECRET_NONE is not set, and stands for nothing",
         );
-        check("vault://a", "vault://a", "`vault://` is not built");
+        let none = "there is no `kv.vault`";
+        check("vault://a.b", "vault://a.b", none);
         check(
             "[$secret_vault.a.b]",
             "[$secret_vault.a.b]",
-            "`$secret_vault.` is not built, and stands for nothing",
+            "there is no `kv.vault`, so it stands for nothing",
         );
     }
 
@@ -363,9 +395,11 @@ mod tests {
         );
         let open = "`$kv{` is not followed by `STORE:KEY}`";
         check("a $kv{env", "a $kv{env", open);
-        let vault = "the store \"vault\" is not built: there are `env`, `file` and `secrets`";
+        let vault = "there is no `kv.vault`";
         check("kv://vault/db#password", "kv://vault/db#password", vault);
         check("[$kv{vault:db}]", "[$kv{vault:db}]", vault);
+        let other = "the store \"aws\" is not built: there are `env`, `file`, `secrets`, `vault` and `consul`";
+        check("kv://aws/db", "kv://aws/db", other);
     }
 
     #[test]
@@ -382,6 +416,7 @@ mod tests {
             environment: &environment,
             secrets: None,
             folder: secrets.to_str().unwrap(),
+            stores: &SecretStores::default(),
         };
         let check = |text: &str, expected: Option<&str>| {
             let mut replaced = text.to_owned();
@@ -408,16 +443,13 @@ mod tests {
             },
             ..Config::default()
         };
-        let find = |name| {
-            secret(
-                SecretName {
-                    place: "file",
-                    name,
-                },
-                &config,
-                &environment,
-            )
+        let sources = SecretSources {
+            config: &config,
+            environment: &environment,
+            stores: &SecretStores::default(),
         };
+        let place = "file";
+        let find = |name| sources.find(SecretName { place, name });
         assert_eq!(find("db/key").as_deref(), Some("k"));
         assert_eq!(find("../outside"), None);
     }
@@ -430,6 +462,7 @@ mod tests {
             environment: &environment,
             secrets: None,
             folder: "",
+            stores: &SecretStores::default(),
         };
         let mut text = manifest.to_owned();
         references.replace(&mut text).unwrap();
@@ -448,15 +481,15 @@ mod tests {
             secrets,
             ..Config::default()
         };
-        let find = |place| secret(SecretName { place, name: "a" }, &config, &environment);
+        let sources = SecretSources {
+            config: &config,
+            environment: &environment,
+            stores: &SecretStores::default(),
+        };
+        let find = |place| sources.find(SecretName { place, name: "a" });
         assert_eq!(find("conf").as_deref(), Some("of conf"));
         assert_eq!(find("env").as_deref(), Some("of env"));
         assert_eq!(find("vault"), None);
-        let built = |place| unbuilt(SecretName { place, name: "a" });
-        assert_eq!(
-            (built("vault"), built("env")),
-            (Some("$secret_vault."), None)
-        );
     }
 
     #[test]

@@ -34,6 +34,7 @@ mod serve {
     mod redis;
     mod reloads;
     mod rewrites;
+    mod secret_stores;
     mod store_file;
     mod targets;
     mod tls;

@@ -16,7 +16,6 @@ use crate::{
         rewrites::{Place, RewriteRule, Whither},
         schema::MOST,
     },
-    reference::secret,
 };
 
 impl Composer<'_> {
@@ -33,7 +32,7 @@ impl Composer<'_> {
         let compile = |entry: &UrlRewriteEntry| {
             let place = Where::new(&entry.path, &entry.method, self.config.path_options());
             let place = place.map_err(|err| err.to_string())?;
-            let secrets = |name: SecretName<'_>| secret(name, self.config, self.environment);
+            let secrets = |name: SecretName<'_>| self.secrets.find(name);
             let rewrite = Rewrite::of_entry(entry, secrets).map_err(|err| err.to_string())?;
             let rewrite = rewrite.with_tyk_values().telling(headers.trigger_names());
             let of_api = Place {

@@ -17,7 +17,6 @@ use crate::{
         schema::MOST,
         transforms::{Bounds, TransformRules},
     },
-    reference::secret,
 };
 
 impl Composer<'_> {
@@ -46,7 +45,7 @@ impl Composer<'_> {
             ),
         ] {
             for entry in entries.iter().filter(|entry| !entry.disabled) {
-                let secrets = |name: SecretName<'_>| secret(name, self.config, self.environment);
+                let secrets = |name: SecretName<'_>| self.secrets.find(name);
                 // One that can not be followed is passed over, as with Tyk; the check of the definition
                 // warned of it.
                 let Ok(transform) = template(self.config, side, entry, secrets) else {

@@ -30,7 +30,6 @@ use crate::{
         versions::{Default as DefaultVersion, Location, VersionApis, VersionRules, Versions},
     },
     problem::JsonPath,
-    reference::secret,
 };
 
 impl Composer<'_> {
@@ -245,7 +244,7 @@ impl Composer<'_> {
             .iter()
             .map(|name| header_name(name))
             .collect::<Result<_, _>>()?;
-        let secret = |name: SecretName<'_>| secret(name, self.config, self.environment);
+        let secret = |name: SecretName<'_>| self.secrets.find(name);
         let mut set = Vec::new();
         for (name, text) in add {
             let header = header_name(name)?;

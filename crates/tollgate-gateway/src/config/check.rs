@@ -65,6 +65,7 @@ impl Config {
             problems.push(Problem::error("", message).at("version_header".into()));
         }
         problems.extend(self.check_addresses());
+        problems.extend(self.kv.check());
         if options.store == Store::FromConfig {
             problems.extend(storage::check(self));
         }

@@ -11,28 +11,6 @@ use crate::{
 };
 
 record! {
-    /// Stores of secrets.
-    pub struct KvOptions {
-        /// Files, for `$secret_file.` and `kv://file/`.
-        pub file: FileStore,
-        /// Consul.
-        pub consul: Unread,
-        /// Vault.
-        pub vault: Unread,
-        /// Stores under names of one's own.
-        pub stores: Unread,
-    }
-}
-
-record! {
-    /// A folder whose files are secrets.
-    pub struct FileStore {
-        /// The folder.
-        pub base_path: String,
-    }
-}
-
-record! {
     /// Certificates.
     pub struct ControlSecurity {
         /// Encrypts the private keys of stored certificates.

@@ -15,17 +15,20 @@ use crate::{
     meta_schema, overrides,
     problem::{JsonPath, Problem, last_line},
     proxy::ForwardProxy,
+    reference::SecretSources,
     suggest::nearest,
     tls::{TlsMembers, UNVERIFIED},
 };
 
 /// What is wrong with a definition that could be read.
-pub(super) fn check(definition: &Definition, config: &Config) -> Vec<Problem> {
+pub(super) fn check(definition: &Definition, sources: SecretSources<'_>) -> Vec<Problem> {
+    let config = sources.config;
     let mut checks = Checks {
         problems: Vec::new(),
         options: config.path_options(),
         has_proxy: !definition.proxy.transport.proxy_url.is_empty(),
         config,
+        sources,
     };
     checks.names(definition, config);
     checks.targets(definition);
@@ -67,6 +70,7 @@ struct Checks<'a> {
     /// Whether upstreams are reached by a proxy.
     has_proxy: bool,
     config: &'a Config,
+    sources: SecretSources<'a>,
 }
 
 impl Checks<'_> {

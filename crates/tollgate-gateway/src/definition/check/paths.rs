@@ -15,7 +15,7 @@ use crate::{
     definition::{ExtendedPaths, ListEntry, Version},
     edge::schema::Schema,
     problem::{JsonPath, last_line},
-    reference::{stands_for_nothing, unbuilt},
+    reference::missing,
 };
 
 impl Checks<'_> {
@@ -115,14 +115,16 @@ impl Checks<'_> {
         ] {
             for (index, entry) in enabled(entries, |entry| entry.disabled) {
                 let path = path.key(member).index(index).key("template_data");
-                let mut elsewhere = None;
+                let mut absent = Vec::new();
+                let stores = self.sources.stores;
                 let parsed = template(self.config, side, entry, |name| {
-                    elsewhere = elsewhere.or(unbuilt(name));
-                    None
+                    let answer = stores.named(name.place, name.name)?;
+                    answer.map_err(|err| absent.push(missing(&err))).ok()
                 });
-                if let Some(label) = elsewhere {
-                    self.warning(path.key("template_source"), stands_for_nothing(label));
-                }
+                let place = path.key("template_source");
+                let absent = absent.into_iter();
+                self.problems
+                    .extend(absent.map(|problem| problem.at(place.clone())));
                 if let Err(err) = parsed {
                     let cause = Error::source(&err).map(|cause| format!(": {cause}"));
                     let cause = cause.unwrap_or_default();

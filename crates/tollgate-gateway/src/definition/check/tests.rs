@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::*;
+use crate::{reference::Environment, secret_stores::SecretStores};
 
 /// A definition that is right, with these members put over it.
 fn definition(change: &Value) -> Definition {
@@ -28,7 +29,12 @@ fn merge(value: &mut Value, change: &Value) {
 
 #[track_caller]
 fn check_with(config: &Config, change: Value, expected: &[&str]) {
-    let problems = check(&definition(&change), config);
+    let sources = SecretSources {
+        config,
+        environment: &Environment::default(),
+        stores: &SecretStores::default(),
+    };
+    let problems = check(&definition(&change), sources);
     let found: Vec<_> = problems
         .iter()
         .map(|problem| problem.path.to_string())
