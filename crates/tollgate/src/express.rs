@@ -18,6 +18,7 @@ use std::{
     },
 };
 
+use http::HeaderMap;
 use tollgate_core::{
     Loaded, Moment,
     pass::{Entry, EntryAt, HeldPass, Pass},
@@ -27,6 +28,7 @@ use tollgate_core::{
 use crate::{
     access_rights::{AccessRightsGate, Opened},
     limits::LimitGate,
+    meta_inject::MetaInjectGate,
     seen::Seen,
     session::SessionGate,
     visit::Visit,
@@ -40,6 +42,14 @@ pub(crate) struct Express {
     access: AccessRightsGate,
     limits: Option<LimitGate>,
     needs_head: bool, // What decides takes all of the head.
+    rest: Option<Rest>,
+}
+
+/// The gates behind those two, where they are the stack's own to the last and charge for good.
+#[derive(Clone)]
+pub(crate) struct Rest {
+    pub(crate) inject: MetaInjectGate,
+    pub(crate) limits: LimitGate,
 }
 
 /// What came of one look.
@@ -68,6 +78,7 @@ impl Express {
         session: SessionGate,
         access: AccessRightsGate,
         limits: Option<LimitGate>,
+        rest: Option<Rest>,
     ) -> Self {
         static LAST: AtomicU64 = AtomicU64::new(0);
         Self {
@@ -76,7 +87,26 @@ impl Express {
             session,
             access,
             limits,
+            rest,
         }
+    }
+
+    /// Asks the gates behind, who calls being known to the visit. Fails with how many gates have passed
+    /// where the next is to be asked as usual.
+    #[inline]
+    pub(crate) fn pass_rest(
+        &self,
+        headers: &mut HeaderMap,
+        visit: &mut Visit,
+    ) -> Result<(), usize> {
+        let Some(Rest { inject, limits }) = &self.rest else {
+            return Err(Self::GATES);
+        };
+        if !inject.set_ready(headers, visit) {
+            return Err(Self::GATES); // It sets them all, also those that are set.
+        }
+        let passed = Self::GATES + usize::from(!inject.is_empty());
+        limits.admits_at_once(visit).then_some(()).ok_or(passed)
     }
 
     /// Lets a request through, or tells who calls. Limits are charged where nobody has to be told of them.

@@ -51,6 +51,8 @@ use tollgate_core::{Clock, Moment, Rejection, future::BoxFuture};
 use crate::{
     clock::default_clock,
     express::{Express, Look},
+    limits::LimitGate,
+    rate_headers::LimitHeaders,
     refusal::Refusals,
     report,
     seen::Seen,
@@ -181,6 +183,8 @@ struct Set {
     can_wait: bool, // On the clock.
     leaves_visit: bool,
     acts: Acts, // Of any gate.
+    /// The headers of limits, where no more than these is done to a response.
+    tells: Option<LimitHeaders>,
 }
 
 #[derive(Clone)]
@@ -188,6 +192,8 @@ struct Seat {
     gate: Arc<dyn Gate>,
     observed: bool,
     acts: Acts,
+    /// What it does to a response, where that is only to tell of a limit.
+    tells: Option<LimitHeaders>,
 }
 
 impl Seat {
@@ -197,6 +203,15 @@ impl Seat {
             gate,
             observed,
             acts,
+            tells: None,
+        }
+    }
+
+    fn of_limits(gate: LimitGate) -> Self {
+        let tells = Some(gate.headers()).filter(|headers| headers.are_told());
+        Self {
+            tells,
+            ..Self::of(Arc::new(gate), false)
         }
     }
 }
@@ -220,6 +235,7 @@ impl Gates {
             express: None,
             leaves_visit: true,
             acts: Acts::NONE,
+            tells: None,
         }))
     }
 
@@ -244,6 +260,12 @@ impl Gates {
     #[must_use]
     pub(crate) fn seat(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
         self.with(|set| set.seats.push(Seat::of(gate, observed)))
+    }
+
+    /// Adds the gate that charges.
+    #[must_use]
+    pub(crate) fn and_limits(self, gate: LimitGate) -> Self {
+        self.with(|set| set.seats.push(Seat::of_limits(gate)))
     }
 
     /// Reads the time from `clock` in place of the machine's.
@@ -290,6 +312,11 @@ impl Gates {
             forward: set.seats.iter().any(|seat| seat.acts.forward),
             depart: set.seats.iter().any(|seat| seat.acts.depart),
         };
+        let mut departing = set.seats.iter().filter(|seat| seat.acts.depart);
+        set.tells = match (departing.next(), departing.next()) {
+            (Some(only), None) => only.tells,
+            _ => None,
+        };
         self
     }
 
@@ -306,14 +333,28 @@ impl Gates {
         self.0.acts.depart
     }
 
-    /// Whether the visit is read by anybody once the request went through.
-    pub(crate) fn keeps_visit(&self) -> bool {
-        self.leaves_visit() || self.departs()
+    /// The headers of limits, where no more than these is done to a response.
+    pub(crate) fn tells(&self) -> Option<LimitHeaders> {
+        self.0.tells
     }
 
     /// The gates by place, for explanations.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&dyn Gate, bool)> {
         self.0.seats.iter().map(|seat| (&*seat.gate, seat.observed))
+    }
+
+    /// Asks the gates behind those that told who calls, where they are asked at once. Fails with how many
+    /// gates have passed.
+    #[inline]
+    pub(crate) fn pass_at_once(
+        &self,
+        headers: &mut HeaderMap,
+        visit: &mut Visit,
+    ) -> Result<(), usize> {
+        let express = self.0.express.as_deref();
+        express.map_or(Err(Express::GATES), |express| {
+            express.pass_rest(headers, visit)
+        })
     }
 
     /// Starts a visit at the time of the clock.
@@ -328,6 +369,12 @@ impl Gates {
     #[inline]
     pub(crate) fn open_at(&self, now: Moment) -> Visit {
         Visit::start(now, self.0.can_wait, self.is_watched())
+    }
+
+    /// The same with a visit that is there.
+    #[inline]
+    pub(crate) fn begin(&self, visit: &mut Visit, now: Moment) {
+        visit.begin(now, self.0.can_wait, self.is_watched());
     }
 
     /// Whether anybody may read what gates find, once the request went through.

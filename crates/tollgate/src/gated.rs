@@ -16,7 +16,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response, request::Parts, response};
+use http::{Extensions, Request, Response, request::Parts, response};
 use pin_project_lite::pin_project;
 use tollgate_core::{Moment, Rejection, Session, future::BoxFuture};
 use tower_layer::Layer;
@@ -24,8 +24,9 @@ use tower_service::Service;
 
 use crate::{
     body::{Bodies, GateBodies, GateBody},
-    express::{Express, Look},
+    express::{Express, Known, Look},
     gate::{Departure, Gate, Gates, Resume, Walk},
+    rate_headers::Told,
     report,
     settlement::Settlement,
     visit::Visit,
@@ -116,17 +117,38 @@ where
     // A request's parts are large, and so are visits, futures and responses. On the way to the service
     // each is moved as seldom as may be: gates and what prepares the call see them where they are.
     #[inline]
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let now = self.gates.now();
-        let look = self.gates.look((&request).into(), now);
-        if let Look::Through = look {
-            return GatedFuture::inside(self.inner.call(request), None);
+        match self.gates.look((&request).into(), now) {
+            Look::Through => GatedFuture::inside(self.inner.call(request), Then::Nothing),
+            Look::Known(known) if self.gates.leaves_visit() => {
+                match self.gates.pass_known(&mut request, now, known) {
+                    Ok(then) => GatedFuture::inside(self.inner.call(request), then),
+                    Err((visit, asked)) => self.ask_rest(request, visit, asked),
+                }
+            }
+            look => self.ask(request, now, look),
         }
-        self.ask(request, now, look)
     }
 }
 
 impl<S: Clone> Gated<S> {
+    /// Asks the gates behind those that have passed at once.
+    #[cold]
+    #[inline(never)]
+    fn ask_rest<B>(
+        &mut self,
+        request: Request<B>,
+        visit: Arc<Visit>,
+        asked: usize,
+    ) -> GatedFuture<S::Future, S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        let (head, body) = request.into_parts();
+        self.go_through(head, body, Arc::unwrap_or_clone(visit), asked)
+    }
+
     /// Asks the gates that have not passed yet.
     #[inline(never)]
     fn ask<B>(
@@ -143,7 +165,7 @@ impl<S: Clone> Gated<S> {
             look = self.gates.look((&head).into(), now);
             if let Look::Through = look {
                 let future = self.inner.call(Request::from_parts(head, body));
-                return GatedFuture::inside(future, None);
+                return GatedFuture::inside(future, Then::Nothing);
             }
         }
         let mut visit = self.gates.open_at(now);
@@ -154,9 +176,25 @@ impl<S: Clone> Gated<S> {
         } else {
             Gates::resume(&mut head, &mut visit);
         }
+        self.go_through(head, body, visit, asked)
+    }
+
+    /// Asks the gates behind those that were `asked`.
+    #[inline(always)]
+    fn go_through<B>(
+        &mut self,
+        mut head: Parts,
+        body: B,
+        mut visit: Visit,
+        mut asked: usize,
+    ) -> GatedFuture<S::Future, S, B>
+    where
+        S: Service<Request<B>>,
+    {
         let walk = self.gates.walk(&mut asked, &mut head, &mut visit);
         if let Walk::Through = walk {
-            let then = self.gates.enter(&mut head, visit);
+            self.gates.forward(&mut head, &visit);
+            let then = self.gates.enter(&mut head.extensions, visit);
             let future = self.inner.call(Request::from_parts(head, body));
             return GatedFuture::inside(future, then);
         }
@@ -255,8 +293,14 @@ impl<F, S, B> State<F, S, B> {
     }
 }
 
-/// What is to be done when the response comes; `None` where no gate departs, and nothing is to be settled.
-type Then = Option<Departing>;
+/// What is to be done when the response comes.
+enum Then {
+    /// No gate departs, and nothing is to be settled.
+    Nothing,
+    /// A limit is told of: all that the gates do.
+    Tell(Told),
+    Depart(Departing),
+}
 
 struct Departing {
     visit: Arc<Visit>,
@@ -265,34 +309,73 @@ struct Departing {
 }
 
 impl Gates {
-    /// Makes the head ready for the service, which is to be called now: from here on the charges stay.
-    #[inline(always)]
-    fn enter(&self, head: &mut Parts, mut visit: Visit) -> Then {
-        self.forward(head, &visit);
-        if let Some(receipt) = visit.receipt.take() {
-            receipt.keep();
-        }
-        if self.keeps_visit() || visit.settlement.is_some() {
-            self.keep(head, visit)
-        } else {
-            None
+    /// Has a request through whose caller is known, without taking it apart. Where gates are to be asked as
+    /// usual, the visit comes back, and how many have passed.
+    #[inline(never)]
+    fn pass_known<B>(
+        &self,
+        request: &mut Request<B>,
+        now: Moment,
+        known: Known,
+    ) -> Result<Then, (Arc<Visit>, usize)> {
+        let mut shared = Arc::<Visit>::default(); // Made where it will stay.
+        let visit = Arc::get_mut(&mut shared).expect("nobody else has it yet");
+        self.begin(visit, now);
+        known.tell(visit);
+        match self.pass_at_once(request.headers_mut(), visit) {
+            Ok(()) => Ok(self.share(request.extensions_mut(), shared, None)),
+            Err(asked) => Err((shared, asked)),
         }
     }
 
-    // Always inline: the visit is moved once, to where it is shared.
+    /// Leaves the visit to the service, which is to be called now: from here on the charges stay.
     #[inline(always)]
-    fn keep(&self, head: &mut Parts, mut visit: Visit) -> Then {
-        let settlement = visit.settlement.take();
-        let departs = self.departs() || settlement.is_some();
-        let visit = Arc::new(visit);
-        if self.leaves_visit() {
-            head.extensions.insert(visit.clone());
+    fn enter(&self, extensions: &mut Extensions, mut visit: Visit) -> Then {
+        if let Some(receipt) = visit.receipt.take() {
+            receipt.keep();
         }
-        departs.then(|| Departing {
+        let settlement = visit.settlement.take();
+        let tells = settlement.is_none() && !self.leaves_visit();
+        if let Some(then) = self.tell_of(&visit).filter(|_| tells) {
+            return then;
+        }
+        self.share(extensions, Arc::new(visit), settlement)
+    }
+
+    /// Puts the visit where the service finds it, and keeps it where it is needed for the response.
+    #[inline(always)]
+    fn share(
+        &self,
+        extensions: &mut Extensions,
+        visit: Arc<Visit>,
+        settlement: Option<Box<Settlement>>,
+    ) -> Then {
+        let told = self.tell_of(&visit).filter(|_| settlement.is_none());
+        if let Some(then) = told {
+            if self.leaves_visit() {
+                extensions.insert(visit);
+            }
+            return then;
+        }
+        if self.leaves_visit() {
+            extensions.insert(visit.clone());
+        }
+        Then::Depart(Departing {
             visit,
             settlement,
             gates: self.clone(),
         })
+    }
+
+    /// What is left to do where gates do no more to a response than to tell of a limit: the visit need not
+    /// be kept for it.
+    #[inline]
+    fn tell_of(&self, visit: &Visit) -> Option<Then> {
+        if !self.departs() {
+            return Some(Then::Nothing);
+        }
+        let headers = self.tells()?;
+        Some(headers.told(visit).map_or(Then::Nothing, Then::Tell))
     }
 }
 
@@ -341,8 +424,14 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Inside { future, then } => {
                     let response = ready!(future.poll(cx))?;
-                    let Some(departing) = then else {
-                        return Poll::Ready(Ok(response.map(O::own)));
+                    let departing = match then {
+                        Then::Nothing => return Poll::Ready(Ok(response.map(O::own))),
+                        Then::Tell(told) => {
+                            let mut response = response.map(O::own);
+                            told.write(response.headers_mut());
+                            return Poll::Ready(Ok(response));
+                        }
+                        Then::Depart(departing) => departing,
                     };
                     let (mut head, body) = response.into_parts();
                     let body = match departing.depart(&mut head) {
@@ -393,7 +482,8 @@ impl<S, B> Parked<S, B> {
             body,
             ..
         } = stopped;
-        let then = gates.enter(&mut head, visit);
+        gates.forward(&mut head, &visit);
+        let then = gates.enter(&mut head.extensions, visit);
         let future = service.call(Request::from_parts(head, body));
         Poll::Ready(State::Inside { future, then })
     }

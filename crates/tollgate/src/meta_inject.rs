@@ -324,6 +324,21 @@ impl MetaInjectGate {
         Ok(())
     }
 
+    /// Sets the headers of a request whose values were made with the session. `false` where others are to be
+    /// set too, or none may be.
+    #[inline]
+    pub(crate) fn set_ready(&self, headers: &mut HeaderMap, visit: &Visit) -> bool {
+        for (at, header) in self.headers.iter().enumerate() {
+            let Some(Filled::Value(value)) = self.ready(at, visit) else {
+                return false;
+            };
+            if header.side == Side::Request {
+                set_header(headers, &header.name, value.clone());
+            }
+        }
+        true
+    }
+
     /// The value of a header of the response; `None` where the request was refused before it was made.
     fn response_value(&self, at: usize, visit: &Visit) -> Option<HeaderValue> {
         let header = &self.headers[at];

@@ -84,11 +84,25 @@ impl LimitHeaders {
         self
     }
 
+    /// Whether they say no more than a [`Told`] does.
+    pub(crate) fn are_told(self) -> bool {
+        !self.ietf && self.x != X::None
+    }
+
+    /// What `X-RateLimit-…` say; `None` where the request has no such limit.
+    #[inline]
+    pub(crate) fn told(self, visit: &Visit) -> Option<Told> {
+        let limit = self.x_limit(visit.limits())?;
+        Some(Told {
+            max: limit.standing.max,
+            remaining: limit.standing.remaining,
+            reset_at: limit.reset_at(visit.now()),
+        })
+    }
+
     pub(crate) fn write(self, visit: &Visit, headers: &mut HeaderMap) {
-        if let Some(limit) = self.x_limit(visit.limits()) {
-            headers.insert(X_LIMIT, number_again(limit.standing.max));
-            headers.insert(X_REMAINING, number(limit.standing.remaining));
-            headers.insert(X_RESET, number_again(limit.reset_at(visit.now())));
+        if let Some(told) = self.told(visit) {
+            told.write(headers);
         }
         if self.ietf && !visit.limits().is_empty() {
             insert(headers, POLICY, visit.limits(), policy);
@@ -116,6 +130,41 @@ impl LimitHeaders {
     }
 }
 
+/// What `X-RateLimit-…` say of one limit.
+#[derive(Clone, Copy)]
+pub(crate) struct Told {
+    max: u64,
+    remaining: u64,
+    reset_at: u64,
+}
+
+impl Told {
+    /// Sets the headers.
+    #[inline]
+    pub(crate) fn write(self, headers: &mut HeaderMap) {
+        let is_written = WRITTEN.try_with(|all| {
+            let mut all = all.try_borrow_mut().ok()?;
+            Some(all[self.place()].again(self, headers))
+        });
+        if !matches!(is_written, Ok(Some(true))) {
+            self.put(number(self.max), number(self.reset_at), headers);
+        }
+    }
+
+    #[inline]
+    fn put(self, max: HeaderValue, reset_at: HeaderValue, headers: &mut HeaderMap) {
+        headers.insert(X_LIMIT, max);
+        headers.insert(X_REMAINING, number(self.remaining));
+        headers.insert(X_RESET, reset_at);
+    }
+
+    #[inline]
+    fn place(self) -> usize {
+        let mixed = (self.max ^ self.reset_at).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+        (mixed >> (u64::BITS - PLACES.ilog2())) as usize % PLACES
+    }
+}
+
 /// A number in one allocation of its length; `HeaderValue::from` makes two.
 pub(crate) fn number(number: u64) -> HeaderValue {
     let mut digits = itoa::Buffer::new();
@@ -123,49 +172,56 @@ pub(crate) fn number(number: u64) -> HeaderValue {
     value.expect("digits are a header's value")
 }
 
-/// A number that most likely was written before: many requests have the same limit, and those of one key
-/// the same second in which its quota renews.
-#[inline]
-fn number_again(number: u64) -> HeaderValue {
-    let written = WRITTEN.try_with(|all| {
-        let place = number.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> (u64::BITS - PLACES.ilog2());
-        all.try_borrow_mut().ok()?[place as usize % PLACES].again(number)
-    });
-    written
-        .ok()
-        .flatten()
-        .unwrap_or_else(|| self::number(number))
-}
-
 const PLACES: usize = 64;
 
 thread_local! {
     static WRITTEN: RefCell<[Written; PLACES]> = const {
-        RefCell::new([const { Written { number: 0, value: None } }; PLACES])
+        RefCell::new([const { Written { max: 0, reset_at: 0, headers: None } }; PLACES])
     };
 }
 
-/// A number that was asked for by this thread. Two that have one place take turns.
+/// What this thread told last: many requests have the same limit, and those of one key the same second in
+/// which its quota renews. Two that have one place take turns.
 struct Written {
-    number: u64,
-    value: Option<HeaderValue>, // Made when it is asked for twice in a row.
+    max: u64,
+    reset_at: u64,
+    /// The three headers with both values, made when they are asked for twice in a row. A copy of them need
+    /// not hash their names.
+    headers: Option<Box<HeaderMap>>,
 }
 
 impl Written {
+    /// Sets the headers, if both values were told before.
     #[inline]
-    fn again(&mut self, number: u64) -> Option<HeaderValue> {
-        if self.number != number {
+    fn again(&mut self, told: Told, headers: &mut HeaderMap) -> bool {
+        if (self.max, self.reset_at) != (told.max, told.reset_at) {
             *self = Self {
-                number,
-                value: None,
+                max: told.max,
+                reset_at: told.reset_at,
+                headers: None,
             };
-            return None;
+            return false;
         }
-        Some(
-            self.value
-                .get_or_insert_with(|| self::number(number))
-                .clone(),
-        )
+        let written = self.headers.get_or_insert_with(|| Self::headers_of(told));
+        if headers.capacity() == 0 {
+            headers.clone_from(written);
+            if let Some(remaining) = headers.values_mut().nth(1) {
+                *remaining = number(told.remaining);
+            }
+            return true;
+        }
+        let mut values = written.values();
+        if let (Some(max), Some(reset_at)) = (values.next(), values.nth(1)) {
+            told.put(max.clone(), reset_at.clone(), headers);
+        }
+        true
+    }
+
+    #[cold]
+    fn headers_of(told: Told) -> Box<HeaderMap> {
+        let mut headers = HeaderMap::new();
+        told.put(number(told.max), number(told.reset_at), &mut headers);
+        Box::new(headers)
     }
 }
 
@@ -215,5 +271,79 @@ fn limit(limit: &LimitStanding, out: &mut String) {
     };
     if let Some(wait) = wait {
         let _ = write!(out, ";t={}", whole_seconds(wait).min(LARGEST));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(told: (u64, u64, u64), before: &[(&'static str, &'static str)], expected: &[&str]) {
+        let (max, remaining, reset_at) = told;
+        let mut headers = HeaderMap::new();
+        for (name, value) in before {
+            headers.append(*name, HeaderValue::from_static(value));
+        }
+        let told = Told {
+            max,
+            remaining,
+            reset_at,
+        };
+        told.write(&mut headers);
+        let all = headers.iter();
+        let all: Vec<_> = all
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap_or("no text")))
+            .collect();
+        assert_eq!(all, expected);
+        headers.insert("x-more", HeaderValue::from_static("1"));
+        for (name, number) in [
+            (X_LIMIT, max),
+            (X_REMAINING, remaining),
+            (X_RESET, reset_at),
+        ] {
+            assert_eq!(headers[name], number.to_string()); // Found by name: their hashes are right.
+        }
+    }
+
+    #[test]
+    fn a_limit_is_told_again_as_it_was_the_first_time() {
+        for remaining in [9, 8, 7, 0] {
+            let left = format!("x-ratelimit-remaining: {remaining}");
+            let [limit, reset] = ["x-ratelimit-limit: 10", "x-ratelimit-reset: 1700000000"];
+            let told = (10, remaining, 1_700_000_000);
+            check(told, &[], &[limit, &left, reset]);
+            let own = [("content-type", "text/plain"), ("vary", "a"), ("vary", "b")];
+            let behind = [
+                "content-type: text/plain",
+                "vary: a",
+                "vary: b",
+                limit,
+                &left,
+                reset,
+            ];
+            check(told, &own, &behind);
+            // What the service says of our limits is not sent.
+            let lies = [
+                ("x-ratelimit-limit", "1"),
+                ("x-ratelimit-remaining", "2"),
+                ("x-ratelimit-remaining", "3"),
+            ];
+            check(told, &lies, &[limit, &left, reset]);
+        }
+    }
+
+    #[test]
+    fn limits_with_one_place_are_not_mixed_up() {
+        let numbers = (0..200_u64).chain([0, 0, u64::MAX, u64::MAX, u64::MAX]);
+        for number in numbers.flat_map(|number| [number, number, number]) {
+            let all = ["limit", "remaining", "reset"];
+            let all = all.map(|what| format!("x-ratelimit-{what}: {number}"));
+            check(
+                (number, number, number),
+                &[],
+                &all.each_ref().map(String::as_str),
+            );
+        }
     }
 }

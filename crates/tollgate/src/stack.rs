@@ -57,7 +57,7 @@ use crate::{
     access_rights::{AccessRightsGate, ApiChoice, Versions},
     admit::{Admitted, Refused},
     explain::{self, Explanation},
-    express::Express,
+    express::{Express, Rest},
     gate::{Gate, Gates},
     gated::GateLayer,
     limits::{LimitGate, OwnLimit},
@@ -563,7 +563,7 @@ impl Builder {
             .into_iter()
             .fold(gates, |gates, gate| gates.seat(gate, false));
         if self.limits.has_limits() || is_charged {
-            gates = gates.and(
+            gates = gates.and_limits(
                 self.limits
                     .with(|rules| rules.listen_path = self.listen_path),
             );
@@ -586,10 +586,14 @@ impl Builder {
             && !self.observe_session
             && !self.observe_rights;
         let access = self.access().filter(|_| begins)?;
-        let limits_are_next = self.inject.is_empty() && self.own_gates.is_empty();
         let limits = self.limits.has_limits() && self.limits.charges_for_good();
-        let limits = (limits_are_next && limits).then(|| self.limits.clone());
-        Some(Express::new(self.session.clone(), access, limits))
+        let limits = (limits && self.own_gates.is_empty()).then(|| self.limits.clone());
+        let rest = limits.clone().map(|limits| Rest {
+            inject: self.inject.clone(),
+            limits,
+        });
+        let limits = limits.filter(|_| self.inject.is_empty());
+        Some(Express::new(self.session.clone(), access, limits, rest))
     }
 
     fn access(&self) -> Option<AccessRightsGate> {

@@ -196,6 +196,12 @@ impl Visit {
         }
     }
 
+    /// Makes an empty visit one that starts now.
+    #[inline]
+    pub(crate) fn begin(&mut self, now: Moment, can_wait: bool, is_watched: bool) {
+        (self.now, self.can_wait, self.is_watched) = (now, can_wait, is_watched);
+    }
+
     /// Takes over what another visit of the same request found.
     #[cold]
     pub(crate) fn go_on_with(&mut self, outer: Arc<Self>) {

@@ -157,6 +157,22 @@ impl LimitGate {
         ready.is_some_and(|ready| rules.store.try_admit(ready, now) || ready.charges().is_empty())
     }
 
+    /// The same of a request whose caller is known to the visit, which is told.
+    #[inline]
+    pub(crate) fn admits_at_once(&self, visit: &mut Visit) -> bool {
+        let pass = visit.lend_pass();
+        let entry = pass.as_ref().map(|pass| visit.entry_of(pass.get()));
+        let ready = entry.and_then(|entry| self.0.ready_charges(entry, visit));
+        let admits = ready.is_some_and(|ready| self.0.admits(ready, visit));
+        visit.put_back_pass(pass);
+        admits
+    }
+
+    /// Which headers tell of the limits.
+    pub(crate) fn headers(&self) -> LimitHeaders {
+        self.0.headers
+    }
+
     /// Whether every request is charged, and for good when it is let in.
     pub(crate) fn charges_for_good(&self) -> bool {
         matches!(self.0.charge, ChargeWhen::Request) && self.0.charges.is_none()
