@@ -15,7 +15,12 @@
 //! let limit = NonZeroU64::new(1000).expect("above zero");
 //! let mut record = LeaseRecord::new();
 //! let mut holder = LeaseHolder::new(NodeId(1));
-//! let here = HolderTerms { limit, horizon_nanos: SECOND, period_nanos: 60 * SECOND };
+//! let here = HolderTerms {
+//!     limit,
+//!     horizon_nanos: SECOND,
+//!     period_nanos: 60 * SECOND,
+//!     grain_nanos: 0,
+//! };
 //!
 //! // Nothing is held yet: the node asks, at a time of its own clock.
 //! let LeaseTake::NeedMore { want } = holder.take(&here, 5 * SECOND, 1) else { unreachable!() };
@@ -62,10 +67,10 @@
 //! granted in the window of `P + δ` that starts at `x − δ`, in which the record grants no more than the
 //! limit. What it costs is throughput: the limit each `P + δ`.
 //!
-//! A node says with [`Settle`] since when no unit of a chunk was used any more. A record that counts each unit by
-//! a moment of its own may then count those units from that moment on: each unit counts at or after its use all
-//! the time, at first at `g + δ`, then at a moment that no use came after, and that is all that is needed. The store on
-//! Redis does so; the one here does not.
+//! A node says with [`Settle`] how long ago the units of a chunk were used, a few at a time. A record that counts each
+//! unit by a moment of its own may then count them from there on: each unit counts at or after its use all the time, at
+//! first at `g + δ`, then at a moment that no use of as many units came after, and that is all that is needed. The
+//! store on Redis does so; the one here does not.
 //!
 //! # What is not promised
 //!
@@ -146,17 +151,27 @@ pub enum LeaseSpan {
     },
 }
 
-/// A lease of which no unit will be used any more, and those that nobody has used.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// A lease of which no unit will be used any more: those that nobody has used, and when the others were.
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Settle {
     /// The lease.
     pub lease: LeaseId,
     /// The epoch it was granted in.
     pub epoch: Epoch,
-    /// How many.
+    /// How many nobody has used.
     pub unused: u64,
-    /// For how long at least nobody has used one of its other units, in nanoseconds of the store, when the message was
-    /// made. A record of a sliding window may count them as used so long before the message came.
+    /// When the others were used, the oldest first; empty where the holder was not told to say so
+    /// ([`HolderTerms::grain_nanos`]).
+    pub used: SmallVec<[Used; 4]>,
+}
+
+/// Units of a lease that were used.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Used {
+    /// How many.
+    pub units: u64,
+    /// How long ago the last of them was used at least, in nanoseconds of the store, when the message was made. A record
+    /// of a sliding window may count them as used so long before the message came.
     pub idle_nanos: u64,
 }
 

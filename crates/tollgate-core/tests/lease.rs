@@ -12,9 +12,10 @@
 use std::num::NonZeroU64;
 
 use proptest::prelude::*;
+use smallvec::SmallVec;
 use tollgate_core::lease::{
     Ask, Epoch, Grant, HolderTerms, LeaseHolder, LeaseId, LeaseMode, LeaseRecord, LeaseSpan,
-    LeaseTake, LeaseTerms, NodeId, Settle, chunk,
+    LeaseTake, LeaseTerms, NodeId, Settle, Spent, chunk,
     simulation::{Report, Scenario, Span, run},
 };
 
@@ -87,11 +88,11 @@ fn units_come_back_once_and_in_their_epoch() {
         lease: grant.lease,
         epoch: grant.epoch,
         unused: 4,
-        idle_nanos: 0,
+        used: SmallVec::new(),
     };
     let other = Settle {
         epoch: Epoch(1),
-        ..settle
+        ..settle.clone()
     };
     assert_eq!(record.settle(&other, 60), 0);
     assert_eq!(record.settle(&settle, 60), 4);
@@ -187,7 +188,7 @@ fn a_window_grants_its_limit_each_window_and_dilation() {
             lease: later.lease,
             epoch: later.epoch,
             unused: 1,
-            idle_nanos: 0,
+            used: SmallVec::new(),
         };
         assert_eq!(record.settle(&settle, 62 * SECOND), 1);
         assert_eq!(record.used(62 * SECOND), 0);
@@ -234,6 +235,7 @@ const HERE: HolderTerms = HolderTerms {
     limit: NonZeroU64::new(100).unwrap(),
     horizon_nanos: SECOND,
     period_nanos: 60 * SECOND,
+    grain_nanos: 0,
 };
 
 fn grant(lease: LeaseId, epoch: u64, granted: u64) -> Grant {
@@ -319,12 +321,16 @@ fn units_of_an_old_epoch_go_with_it() {
 fn what_is_sent_back_is_gone_first() {
     let mut holder = holder(5);
     assert!(is_taken(&mut holder, SECOND + 2 * MILLI));
-    let settles = holder.settle();
+    let settles = holder.settle(SECOND + 2 * MILLI);
     assert_eq!((settles.len(), settles[0].unused), (1, 4));
     assert_eq!(holder.tokens(SECOND + 2 * MILLI), 0);
-    assert_eq!(holder.settle(), settles, "until the record has them");
+    assert_eq!(
+        holder.settle(SECOND + 2 * MILLI),
+        settles,
+        "until the record has them"
+    );
     holder.settled(settles[0].lease);
-    assert!(holder.settle().is_empty());
+    assert!(holder.settle(SECOND + 2 * MILLI).is_empty());
 }
 
 #[test]
@@ -342,23 +348,79 @@ fn a_unit_goes_back_into_its_own_chunk_alone() {
     assert_eq!(holder.tokens(void), 0);
 }
 
-#[test]
-fn a_chunk_that_is_used_up_tells_since_when() {
-    let mut holder = holder(1);
-    let used = SECOND + 2 * MILLI;
-    let LeaseTake::Taken { spent, .. } = holder.take(&HERE, used, 1) else {
-        panic!("a unit is there");
-    };
-    holder.let_go_of_used(used + 20 * MILLI);
-    holder.give_back(&spent);
-    assert_eq!(holder.tokens(used + 20 * MILLI), 0, "it is told as used");
-    let asked = holder.ask(used + 20 * MILLI, 1).unwrap();
+/// The same, where the record is told of each ten milliseconds.
+const TOLD: HolderTerms = HolderTerms {
+    grain_nanos: 10 * MILLI,
+    ..HERE
+};
+
+/// Takes a unit of the first second, `millis` after it.
+fn used_after(holder: &mut LeaseHolder, millis: u64) -> SmallVec<[Spent; 2]> {
+    match holder.take(&TOLD, SECOND + millis * MILLI, 1) {
+        LeaseTake::Taken { spent, .. } => spent,
+        other => panic!("{other:?}"),
+    }
+}
+
+/// What is told `millis` after the first second of a chunk that was used up: units, and how long ago.
+#[track_caller]
+fn check_told(holder: &mut LeaseHolder, millis: u64, expected: &[(u64, u64)]) {
+    holder.let_go_of_used();
+    let asked = holder.ask(SECOND + millis * MILLI, 1).unwrap();
     let [told] = &asked.settles[..] else {
         panic!("one chunk");
     };
     assert_eq!((told.lease, told.unused), (lease(1, 0), 0));
-    let drift = 20 * MILLI / 2000;
-    assert_eq!(told.idle_nanos, 20 * MILLI - drift - 1, "not too long");
+    let used: Vec<_> = told
+        .used
+        .iter()
+        .map(|used| (used.units, used.idle_nanos))
+        .collect();
+    // Shorter by the drift of clocks, so that none is told earlier than it was.
+    let expected = expected.iter().map(|(units, millis)| {
+        let idle = millis * MILLI;
+        (*units, idle - idle / 2000 - 1)
+    });
+    assert_eq!(used, expected.collect::<Vec<_>>());
+}
+
+#[test]
+fn a_chunk_that_is_used_up_tells_when() {
+    let mut holder = holder(4);
+    for millis in [2, 9, 12, 30] {
+        used_after(&mut holder, millis);
+    }
+    check_told(&mut holder, 50, &[(2, 41), (1, 38), (1, 20)]);
+}
+
+#[test]
+fn a_unit_that_came_back_makes_no_other_look_older() {
+    let mut holder = holder(2);
+    let first = used_after(&mut holder, 2);
+    used_after(&mut holder, 20);
+    holder.give_back(&first);
+    used_after(&mut holder, 40);
+    check_told(&mut holder, 50, &[(1, 30), (1, 10)]);
+    holder.give_back(&first);
+    assert_eq!(holder.tokens(SECOND + 50 * MILLI), 0, "it is told as used");
+}
+
+#[test]
+fn a_chunk_tells_a_bounded_number_of_moments() {
+    let mut holder = holder(100);
+    for millis in 2..102 {
+        let terms = HolderTerms {
+            grain_nanos: 1,
+            ..HERE
+        };
+        let take = holder.take(&terms, SECOND + millis * MILLI, 1);
+        assert!(matches!(take, LeaseTake::Taken { .. }));
+    }
+    holder.let_go_of_used();
+    let asked = holder.ask(SECOND + 102 * MILLI, 1).unwrap();
+    let used = &asked.settles[0].used;
+    assert_eq!((used.len(), used[31].units), (32, 69));
+    assert!(used[31].idle_nanos <= MILLI, "the last of them counts");
 }
 
 #[test]

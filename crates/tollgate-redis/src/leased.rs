@@ -296,10 +296,7 @@ impl RedisStore {
             .arg(ask.least.min(LARGEST));
         script.arg(terms.share.min(LARGEST));
         script.arg(ask.epoch.0).arg(ask.granted);
-        for settle in &ask.settles {
-            script.arg(settle.lease.serial).arg(settle.unused);
-            script.arg(settle.idle_nanos / 1000);
-        }
+        write_settles(&ask.settles, &mut script);
         let answer: Vec<i64> = self.link().charge(&script, self.link().until()).await?;
         let (grant, now) = heard(&answer, ask.lease, terms).ok_or_else(unreadable)?;
         self.server_clock().set(now, self.moment());
@@ -333,10 +330,7 @@ impl RedisStore {
             .first()
             .map_or(Epoch::default(), |settle| settle.epoch);
         script.arg(node.0).arg(epoch.0);
-        for settle in settles {
-            script.arg(settle.lease.serial).arg(settle.unused);
-            script.arg(settle.idle_nanos / 1000);
-        }
+        write_settles(settles, &mut script);
         self.link().script(&script).await
     }
 
@@ -417,6 +411,17 @@ fn refusal(index: usize, standings: Standings) -> Verdict {
 fn write_record(counter: &Ask, script: &mut redis::ScriptInvocation<'_>) {
     counter.write_counter(script);
     script.key(keys::leases(&counter.name));
+}
+
+/// Leases that come back, as `leases.lua` reads them.
+fn write_settles(settles: &Settles, script: &mut redis::ScriptInvocation<'_>) {
+    for settle in settles {
+        script.arg(settle.lease.serial).arg(settle.unused);
+        script.arg(settle.used.len());
+        for used in &settle.used {
+            script.arg(used.units).arg(used.idle_nanos / 1000);
+        }
+    }
 }
 
 /// An answer of `lease.lua`, and the server's time.

@@ -43,6 +43,9 @@ pub(crate) type Units = SmallVec<[Spent; 2]>;
 
 /// How many units of a lease are worth the question.
 const WORTH: u64 = 4;
+/// Of fewer for each node, leases would lose more than five of a hundred units of a sliding window: a chunk of `WORTH`
+/// units would last too long beside it.
+const FEW_IN_A_WINDOW: u64 = 32;
 /// So many units at least are kept in hand while a question is on its way.
 const IN_HAND: u64 = 3;
 
@@ -120,6 +123,8 @@ struct State {
     round_trip: u64,
     /// Until then nothing is left to ask for.
     quiet_until: u64,
+    /// Whether the last answer brought less than was asked for.
+    is_scarce: bool,
     /// Units that were taken since the last answer.
     taken: u64,
     /// The tick of the request that was counted as demand last: it comes again when it has waited.
@@ -175,6 +180,7 @@ impl Lease {
                 heard_at: 0,
                 round_trip: 0,
                 quiet_until: 0,
+                is_scarce: false,
                 taken: 0,
                 counted: 0,
             }),
@@ -332,7 +338,7 @@ impl Lease {
         if !all && 0 < state.holder.tokens(now) {
             return None;
         }
-        let settles = state.holder.settle();
+        let settles = state.holder.settle(now);
         let node = settles.first()?.lease.node;
         Some((state.charge.clone()?, node, settles))
     }
@@ -369,15 +375,17 @@ impl State {
             limit,
             horizon_nanos,
             period_nanos,
+            ..
         } = terms.holder;
         let demand = self.holder.demand();
+        let holders = self.holder.last().map_or(1, |last| last.holders);
+        let is_few = terms.slides && limit.get() < FEW_IN_A_WINDOW * holders;
         let per_second = match mode {
             LimitMode::Exact => return false,
             LimitMode::Leased => f64::INFINITY,
-            LimitMode::Auto if demand < WORTH => return false,
+            LimitMode::Auto if demand < WORTH || is_few => return false,
             LimitMode::Auto => demand as f64 * 1e9 / horizon_nanos as f64,
         };
-        let holders = self.holder.last().map_or(1, |last| last.holders);
         let chosen = LeaseMode::choose(limit.get(), period_nanos, holders, per_second);
         chosen == LeaseMode::Leased
     }
@@ -385,9 +393,15 @@ impl State {
     /// Whether what is here may be gone before a question is answered.
     fn is_low(&self, terms: &Terms, now: u64) -> bool {
         let demand = u128::from(self.holder.demand());
-        let meanwhile = 2 * demand * u128::from(self.round_trip);
+        let meanwhile = demand * u128::from(self.round_trip);
         let meanwhile = meanwhile / u128::from(terms.holder.horizon_nanos.max(1));
-        u128::from(self.holder.tokens(now)) < meanwhile + u128::from(IN_HAND)
+        // Where there are more requests than units, units should not lie here.
+        let in_hand = if self.is_scarce {
+            1
+        } else {
+            meanwhile + u128::from(IN_HAND)
+        };
+        u128::from(self.holder.tokens(now)) < meanwhile + in_hand
     }
 
     /// A question, unless one is on its way or nothing is left.
@@ -395,15 +409,19 @@ impl State {
         if self.is_asking || now < self.quiet_until {
             return None;
         }
-        // A quarter more, so that a lease lasts for its time.
         let demand = self.holder.demand();
-        let want = (demand + demand / 4 + IN_HAND).max(want);
+        let lasts = if terms.slides {
+            demand * 3 / 5 // Used up before it is void, also where fewer requests come.
+        } else {
+            demand + demand / 4 // A quarter more, so that it lasts for its time.
+        };
+        let want = (lasts + IN_HAND).max(want);
         if self.heard_at.saturating_add(FORGOTTEN) < now {
             self.begin_anew();
             self.heard_at = now;
         }
         if terms.slides {
-            self.holder.let_go_of_used(now);
+            self.holder.let_go_of_used();
         }
         let ask = self.holder.ask(now, want);
         let ask = ask.or_else(|| self.holder.ask_again())?;
@@ -427,6 +445,7 @@ impl State {
             smoothed => smoothed - smoothed / 8 + round_trip / 8,
         };
         self.heard_at = now;
+        self.is_scarce = question.terms.slides && grant.granted < question.ask.want;
         self.taken = 0;
         self.quiet_until = match grant.retry_in_nanos {
             0 => 0,
@@ -472,4 +491,59 @@ fn new_node() -> NodeId {
 /// Nanoseconds; the largest number is for ever.
 fn span(nanos: u64) -> Option<Duration> {
     (nanos != u64::MAX).then(|| Duration::from_nanos(nanos))
+}
+
+#[cfg(test)]
+mod tests {
+    use tollgate_core::{lease::Epoch, limits::Rate, store::Counter};
+
+    use super::*;
+
+    const SECOND: u64 = 1_000_000_000;
+
+    /// Whether a node leases that is asked for 500 units a second, as one of so many.
+    #[track_caller]
+    fn check(rate: Rate, holders: u64, mode: LimitMode, expected: bool) {
+        let charge = Charge::new(Counter::new("ann"), rate);
+        let terms = Terms::of(&charge, Duration::from_secs(1)).expect("it can be leased");
+        let lease = Lease::new();
+        let mut state = lease.state.lock();
+        for request in 0..500 {
+            let now = SECOND + request * SECOND / 500;
+            state.holder.take(&terms.holder, now, 1);
+        }
+        let question = state
+            .ask(&charge, &terms, 2 * SECOND, 1)
+            .expect("none is on its way");
+        let grant = Grant {
+            lease: question.ask.lease,
+            epoch: Epoch(1),
+            granted: 1,
+            ends_in_nanos: SECOND,
+            ttl_nanos: SECOND,
+            used: 1,
+            holders,
+            retry_in_nanos: 0,
+        };
+        assert!(state.hear(&question, &grant, 2 * SECOND));
+        assert_eq!(
+            state.is_worth(&terms, mode),
+            expected,
+            "{rate:?}, {holders} nodes"
+        );
+    }
+
+    #[test]
+    fn a_window_of_few_units_is_asked_for() {
+        let second = Duration::from_secs(1);
+        let (auto, leased) = (LimitMode::Auto, LimitMode::Leased);
+        check(Rate::per(600, second), 16, auto, true);
+        check(Rate::per(512, second), 16, auto, true);
+        check(Rate::per(511, second), 16, auto, false);
+        check(Rate::per(511, second), 15, auto, true);
+        check(Rate::per(511, second), 16, leased, true);
+        let bucket =
+            Rate::per(511, second).with_algorithm(tollgate_core::limits::Algorithm::Bucket);
+        check(bucket, 16, auto, true);
+    }
 }

@@ -34,8 +34,8 @@ pub enum LimitMode {
     /// what one node holds may be missed by another for a moment. Limits that can not be held so are asked for: of less
     /// than eight units for each node, in windows below 200 ms, by GCRA, with patience, or only watched.
     Leased,
-    /// Leased where that pays: a limit that is large beside the number of nodes, and a counter from which this node
-    /// takes four units and more while a lease lasts. Exact elsewhere.
+    /// Leased where that pays: a limit that is large beside the number of nodes, in sliding windows of 32 units and more
+    /// for each, and a counter from which this node takes four units and more while a lease lasts. Exact elsewhere.
     #[default]
     Auto,
 }
@@ -346,8 +346,8 @@ impl RedisOptions {
     }
 
     /// How long units that are leased may be used at most, a second where nothing is said. It is less in short
-    /// windows and periods: a quarter of a period, a hundredth of a sliding window, and of those below ten seconds
-    /// a tenth or 100 ms. While the server is away, leases serve for as long.
+    /// windows and periods: a quarter of a period, a hundredth of a sliding window, and of those below 15 seconds
+    /// three of twenty parts or 150 ms. While the server is away, leases serve for as long.
     pub fn longest_lease(mut self, lease: Duration) -> Self {
         self.longest_lease = lease;
         self

@@ -4,7 +4,7 @@ use std::num::NonZeroU64;
 
 use smallvec::SmallVec;
 
-use super::{Ask, DRIFT, Epoch, Grant, LeaseId, NodeId, Settle, Settles, chunk};
+use super::{Ask, DRIFT, Epoch, Grant, LeaseId, NodeId, Settle, Settles, Used, chunk};
 
 /// What a holder goes by. It comes with the request, so it may change.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -16,6 +16,9 @@ pub struct HolderTerms {
     /// The length of a period or window, in nanoseconds: how long a share lasts while the store is
     /// away.
     pub period_nanos: u64,
+    /// How finely the record is told when units were used, in nanoseconds: at most so far apart are those that are told
+    /// together. Zero where it has no use for that, as in periods.
+    pub grain_nanos: u64,
 }
 
 /// What a holder says to a request.
@@ -62,7 +65,7 @@ pub struct LeaseHolder {
     granted: u64,                 // In this epoch.
     chunks: SmallVec<[Chunk; 4]>, // Of this epoch, the oldest first; at most `MOST`.
     asked: Option<Asked>,         // One question at a time.
-    settles: Settles,             // Not yet taken by the record; at most `MOST`.
+    gone: SmallVec<[Chunk; 4]>,   // Not yet settled with the record; at most `MOST`.
     last: Option<Grant>,          // What the record said of itself.
     refused_until: u64,
     retry_at: u64,
@@ -72,13 +75,21 @@ pub struct LeaseHolder {
     alone: Alone,
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Chunk {
     lease: LeaseId,
     tokens: u64,
     granted: u64,
     void_at: u64,
-    last_used: u64,
+    uses: Vec<Uses>, // The oldest first; of no more units than were taken.
+}
+
+/// Units that were taken within one grain of time.
+#[derive(Clone, Copy, Debug)]
+struct Uses {
+    units: u64,
+    since: u64,
+    last: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -109,7 +120,7 @@ impl LeaseHolder {
             granted: 0,
             chunks: SmallVec::new(),
             asked: None,
-            settles: SmallVec::new(),
+            gone: SmallVec::new(),
             last: None,
             refused_until: 0,
             retry_at: 0,
@@ -152,7 +163,7 @@ impl LeaseHolder {
         self.void(now_nanos);
         let tokens = self.tokens(now_nanos);
         if cost <= tokens {
-            let spent = self.spend(cost, now_nanos);
+            let spent = self.spend(terms, now_nanos, cost);
             let refill = self.refill(terms, now_nanos, tokens - cost);
             return LeaseTake::Taken { spent, refill };
         }
@@ -173,7 +184,7 @@ impl LeaseHolder {
     pub fn take_alone(&mut self, terms: &HolderTerms, now_nanos: u64, cost: u64) -> LeaseTake {
         self.void(now_nanos);
         if cost <= self.tokens(now_nanos) {
-            let spent = self.spend(cost, now_nanos);
+            let spent = self.spend(terms, now_nanos, cost);
             return LeaseTake::Taken {
                 spent,
                 refill: None,
@@ -211,6 +222,7 @@ impl LeaseHolder {
                 .find(|chunk| chunk.lease == spent.lease);
             if let Some(chunk) = chunk {
                 chunk.tokens = chunk.tokens.saturating_add(spent.units).min(chunk.granted);
+                chunk.forget_uses();
             }
         }
     }
@@ -239,7 +251,7 @@ impl LeaseHolder {
             epoch: self.epoch,
             granted: self.granted,
             alone: self.alone.untold,
-            settles: self.settles.clone(),
+            settles: self.settles(now_nanos),
         };
         let asked = self.asked.insert(Asked {
             ask,
@@ -268,7 +280,8 @@ impl LeaseHolder {
         };
         let ask = &asked.ask;
         // The record has seen them, whatever it made of them.
-        self.settles.retain(|settle| !ask.settles.contains(settle));
+        let is_told = |chunk: &Chunk| ask.settles.iter().any(|told| told.lease == chunk.lease);
+        self.gone.retain(|chunk| !is_told(chunk));
         self.alone.untold = self.alone.untold.saturating_sub(ask.alone);
         let rtt = now_nanos.saturating_sub(asked.first_sent);
         self.rtt_nanos = match self.rtt_nanos {
@@ -282,7 +295,7 @@ impl LeaseHolder {
             self.epoch = grant.epoch;
             self.granted = 0;
             self.chunks.clear();
-            self.settles.clear();
+            self.gone.clear();
         }
         self.last = Some(*grant);
         if grant.retry_in_nanos > 0 {
@@ -296,16 +309,13 @@ impl LeaseHolder {
         }
         self.granted = self.granted.saturating_add(grant.granted);
         if grant.granted > 0 {
-            self.keep(
-                Chunk {
-                    lease: grant.lease,
-                    tokens: grant.granted,
-                    granted: grant.granted,
-                    void_at: asked.first_sent.saturating_add(grant.lifetime_nanos()),
-                    last_used: now_nanos,
-                },
-                now_nanos,
-            );
+            self.keep(Chunk {
+                lease: grant.lease,
+                tokens: grant.granted,
+                granted: grant.granted,
+                void_at: asked.first_sent.saturating_add(grant.lifetime_nanos()),
+                uses: Vec::new(),
+            });
         }
         self.void(now_nanos);
         true
@@ -313,36 +323,42 @@ impl LeaseHolder {
 
     /// Lets go of all units, and tells what to send to the record: before a shutdown, or when the
     /// limit is used no more.
-    pub fn settle(&mut self) -> Settles {
+    pub fn settle(&mut self, now_nanos: u64) -> Settles {
         for chunk in std::mem::take(&mut self.chunks) {
-            if chunk.tokens > 0 {
-                self.let_go(chunk, chunk.last_used);
-            }
+            self.let_go(chunk);
         }
-        self.settles.clone()
+        self.settles(now_nanos)
     }
 
-    /// Lets go of the chunks that are used up, so that the record of a sliding window hears since when: units of theirs
+    /// Lets go of the chunks that are used up, so that the record of a sliding window hears when: units of theirs
     /// that are given back later are lost.
-    pub fn let_go_of_used(&mut self, now_nanos: u64) {
+    pub fn let_go_of_used(&mut self) {
         while let Some(at) = self.chunks.iter().position(|chunk| chunk.tokens == 0) {
             let chunk = self.chunks.remove(at);
-            self.let_go(chunk, now_nanos);
+            self.let_go(chunk);
         }
     }
 
     /// The record has taken the settlement of this lease.
     pub fn settled(&mut self, lease: LeaseId) {
-        self.settles.retain(|settle| settle.lease != lease);
+        self.gone.retain(|chunk| chunk.lease != lease);
     }
 
-    fn keep(&mut self, chunk: Chunk, now_nanos: u64) {
+    fn settles(&self, now_nanos: u64) -> Settles {
+        let told = self.gone.iter().map(|chunk| Settle {
+            lease: chunk.lease,
+            epoch: self.epoch,
+            unused: chunk.tokens,
+            used: chunk.uses.iter().map(|uses| uses.told(now_nanos)).collect(),
+        });
+        told.collect()
+    }
+
+    fn keep(&mut self, chunk: Chunk) {
         if self.chunks.len() == Self::MOST {
             let empty = self.chunks.iter().position(|chunk| chunk.tokens == 0);
             let oldest = self.chunks.remove(empty.unwrap_or(0));
-            if oldest.tokens > 0 {
-                self.let_go(oldest, now_nanos);
-            }
+            self.let_go(oldest);
         }
         self.chunks.push(chunk);
     }
@@ -355,35 +371,29 @@ impl LeaseHolder {
             .position(|chunk| chunk.void_at <= now_nanos)
         {
             let chunk = self.chunks.remove(at);
-            if chunk.tokens > 0 {
-                self.let_go(chunk, now_nanos);
-            }
+            self.let_go(chunk);
         }
     }
 
     /// The units have left the chunks before anybody can be told of it.
-    fn let_go(&mut self, chunk: Chunk, now_nanos: u64) {
-        let idle = now_nanos.saturating_sub(chunk.last_used);
-        if self.settles.len() == Self::MOST {
-            self.settles.remove(0);
+    fn let_go(&mut self, chunk: Chunk) {
+        if chunk.tokens == 0 && chunk.uses.is_empty() {
+            return; // There is nothing to tell.
         }
-        self.settles.push(Settle {
-            lease: chunk.lease,
-            epoch: self.epoch,
-            unused: chunk.tokens,
-            // Less by what this clock may be ahead of the store's.
-            idle_nanos: idle.saturating_sub(idle.div_ceil(DRIFT) + 1),
-        });
+        if self.gone.len() == Self::MOST {
+            self.gone.remove(0);
+        }
+        self.gone.push(chunk);
     }
 
     /// The oldest units go first: they are void first. `cost` is there.
-    fn spend(&mut self, cost: u64, now_nanos: u64) -> SmallVec<[Spent; 2]> {
+    fn spend(&mut self, terms: &HolderTerms, now_nanos: u64, cost: u64) -> SmallVec<[Spent; 2]> {
         let (mut left, mut spent) = (cost, SmallVec::new());
         for chunk in &mut self.chunks {
             let units = chunk.tokens.min(left);
             if units > 0 {
                 chunk.tokens -= units;
-                chunk.last_used = chunk.last_used.max(now_nanos);
+                chunk.note_use(terms, now_nanos, units);
                 left -= units;
                 spent.push(Spent {
                     lease: chunk.lease,
@@ -409,6 +419,53 @@ impl LeaseHolder {
         let (used, holders) = self.last.map_or((0, 1), |last| (last.used, last.holders));
         let remaining = terms.limit.get().saturating_sub(used);
         chunk(self.demand.per_horizon(), remaining, holders)
+    }
+}
+
+impl Chunk {
+    /// How many moments are told of a chunk. Uses beyond that are told with the last of them.
+    const MOMENTS: usize = 32;
+
+    fn note_use(&mut self, terms: &HolderTerms, now_nanos: u64, units: u64) {
+        if terms.grain_nanos == 0 {
+            return;
+        }
+        let is_full = self.uses.len() == Self::MOMENTS;
+        match self.uses.last_mut() {
+            Some(uses) if is_full || now_nanos < uses.since.saturating_add(terms.grain_nanos) => {
+                uses.units += units;
+                uses.last = uses.last.max(now_nanos);
+            }
+            _ => self.uses.push(Uses {
+                units,
+                since: now_nanos,
+                last: now_nanos,
+            }),
+        }
+    }
+
+    /// Forgets uses of units that came back: the oldest, as nobody knows which they were, and none of the others may be
+    /// told earlier than it was.
+    fn forget_uses(&mut self) {
+        let used: u64 = self.uses.iter().map(|uses| uses.units).sum();
+        let mut over = used.saturating_sub(self.granted - self.tokens);
+        for uses in &mut self.uses {
+            let units = uses.units.min(over);
+            uses.units -= units;
+            over -= units;
+        }
+        self.uses.retain(|uses| uses.units > 0);
+    }
+}
+
+impl Uses {
+    fn told(&self, now_nanos: u64) -> Used {
+        let idle = now_nanos.saturating_sub(self.last);
+        Used {
+            units: self.units,
+            // Less by what this clock may be ahead of the store's.
+            idle_nanos: idle.saturating_sub(idle.div_ceil(DRIFT) + 1),
+        }
     }
 }
 

@@ -334,6 +334,11 @@ impl<'a> World<'a> {
             limit: self.limit(),
             horizon_nanos: self.scenario.ttl_nanos,
             period_nanos: self.scenario.period_nanos,
+            grain_nanos: if self.is_sliding() {
+                self.scenario.ttl_nanos / 32
+            } else {
+                0
+            },
         }
     }
 

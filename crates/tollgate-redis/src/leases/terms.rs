@@ -8,8 +8,10 @@ use tollgate_core::{
     store::{Charge, ChargeMode, CounterRef},
 };
 
-/// In the shortest windows a unit may be used for a tenth of the window, and for so long at most.
-const SHORT: u64 = 100_000_000;
+/// In the shortest windows a unit may be used for three of twenty parts of the window, and for so long at most.
+const SHORT: u64 = 150_000_000;
+/// Uses within so small a part of a lease are told together.
+const GRAINS: u64 = 32;
 
 /// How a limit is leased. Times are nanoseconds.
 #[derive(Clone, Copy, Debug)]
@@ -38,7 +40,7 @@ impl Terms {
                 match rate.algorithm {
                     _ if rate.steps.is_some() => return None, // Its allowance is known to the server alone.
                     Algorithm::Sliding => {
-                        let lasts = (window / 100).max((window / 10).min(SHORT));
+                        let lasts = (window / 100).max((window / 20 * 3).min(SHORT));
                         (window, lasts.min(longest), true)
                     }
                     Algorithm::FixedWindow | Algorithm::Bucket => {
@@ -65,6 +67,7 @@ impl Terms {
                 limit,
                 horizon_nanos: horizon,
                 period_nanos: period,
+                grain_nanos: if slides { horizon / GRAINS } else { 0 },
             },
             slides,
             share: if slides {
@@ -102,9 +105,9 @@ mod tests {
 
     #[test]
     fn a_lease_is_short_beside_its_window() {
-        check(Rate::per(1000, SECOND), 100, 100);
-        check(Rate::per(1000, SECOND / 5), 20, 100);
-        check(Rate::per(1000, SECOND * 10), 100, 10);
+        check(Rate::per(1000, SECOND), 150, 150);
+        check(Rate::per(1000, SECOND / 5), 30, 150);
+        check(Rate::per(1000, SECOND * 10), 150, 15);
         check(Rate::per(100_000, SECOND * 60), 600, 1000);
         check(Rate::per(1000, SECOND * 86_400), 1000, 0);
         let bucket = Rate::per(1000, SECOND).with_algorithm(Algorithm::Bucket);

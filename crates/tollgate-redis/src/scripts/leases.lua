@@ -4,11 +4,13 @@
 --   sliding window at the latest moment at which it may be used.
 -- KEYS[2]: the record, a hash: `epoch`, the number of the period; `mark`, by which the period is known again;
 --   and for each node `n` and its name, numbers: when it asked last, the serial of that question, all that it
---   was granted in this epoch, and of its last leases the serial, how much, and until when it may be used.
+--   was granted in this epoch, until when it was told to wait, and of its last leases the serial, how much, and until
+--   when it may be used.
 --
 -- A record that is gone is begun anew: leases that it knew can not be settled any more, which loses units.
 
 local OUTSTANDING = 16
+local LEASES = 5 -- Where those of a node begin.
 local FORGOTTEN = 60000000 -- A node that has not asked for so long is forgotten, and asks under a new name.
 
 local c = open(KEYS[1], ARGV[1], ARGV[2], ARGV[3], ARGV[4])
@@ -46,22 +48,40 @@ local function begin(asked_epoch)
     record = { epoch = math.max(now, asked_epoch + 1, record.epoch + 1), nodes = {} }
 end
 
--- Takes the unused units of a lease back, once. The others were used, the last of them `idle` ago or before: in a
--- sliding window they count from then on, and no longer from the latest moment at which they might have been used.
-local function settle(node, serial, unused, idle)
-    for i = 4, #node, 3 do
+-- Takes the unused units of a lease back, once. The others were used, some of them `idle` ago or before: in a sliding
+-- window they count from then on, and no longer from the latest moment at which they might have been used.
+local function settle(node, serial, unused, uses)
+    for i = LEASES, #node, 3 do
         if node[i] == serial then
             local back, at = math.min(unused, node[i + 1]), node[i + 2]
-            local used, last = node[i + 1] - back, now - idle
+            local used = node[i + 1] - back
             for _ = 1, 3 do table.remove(node, i) end
             if back > 0 then c.form.less(c, back, at) end
-            -- Of another width, and of a window that is over, nobody can tell which units they are.
-            if slides and used > 0 and last < at and now - c.span < last and not c.rewrites then
-                c.form.less(c, used, at)
-                c.form.add(c, used, last)
+            for _, use in ipairs(uses) do
+                local units, last = math.min(use.units, used), now - use.idle
+                -- Of another width, and of a window that is over, nobody can tell which units they are.
+                if slides and units > 0 and last < at and now - c.span < last and not c.rewrites then
+                    c.form.less(c, units, at)
+                    c.form.add(c, units, last)
+                end
+                used = used - units
             end
             return
         end
+    end
+end
+
+-- Settles all leases that stand in ARGV from `first` on: of each its serial, its unused units, and how many times are
+-- told, each with how many units were used and how long ago.
+local function settle_all(node, first)
+    local i = first
+    while i <= #ARGV do
+        local uses, last = {}, i + 2 + 2 * tonumber(ARGV[i + 2])
+        for j = i + 3, last, 2 do
+            uses[#uses + 1] = { units = tonumber(ARGV[j]), idle = tonumber(ARGV[j + 1]) }
+        end
+        settle(node, tonumber(ARGV[i]), tonumber(ARGV[i + 1]), uses)
+        i = last + 1
     end
 end
 

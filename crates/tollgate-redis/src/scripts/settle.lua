@@ -1,15 +1,12 @@
 -- Takes units of leases back that nobody will use.
 --
 -- KEYS, and what a record is: see leases.lua.
--- ARGV: kind, max, span, phase; node; epoch; and of each lease serial, unused units, and for how long none of the others
--- was used.
+-- ARGV: kind, max, span, phase; node; epoch; and leases, as settle_all reads them.
 
 local field, epoch = 'n' .. ARGV[5], tonumber(ARGV[6])
 local node = read(epoch) and epoch == record.epoch and record.nodes[field]
 if node then
-    for i = 7, #ARGV, 3 do
-        settle(node, tonumber(ARGV[i]), tonumber(ARGV[i + 1]), tonumber(ARGV[i + 2]))
-    end
+    settle_all(node, 7)
     write(field, node)
 end
 return 1
