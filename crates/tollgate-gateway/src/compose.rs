@@ -44,7 +44,7 @@ use crate::{
     load::ServedApi,
     observe::{Leads, Observer},
     onward::Looped,
-    overrides::{Templates, refusals},
+    overrides::{AnswerOverrides, Templates, refusals},
     problem::{JsonPath, Problem},
     proxy::UpstreamPools,
     reference::SecretSources,
@@ -149,6 +149,8 @@ impl Composer<'_> {
         } else {
             Checked::not(onward)
         };
+        let refusals = self.refusals(definition)?;
+        let onward = onward.overriding(self.answers(definition)?, &refusals);
         let sources = if definition.use_keyless {
             Vec::new()
         } else {
@@ -178,7 +180,7 @@ impl Composer<'_> {
             }),
             looped: looped.map(|gate| gate.layer().layer(onward.clone())),
             open: open.layer().layer(onward),
-            refusals: self.refusals(definition)?,
+            refusals,
             names_generator: !self.config.hide_generator_header,
             watch: self.observer.api(definition, sources, self.keys, leads),
         })
@@ -285,6 +287,17 @@ impl Composer<'_> {
             &self.config.error_overrides,
         );
         refusals.map_err(|message| ("error_overrides".into(), message))
+    }
+
+    /// How errors of upstreams are answered otherwise.
+    fn answers(&self, definition: &Definition) -> Result<Option<AnswerOverrides>, Wrong> {
+        let answers = AnswerOverrides::new(
+            self.templates.over(self.config.refusals()),
+            self.templates,
+            definition.active_error_overrides(),
+            &self.config.error_overrides,
+        );
+        answers.map_err(|message| ("error_overrides".into(), message))
     }
 
     /// What tells a key's holder of its limits.

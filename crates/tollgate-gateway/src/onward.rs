@@ -399,6 +399,14 @@ pub(crate) enum OnwardBody {
     Api { body: Box<AnswerBody> }, // It may hold one of these.
 }
 
+impl OnwardBody {
+    /// A body of the gateway's own.
+    pub(crate) fn whole(bytes: Bytes) -> Self {
+        let body = Box::new(whole(bytes));
+        Self::Api { body }
+    }
+}
+
 impl Body for OnwardBody {
     type Data = Bytes;
     type Error = Box<dyn std::error::Error + Send + Sync>;

@@ -1,6 +1,8 @@
-//! Other answers for refusals: `error_overrides` in the configuration and in a definition, and the templates
-//! of `template_path`.
+//! Other answers for refusals and for errors of upstreams: `error_overrides` in the configuration and in a
+//! definition, and the templates of `template_path`.
 
+mod answers;
+mod field;
 mod rules;
 mod templates;
 
@@ -13,14 +15,17 @@ use crate::{
     record::record,
 };
 
-pub(crate) use self::rules::refusals;
 pub use self::templates::Templates;
+pub(crate) use self::{
+    answers::{AnswerOverrides, Asked},
+    rules::refusals,
+};
 
 /// Rules by status: `401`, or `4xx`. An exact status comes before a class.
 pub type ErrorOverrides = BTreeMap<String, Vec<ErrorOverride>>;
 
 record! {
-    /// Another answer for refusals of one status.
+    /// Another answer for errors of one status.
     pub struct ErrorOverride {
         /// Which of them. Nothing said: all.
         #[serde(rename = "match")]
@@ -29,19 +34,19 @@ record! {
         pub response: ErrorResponse,
     }
 
-    /// Which refusals are answered otherwise.
+    /// Which errors are answered otherwise.
     pub struct ErrorMatch {
-        /// The code of the reason, as `AMF`.
+        /// The code of the reason, as `AMF`; `URS` is a failure that an upstream answered with.
         pub flag: String,
-        /// A pattern for the message.
+        /// A pattern for the message, or for what an upstream answered.
         pub message_pattern: String,
-        /// A place in the answer of an upstream.
+        /// A place in the JSON that an upstream answered, as `error.code`.
         pub body_field: String,
         /// What stands there.
         pub body_value: String,
     }
 
-    /// The answer to a refusal.
+    /// The answer in its place.
     pub struct ErrorResponse {
         /// The status. Zero: as it was.
         pub status_code: i64,
@@ -93,6 +98,11 @@ fn check_rules(code: &str, rules: &[ErrorOverride], path: &JsonPath, problems: &
             let at = path.key("match").key("message_pattern");
             problems
                 .push(Problem::error("", format!("can not be used: {}", last_line(&err))).at(at));
+        }
+        let matcher = &rule.matcher;
+        if let Err(message) = field::Field::parse(&matcher.body_field, &matcher.body_value) {
+            let at = path.key("match").key("body_field");
+            problems.push(Problem::error("", message).at(at));
         }
         if let Err(message) = rules::check_template(&rule.response.body) {
             let at = path.key("response").key("body");

@@ -31,6 +31,7 @@ mod serve {
     mod meta_schemas;
     mod observe;
     mod open_limits;
+    mod overrides;
     mod redis;
     mod reloads;
     mod rewrites;

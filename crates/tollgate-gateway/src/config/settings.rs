@@ -271,14 +271,6 @@ pub const SETTINGS: &[Row] = &[
         "has no effect, as in Tyk; `error_overrides` has",
     ),
     works("error_overrides"),
-    refused(
-        "error_overrides.*[].match.body_field",
-        "answers of upstreams are not overridden",
-    ),
-    part_of(
-        "error_overrides.*[].match.body_value",
-        "error_overrides.*[].match.body_field",
-    ),
     warns("cloud", NO_EFFECT),
     part_of("jwt_ssl_insecure_skip_verify", "enable_jwt"),
     warns("enable_config_inspection", "the configuration is not shown"),

@@ -276,14 +276,6 @@ pub const FIELDS: &[Row] = &[
         "credentials for upstreams are not built",
     ),
     works("error_overrides"),
-    refused(
-        "error_overrides.*[].match.body_field",
-        "answers of upstreams are not overridden",
-    ),
-    part_of(
-        "error_overrides.*[].match.body_value",
-        "error_overrides.*[].match.body_field",
-    ),
     works("error_overrides_disabled"),
     part_of("graphql", "graphql.enabled"),
     refused("graphql.enabled", "GraphQL is not built"),

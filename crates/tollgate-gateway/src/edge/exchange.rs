@@ -28,8 +28,8 @@ use super::{
     unread,
 };
 use crate::{
-    answer::whole,
     onward::{Onward, OnwardBody, OnwardFuture},
+    overrides::{AnswerOverrides, Asked},
     serve::{Beginning, RequestBody},
 };
 
@@ -52,6 +52,8 @@ pub(crate) struct Checked {
     onward: Onward,
     /// None where no path of the API has anything to check.
     refusals: Option<Refusals>,
+    /// How errors of upstreams are answered otherwise, and what can not be read is refused.
+    overrides: Option<Arc<(AnswerOverrides, Refusals)>>,
 }
 
 impl Checked {
@@ -60,6 +62,7 @@ impl Checked {
         Self {
             onward,
             refusals: None,
+            overrides: None,
         }
     }
 
@@ -68,20 +71,21 @@ impl Checked {
         Self {
             onward,
             refusals: Some(refusals),
+            overrides: None,
         }
     }
-}
 
-impl Service<Request<RequestBody>> for Checked {
-    type Response = Response<OnwardBody>;
-    type Error = Infallible;
-    type Future = CheckedFuture;
-
-    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
-        self.onward.poll_ready(cx)
+    /// Answers errors of upstreams as these say.
+    pub(crate) fn overriding(
+        self,
+        overrides: Option<AnswerOverrides>,
+        refusals: &Refusals,
+    ) -> Self {
+        let overrides = overrides.map(|overrides| Arc::new((overrides, refusals.clone())));
+        Self { overrides, ..self }
     }
 
-    fn call(&mut self, mut request: Request<RequestBody>) -> CheckedFuture {
+    fn exchange(&mut self, mut request: Request<RequestBody>) -> CheckedFuture {
         let Some(refusals) = &self.refusals else {
             let future = self.onward.call(request);
             return CheckedFuture::Direct { future };
@@ -102,6 +106,37 @@ impl Service<Request<RequestBody>> for Checked {
         }
         // What is ready stays so: the way on always is.
         let future = Box::pin(checks.run(self.onward.clone(), request, refusals.clone()));
+        CheckedFuture::Checked { future }
+    }
+}
+
+/// An answer, or another in place of an upstream's error.
+async fn over(
+    exchange: CheckedFuture,
+    overrides: Arc<(AnswerOverrides, Refusals)>,
+    asked: Asked,
+) -> Response<OnwardBody> {
+    let Ok(response) = exchange.await;
+    let (overrides, refusals) = &*overrides;
+    let answered = overrides.over(response, &asked).await;
+    answered.unwrap_or_else(|rejection| refuse(refusals, &rejection, asked.head()))
+}
+
+impl Service<Request<RequestBody>> for Checked {
+    type Response = Response<OnwardBody>;
+    type Error = Infallible;
+    type Future = CheckedFuture;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        self.onward.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<RequestBody>) -> CheckedFuture {
+        let Some(overrides) = self.overrides.clone() else {
+            return self.exchange(request);
+        };
+        let asked = Asked::by(&request);
+        let future = Box::pin(over(self.exchange(request), overrides, asked));
         CheckedFuture::Checked { future }
     }
 }
@@ -222,9 +257,7 @@ fn refused(refusals: &Refusals, (rejection, head): (Rejection, Parts)) -> Respon
 
 fn refuse(refusals: &Refusals, rejection: &Rejection, head: &Parts) -> Response<OnwardBody> {
     let response = refusals.render(rejection, head);
-    response.map(|body| OnwardBody::Api {
-        body: Box::new(whole(body)),
-    })
+    response.map(OnwardBody::whole)
 }
 
 pin_project! {

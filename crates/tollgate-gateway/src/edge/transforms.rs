@@ -20,7 +20,7 @@ use tollgate::{
 
 use super::{Where, first_of, is_own_answer, unread, versions::Chosen};
 use crate::{
-    answer::{AnswerBody, whole},
+    answer::AnswerBody,
     onward::OnwardBody,
     serve::{Beginning, RequestBody},
 };
@@ -256,9 +256,7 @@ impl Transforms {
                 forget_old_body(headers);
                 headers.remove("trailer");
                 set_length(headers, bytes.len());
-                Ok(OnwardBody::Api {
-                    body: Box::new(whole(bytes)),
-                })
+                Ok(OnwardBody::whole(bytes))
             }
             Err(err) => {
                 report(&err, "response");

@@ -10,7 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE, 
 use regex::Regex;
 use tollgate::{Refusals, Rejection, refusal::xml_text};
 
-use super::{ErrorOverride, ErrorOverrides, Templates};
+use super::{ErrorOverride, ErrorOverrides, Templates, field::Field};
 use crate::problem::last_line;
 
 /// Refusals in the form of `base`, but for what the rules say. The API's come first.
@@ -24,20 +24,27 @@ pub(crate) fn refusals(
     of_api: Option<&ErrorOverrides>,
     of_all: &ErrorOverrides,
 ) -> Result<Refusals, String> {
-    let sets = of_api.into_iter().chain([of_all]);
-    let sets = sets.filter(|set| !set.is_empty());
-    let sets = sets.map(|set| Rules::compile(set, templates));
-    let sets: Vec<_> = sets.collect::<Result<_, String>>()?;
+    let sets = compile(templates, of_api, of_all)?;
     if sets.is_empty() {
         return Ok(base);
     }
-    let sets: Arc<[Rules]> = sets.into();
     let inner = base.clone();
     let render = move |rejection: &Rejection, head: &Parts| render(&inner, &sets, rejection, head);
     // The inner form has set these where they are wanted.
     Ok(Refusals::custom(render)
         .without_challenge()
         .without_retry_after())
+}
+
+/// The rules of both; the API's come first.
+pub(super) fn compile(
+    templates: &Arc<Templates>,
+    of_api: Option<&ErrorOverrides>,
+    of_all: &ErrorOverrides,
+) -> Result<Arc<[Rules]>, String> {
+    let sets = of_api.into_iter().chain([of_all]);
+    let sets = sets.filter(|set| !set.is_empty());
+    sets.map(|set| Rules::compile(set, templates)).collect()
 }
 
 fn render(base: &Refusals, sets: &[Rules], rejection: &Rejection, head: &Parts) -> Response<Bytes> {
@@ -52,7 +59,7 @@ fn render(base: &Refusals, sets: &[Rules], rejection: &Rejection, head: &Parts) 
 }
 
 /// Rules by status, and by its first digit.
-struct Rules(BTreeMap<Statuses, Vec<Rule>>);
+pub(super) struct Rules(BTreeMap<Statuses, Vec<Rule>>);
 
 #[derive(Clone, Copy, Eq, Ord, PartialEq, PartialOrd)]
 enum Statuses {
@@ -77,10 +84,17 @@ impl Rules {
     }
 
     fn find(&self, rejection: &Rejection) -> Option<&Rule> {
-        let status = rejection.status().as_u16();
-        let keys = [Statuses::One(status), Statuses::Class(status / 100)];
-        let mut rules = keys.iter().filter_map(|key| self.0.get(key)).flatten();
+        let mut rules = self.of(rejection.status());
         rules.find(|rule| rule.matches(rejection))
+    }
+
+    /// Those of a status, in the order in which they are looked at.
+    pub(super) fn of(&self, status: StatusCode) -> impl Iterator<Item = &Rule> {
+        let status = status.as_u16();
+        let keys = [Statuses::One(status), Statuses::Class(status / 100)];
+        keys.into_iter()
+            .filter_map(|key| self.0.get(&key))
+            .flatten()
     }
 }
 
@@ -92,8 +106,10 @@ fn statuses(code: &str) -> Option<Statuses> {
     code.parse().ok().map(Statuses::One)
 }
 
-struct Rule {
+/// When another answer is given, and which.
+pub(super) struct Rule {
     flag: Option<String>,
+    field: Option<Field>,
     pattern: Option<Regex>,
     status: Option<StatusCode>,
     body: Text,
@@ -152,6 +168,7 @@ impl Rule {
         let headers = response.headers.iter().map(header);
         Ok(Self {
             flag: Some(matcher.flag.clone()).filter(|flag| !flag.is_empty()),
+            field: Field::parse(&matcher.body_field, &matcher.body_value)?,
             pattern,
             status: response
                 .status()
@@ -165,14 +182,48 @@ impl Rule {
         let is_flag = |flag: &String| flag_of(rejection) == flag || rejection.code() == flag;
         let is_message = |pattern: &Regex| pattern.is_match(rejection.message());
         match (&self.flag, &self.pattern) {
-            (None, None) => true,
+            (None, None) => self.field.is_none(), // A refusal has no field.
             (flag, pattern) => {
                 flag.as_ref().is_some_and(is_flag) || pattern.as_ref().is_some_and(is_message)
             }
         }
     }
 
-    fn answer(
+    /// Whether it may be about an upstream's answer with this status. Flags are about refusals, but for that of
+    /// upstreams' own failures.
+    pub(super) fn is_of_upstreams(&self, status: StatusCode) -> bool {
+        match self.flag.as_deref() {
+            None => true,
+            Some("URS") => status.is_server_error(),
+            Some(_) => false,
+        }
+    }
+
+    /// Whether it can only be told by the body of an upstream's answer.
+    pub(super) fn looks_at_body(&self) -> bool {
+        self.flag.is_none() && (self.field.is_some() || self.pattern.is_some())
+    }
+
+    /// Whether the body of an upstream's answer is meant.
+    pub(super) fn is_of_body(&self, body: &[u8]) -> bool {
+        let is_field = |field: &Field| field.is_in(body);
+        let is_pattern = |pattern: &Regex| pattern.is_match(&String::from_utf8_lossy(body));
+        !self.looks_at_body()
+            || self.field.as_ref().is_some_and(is_field)
+            || self.pattern.as_ref().is_some_and(is_pattern)
+    }
+
+    /// Whether it has a body of its own.
+    pub(super) fn replaces_body(&self) -> bool {
+        !matches!(self.body, Text::AsWas)
+    }
+
+    /// Headers of its own.
+    pub(super) fn headers(&self) -> &[(HeaderName, HeaderValue)] {
+        &self.headers
+    }
+
+    pub(super) fn answer(
         &self,
         base: &Refusals,
         mut response: Response<Bytes>,
