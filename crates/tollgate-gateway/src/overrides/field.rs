@@ -45,19 +45,23 @@ impl Field {
         let Ok(root) = serde_json::from_slice::<Value>(body) else {
             return false;
         };
-        let step = |value: &'_ Value, step: &String| match value {
-            Value::Array(items) => items.get(step.parse::<usize>().ok()?).cloned(),
-            value => value.get(step).cloned(),
-        };
-        match self
-            .steps
-            .iter()
-            .try_fold(root, |value, name| step(&value, name))
-        {
-            Some(Value::String(text)) => text == self.value,
-            Some(Value::Null) | None => false,
-            Some(other) => other.to_string() == self.value,
+        let mut found = &root;
+        for step in &self.steps {
+            let next = match found {
+                Value::Array(items) => step.parse().ok().and_then(|at: usize| items.get(at)),
+                value => value.get(step),
+            };
+            let Some(next) = next else {
+                return false;
+            };
+            found = next;
         }
+        let text = match found {
+            Value::String(text) => text.clone(),
+            Value::Null => return false,
+            other => other.to_string(),
+        };
+        text == self.value
     }
 }
 
