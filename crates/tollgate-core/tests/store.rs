@@ -20,8 +20,8 @@ use tollgate_core::{
     limits::{Algorithm, Limit, Period, Quota, Rate},
     store::{
         Change, ChangeSink, Charge, ChargeMode, Counter, CounterName, Expect, LimitStore,
-        ListQuery, MemoryStore, SessionStore, SharedStore, StorageKey, StoreErrorKind, Verdict,
-        Version,
+        ListQuery, MemoryStore, ReadyCharges, SessionStore, SharedStore, StorageKey,
+        StoreErrorKind, Verdict, Version,
         cached::CacheOptions,
         conformance::{self, block_on},
         memory::MemoryOptions,
@@ -876,6 +876,71 @@ fn a_refusal_is_repeated_only_while_it_holds() {
     check_after_refusal(|_, _, now| *now = at(0), false); // The clock goes back.
     check_after_refusal(|_, _, now| now.ticks = at(61).ticks - 1, false);
     check_after_refusal(|_, _, now| *now = at(61), true);
+}
+
+/// A rate and a quota in one step, of which one has refused, say of two calls later what a store says that
+/// remembers no refusal.
+#[track_caller]
+fn check_pair(limits: [Limit; 2], between: impl Fn(&dyn Fn(&[Charge], Moment), &[Charge])) {
+    let clock = clock();
+    let (fast, ready, slow) = (MemoryStore::new(), MemoryStore::new(), Minimal::new(&clock));
+    let names = ["ann", "bob"];
+    let charges = || {
+        let charge = |(name, limit): (&str, &Limit)| Charge::new(Counter::new(name), limit.clone());
+        names.into_iter().zip(&limits).map(charge)
+    };
+    let batch: Vec<_> = charges().collect();
+    let pair = ReadyCharges::new(charges().collect::<Vec<_>>());
+    let mut now = clock.now();
+    let same = |now| {
+        let expected = block_on(slow.take(&batch, now)).unwrap();
+        assert_eq!(fast.try_take(&batch, now).unwrap(), expected);
+        // As gates ask: first for a yes, then for all of the answer.
+        let admits = ready.try_admit_told(&pair, now, &mut |_| {});
+        if !admits {
+            assert_eq!(ready.try_take_ready(&pair, now).unwrap(), expected);
+        }
+        assert!(!admits || matches!(expected, Verdict::Taken(_)));
+    };
+    for _ in 0..6 {
+        same(now);
+        now = now.after(SECOND);
+    }
+    let take = |batch: &[Charge], now: Moment| {
+        let expected = block_on(slow.take(batch, now)).unwrap();
+        assert_eq!(fast.try_take(batch, now).unwrap(), expected);
+        assert_eq!(ready.try_take(batch, now).unwrap(), expected);
+    };
+    between(&take, &batch);
+    for _ in 0..80 {
+        same(now);
+        now = now.after(SECOND);
+    }
+}
+
+#[test]
+fn a_refusal_of_one_of_two_is_repeated_only_while_it_holds() {
+    let (few, many) = (Rate::per(2, MINUTE), Rate::per(9, MINUTE));
+    let quota = |max| Limit::from(Quota::per(max, Period::Every(MINUTE)));
+    let start = clock().now();
+    for limits in [
+        [few.into(), quota(9)],
+        [many.into(), quota(2)],
+        [few.into(), quota(2)],
+        [Rate::per(200, MINUTE).into(), quota(2)],
+        [few.into(), Quota::per(3, Period::Never).into()],
+        [many.into(), Quota::per(3, Period::Never).into()],
+    ] {
+        check_pair(limits.clone(), |_, _| {});
+        // The one that has room counts more meanwhile, and is full then.
+        for index in [0, 1] {
+            check_pair(limits.clone(), |take, batch| {
+                for _ in 0..8 {
+                    take(&batch[index..=index], start.after(6 * SECOND));
+                }
+            });
+        }
+    }
 }
 
 fn any_limit() -> impl Strategy<Value = Limit> {

@@ -114,19 +114,23 @@ impl Slot {
         self.stamp.get().is_some_and(|stamp| stamp.is_set())
     }
 
+    /// Where the limit stands of a charge that was refused before and is refused again.
+    #[inline]
+    fn denies(&self, charge: &Charge, now: Moment) -> Option<Standing> {
+        let (retry_in, resets_in) = self.stamp.get()?.denies(charge, now.ticks)?;
+        Some(Standing {
+            max: charge.limit.max(),
+            remaining: 0,
+            retry_in,
+            resets_in: Some(resets_in),
+            exceeded: true,
+        })
+    }
+
     #[inline]
     fn take(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
-        if let Some(stamp) = self.stamp.get() {
-            if let Some((retry_in, resets_in)) = stamp.denies(&batch[0], now.ticks) {
-                let standing = Standing {
-                    max: batch[0].limit.max(),
-                    remaining: 0,
-                    retry_in,
-                    resets_in: Some(resets_in),
-                    exceeded: true,
-                };
-                return tally::refused(0, Some(retry_in), [standing]);
-            }
+        if let Some(standing) = self.denies(&batch[0], now) {
+            return tally::refused(0, Some(standing.retry_in), [standing]);
         }
         let mut tally = self.lock();
         match tally::charge_alone(&batch[0], &mut tally, now) {
@@ -807,6 +811,7 @@ impl Counters {
                 }
                 tally::admit(batch_of(ready.charges()), [&mut tally], now)
             }
+            [one, two] if one.slot.is_stamped() || two.slot.is_stamped() => false,
             [one, two] => {
                 let (mut first, mut second) = lock_two(&one.slot, &two.slot);
                 if first.is_ready_for(&one.brief, now) && second.is_ready_for(&two.brief, now) {
@@ -839,6 +844,7 @@ impl Counters {
                 drop(tally);
                 tell(&standing);
             }
+            [one, two] if one.slot.is_stamped() || two.slot.is_stamped() => return false,
             [one, two] => {
                 let (mut first, mut second) = lock_two(&one.slot, &two.slot);
                 if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
@@ -992,16 +998,23 @@ fn batch_of<const N: usize>(batch: &[Charge]) -> &[Charge; N] {
 }
 
 /// Takes from two held counters.
-fn take_two(batch: &[Charge; 2], [one, two]: [&Slot; 2], now: Moment) -> Verdict {
-    let (mut first, mut second) = lock_two(one, two);
-    tally::decide_two(batch, [&mut first, &mut second], now)
+fn take_two(batch: &[Charge; 2], slots: [&Slot; 2], now: Moment) -> Verdict {
+    if let Some((index, standings)) = deny_two(batch, slots, now) {
+        return tally::refused(index, Some(standings[index].retry_in), standings);
+    }
+    let (mut first, mut second) = lock_two(slots[0], slots[1]);
+    decide_two(batch, slots, [&mut first, &mut second], now)
 }
 
 /// The same, in fewer steps where both are ready for the charge.
 fn take_two_ready(batch: &[Charge; 2], [one, two]: [&ReadySlot; 2], now: Moment) -> Verdict {
-    let (mut first, mut second) = lock_two(&one.slot, &two.slot);
+    let slots = [&*one.slot, &*two.slot];
+    if let Some((index, standings)) = deny_two(batch, slots, now) {
+        return tally::refused(index, Some(standings[index].retry_in), standings);
+    }
+    let (mut first, mut second) = lock_two(slots[0], slots[1]);
     if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
-        return tally::decide_two(batch, [&mut first, &mut second], now);
+        return decide_two(batch, slots, [&mut first, &mut second], now);
     }
     first.add_ready(&one.brief, now);
     second.add_ready(&two.brief, now);
@@ -1010,6 +1023,44 @@ fn take_two_ready(batch: &[Charge; 2], [one, two]: [&ReadySlot; 2], now: Moment)
         second.standing_ready(&batch[1].limit, now),
     ];
     tally::taken(now, standings)
+}
+
+/// Decides with both counters locked, and stamps the one that refuses.
+fn decide_two(
+    batch: &[Charge; 2],
+    slots: [&Slot; 2],
+    tallies: [&mut Tally; 2],
+    now: Moment,
+) -> Verdict {
+    let [first, second] = tallies;
+    let verdict = tally::decide_two(batch, [&mut *first, &mut *second], now);
+    if let Verdict::Refused(refused) = &verdict {
+        let index = refused.index;
+        let tally: &Tally = if index == 0 { first } else { second };
+        let standing = &refused.standings[index];
+        let retry_in = Some(standing.retry_in).filter(|wait| *wait != Duration::MAX);
+        slots[index].remember(&batch[index], tally, retry_in, standing, now.ticks);
+    }
+    verdict
+}
+
+/// Which of two is refused again where the other has room, and where both stand. The lock of the other is
+/// taken, as its count may have changed; stamps stay, as nothing is changed here.
+#[inline(always)]
+fn deny_two(
+    batch: &[Charge; 2],
+    [one, two]: [&Slot; 2],
+    now: Moment,
+) -> Option<(usize, [Standing; 2])> {
+    if !one.is_stamped() && !two.is_stamped() {
+        return None;
+    }
+    let room = |slot: &Slot, charge: &Charge| slot.tally.lock().room_for(charge, now);
+    if let Some(denied) = one.denies(&batch[0], now) {
+        return Some((0, [denied, room(two, &batch[1])?]));
+    }
+    let denied = two.denies(&batch[1], now)?;
+    Some((1, [room(one, &batch[0])?, denied]))
 }
 
 /// Locks two counters that are not one, in the order of all batches.

@@ -147,6 +147,13 @@ impl Tally {
 }
 
 impl Tally {
+    /// Where the limit stands, if it is ready for the charge, which is not made.
+    #[inline]
+    pub(crate) fn room_for(&self, charge: &Charge, now: Moment) -> Option<Standing> {
+        self.is_ready_for(&Brief::of(charge), now)
+            .then(|| self.0.standing(&Ask::new(&charge.limit, now), false))
+    }
+
     /// Where the limit stands right after [`add_ready`](Self::add_ready).
     #[inline(always)]
     pub(crate) fn standing_ready(&self, limit: &Limit, now: Moment) -> Standing {
