@@ -6,18 +6,13 @@
 
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
-use tollgate::{
-    LimitHeaders, MemoryStore, Tollgate,
-    body_transform::{BodyTransform, BodyTransformLayer},
-    buffer::ReplayBody,
-    clock::ManualClock,
-    stack::Builder,
-};
+use tollgate::{LimitHeaders, MemoryStore, Tollgate, clock::ManualClock, stack::Builder};
 use tollgate_bench::soak::Churn;
 use tower::{Layer, Service, ServiceExt, service_fn};
+
+#[path = "allocations/transforms.rs"]
+mod transforms;
 
 fn leaf() -> impl Service<Request<()>, Response = Response<()>, Error = Infallible> + Clone {
     service_fn(|_: Request<()>| std::future::ready(Ok(Response::new(()))))
@@ -138,63 +133,4 @@ fn memory_is_flat_while_keys_come_and_go() {
         after < grown / 50,
         "{after} bytes more in ten rounds, {grown} in those before, which use every session once"
     );
-}
-
-/// What a transform holds at most while it is under way, in bytes for each of a body's, at the cap. The body
-/// itself is the client's and not counted.
-fn held(template: &str, body: &str) -> f64 {
-    let transform = BodyTransform::parse("t", template).expect("a template");
-    let layer = BodyTransformLayer::request(transform).with_limit(body.len());
-    let mut service = layer.layer(service_fn(
-        async |request: Request<ReplayBody<Full<Bytes>>>| {
-            let made = request.into_body().collect().await;
-            Ok::<_, Infallible>(Response::new(Full::new(made.expect("whole").to_bytes())))
-        },
-    ));
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .expect("a runtime");
-    let mut call = |body: Bytes| {
-        let request = Request::new(Full::new(body));
-        let response = runtime.block_on(service.call(request)).expect("an answer");
-        assert_eq!(response.status(), 200);
-    };
-    let body = Bytes::from(body.to_owned());
-    call(body.clone());
-    let again = body.clone();
-    let measured = allocation_counter::measure(|| call(again));
-    measured.bytes_max as f64 / body.len() as f64
-}
-
-/// What a tree of `serde_json` takes for it.
-fn tree(body: &str) -> f64 {
-    let measured = allocation_counter::measure(|| {
-        let read: serde_json::Value = serde_json::from_str(body).expect("JSON");
-        drop(read);
-    });
-    measured.bytes_max as f64 / body.len() as f64
-}
-
-#[test]
-fn what_a_transform_holds_is_bounded_by_the_body() {
-    const CAP: usize = 256 << 10;
-    let text = format!("\"{}\"", "words and words ".repeat(16));
-    let order =
-        r#"{"id": 71823, "name": "a chair of oak", "price": 129.5, "tags": ["new", "wood"]}"#;
-    // Of lists of these: at most while it is counted, and while it is written again.
-    let bodies = [
-        ("texts", &*text, 0.5, 2.0),
-        ("orders", order, 4.5, 7.0),
-        ("numbers", "7", 18.5, 18.5),
-        ("objects", r#"{"":0}"#, 17.5, 17.5),
-    ];
-    for (name, item, counted, written) in bodies {
-        let times = (CAP - 2) / (item.len() + 1) - 1;
-        let body = format!("[{}{item}]", format!("{item},").repeat(times));
-        let is = held("{{ len .array }}", &body);
-        assert!(is <= counted, "{name}, counted: {is}");
-        let is = held("{{ .array | jsonMarshal }}", &body);
-        assert!(is <= written, "{name}, written: {is}");
-        println!("{name}: {is:.1}, a tree alone {:.1}", tree(&body));
-    }
 }

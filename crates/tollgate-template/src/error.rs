@@ -25,6 +25,9 @@ pub enum ErrorKind {
     Render,
     /// The rendering went over one of its [`Limits`](crate::Limits).
     Limit,
+    /// What it reads, makes and writes takes more memory together than it may; see
+    /// [`Template::render_body`](crate::Template::render_body).
+    Memory,
 }
 
 impl TemplateError {
@@ -95,8 +98,16 @@ impl Fault {
         }
     }
 
+    #[cold]
+    pub(crate) fn memory() -> Self {
+        Self {
+            kind: ErrorKind::Memory,
+            ..Self::new(crate::TOO_MUCH_MEMORY)
+        }
+    }
+
     pub(crate) fn is_limit(&self) -> bool {
-        self.kind == ErrorKind::Limit
+        matches!(self.kind, ErrorKind::Limit | ErrorKind::Memory)
     }
 
     /// Says which function failed.

@@ -3,9 +3,9 @@
 use crate::{
     error::Fault,
     float,
+    out::Out,
     print::{DEEPEST_VALUE, too_deep},
     quote::{quote, quote_rune},
-    render::too_long,
     unicode::{chars, is_print},
     value::{Heap, Value},
 };
@@ -137,7 +137,7 @@ impl Cursor<'_> {
 impl<'r> Printer<'r> {
     fn push(&mut self, text: &[u8]) -> Result<(), Fault> {
         if self.out.len() + text.len() > self.most {
-            return Err(too_long());
+            return Err(self.heap.too_long());
         }
         self.out.extend_from_slice(text);
         Ok(())
@@ -319,7 +319,7 @@ impl<'r> Printer<'r> {
                 } else {
                     self.push(b"map[")?;
                 }
-                for (at, (key, item)) in self.heap.entries(map).into_iter().enumerate() {
+                for (at, (key, item)) in self.heap.entries(map).enumerate() {
                     if at > 0 {
                         self.push(if self.flags.sharp_v { b", " } else { b" " })?;
                     }
@@ -346,7 +346,7 @@ impl<'r> Printer<'r> {
         let length = chars(text).count();
         let missing = self.flags.width.unwrap_or(0).saturating_sub(length);
         if self.out.len() + missing + text.len() > self.most {
-            return Err(too_long());
+            return Err(self.heap.too_long());
         }
         if self.flags.minus {
             self.out.extend_from_slice(text);
@@ -400,7 +400,7 @@ impl<'r> Printer<'r> {
             .precision
             .map_or(text.len(), |precision| precision.min(text.len()));
         if length * 5 + self.out.len() > self.most {
-            return Err(too_long());
+            return Err(self.heap.too_long());
         }
         let prefix = if verb == 'x' { "0x" } else { "0X" };
         let mut written = String::new();
@@ -498,7 +498,7 @@ impl<'r> Printer<'r> {
             _ => 0,
         };
         if least + self.out.len() > self.most {
-            return Err(too_long());
+            return Err(self.heap.too_long());
         }
         if text.len() < least {
             text.insert_str(0, &"0".repeat(least - text.len()));
@@ -525,7 +525,7 @@ impl<'r> Printer<'r> {
         let flags = self.flags;
         let precision = flags.precision.or(default);
         if precision.unwrap_or(0) + self.out.len() > self.most {
-            return Err(too_long());
+            return Err(self.heap.too_long());
         }
         let mut text = float::format(value, verb, precision);
         if !text.starts_with(['+', '-']) {
@@ -554,7 +554,7 @@ impl<'r> Printer<'r> {
             if width > text.len() {
                 let zeros = width - text.len();
                 if width + self.out.len() > self.most {
-                    return Err(too_long());
+                    return Err(self.heap.too_long());
                 }
                 text.insert_str(1, &"0".repeat(zeros));
             }
@@ -632,7 +632,7 @@ pub(crate) fn print<'r>(
     arguments: &[Value<'r>],
     most: usize,
 ) -> Result<Vec<u8>, Fault> {
-    let mut out = Vec::new();
+    let mut out = Out::new(heap);
     let mut was_text = true;
     for (at, argument) in arguments.iter().enumerate() {
         let is_text = matches!(argument, Value::Str(_));
@@ -642,7 +642,8 @@ pub(crate) fn print<'r>(
         crate::print::print(heap, &mut out, *argument, most)?;
         was_text = is_text;
     }
-    Ok(out)
+    out.is_whole()?;
+    Ok(out.into_bytes())
 }
 
 /// `fmt.Sprintln`: a space between all.
@@ -651,7 +652,7 @@ pub(crate) fn println<'r>(
     arguments: &[Value<'r>],
     most: usize,
 ) -> Result<Vec<u8>, Fault> {
-    let mut out = Vec::new();
+    let mut out = Out::new(heap);
     for (at, argument) in arguments.iter().enumerate() {
         if at > 0 {
             out.push(b' ');
@@ -659,5 +660,6 @@ pub(crate) fn println<'r>(
         crate::print::print(heap, &mut out, *argument, most)?;
     }
     out.push(b'\n');
-    Ok(out)
+    out.is_whole()?;
+    Ok(out.into_bytes())
 }

@@ -114,6 +114,46 @@ impl Function {
         self
     }
 
+    /// Whether it makes no copies of a long text that it is given, or counts them by itself.
+    pub(crate) fn copies_nothing(&self) -> bool {
+        let names = [
+            "and",
+            "coalesce",
+            "contains",
+            "default",
+            "dict",
+            "empty",
+            "eq",
+            "ge",
+            "get",
+            "gt",
+            "has",
+            "hasKey",
+            "hasPrefix",
+            "hasSuffix",
+            "index",
+            "jsonMarshal",
+            "le",
+            "len",
+            "list",
+            "lt",
+            "ne",
+            "not",
+            "or",
+            "set",
+            "slice",
+            "ternary",
+            "trim",
+            "trimPrefix",
+            "trimSuffix",
+            "trunc",
+            "typeOf",
+            "kindOf",
+            "xmlMarshal",
+        ];
+        names.contains(&self.name)
+    }
+
     #[cold]
     pub(crate) fn wrong_number(&self, wanted: &str, got: usize) -> Fault {
         let name = self.name;

@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use crate::{
     error::Fault,
     float,
+    out::Out,
     print::{DEEPEST_VALUE, too_deep},
     value::{Heap, Items, Map, MapKind, Value},
 };
@@ -92,17 +93,19 @@ pub(crate) fn encode<'r>(
     value: Value<'r>,
     style: Style,
 ) -> Result<Vec<u8>, Fault> {
-    write(heap, Vec::new(), value, style, heap.left())
+    let mut out = Out::new(heap);
+    write(heap, &mut out, value, style, heap.left())?;
+    Ok(out.into_bytes())
 }
 
 /// Writes a value behind what is there, up to `most` bytes in all.
 pub(crate) fn write<'r>(
     heap: &'r Heap<'r>,
-    out: Vec<u8>,
+    out: &mut Out<'r>,
     value: Value<'r>,
     style: Style,
     most: usize,
-) -> Result<Vec<u8>, Fault> {
+) -> Result<(), Fault> {
     let mut writer = Writer {
         heap,
         out,
@@ -110,31 +113,28 @@ pub(crate) fn write<'r>(
         most,
     };
     writer.value(value, 0)?;
-    if writer.out.len() > most {
-        return Err(too_much());
+    if out.len() > most {
+        return Err(heap.too_much());
     }
-    Ok(writer.out)
+    out.is_whole()
 }
 
-fn too_much() -> Fault {
-    Fault::limit("the template makes more than it may hold")
-}
-
-struct Writer<'r> {
+struct Writer<'w, 'r> {
     heap: &'r Heap<'r>,
-    out: Vec<u8>,
+    out: &'w mut Out<'r>,
     style: Style,
     most: usize,
 }
 
-impl<'r> Writer<'r> {
+impl<'r> Writer<'_, 'r> {
     fn value(&mut self, value: Value<'r>, depth: usize) -> Result<(), Fault> {
         if depth > DEEPEST_VALUE {
             return Err(too_deep());
         }
         if self.out.len() > self.most {
-            return Err(too_much());
+            return Err(self.heap.too_much());
         }
+        self.out.is_whole()?;
         match value {
             Value::Missing | Value::Nil => self.out.extend_from_slice(b"null"),
             Value::Bool(flag) => {
@@ -149,7 +149,9 @@ impl<'r> Writer<'r> {
                 self.out
                     .extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
             }
-            Value::Float(number) if number.is_finite() => float::json(&mut self.out, number),
+            Value::Float(number) if number.is_finite() => {
+                self.out.short(|out| float::json(out, number));
+            }
             Value::Float(_) | Value::Complex(..) => {
                 return Err(Fault::new("json: unsupported value"));
             }
@@ -157,17 +159,19 @@ impl<'r> Writer<'r> {
             Value::List(list) if list.is_nil() => self.out.extend_from_slice(b"null"),
             Value::List(list) => {
                 self.out.push(b'[');
-                for (at, item) in list.iter().enumerate() {
-                    self.separate(at, depth + 1);
+                let mut length = 0;
+                for item in list.iter() {
+                    self.separate(length, depth + 1);
                     self.value(item, depth + 1)?;
+                    length += 1;
                 }
-                self.close(b']', list.len(), depth);
+                self.close(b']', length, depth);
             }
             Value::Map(map) => {
                 let entries = self.heap.entries(map);
                 let length = entries.len();
                 self.out.push(b'{');
-                for (at, (key, value)) in entries.into_iter().enumerate() {
+                for (at, (key, value)) in entries.enumerate() {
                     self.separate(at, depth + 1);
                     self.member(key, value, depth + 1)?;
                 }
@@ -214,7 +218,7 @@ impl<'r> Writer<'r> {
     fn line(&mut self, depth: usize) {
         if self.style == Style::Pretty {
             self.out.push(b'\n');
-            self.out.extend(std::iter::repeat_n(b' ', 2 * depth));
+            self.out.spaces(2 * depth);
         }
     }
 

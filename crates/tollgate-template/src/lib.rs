@@ -32,7 +32,7 @@
 //! # Bounds
 //!
 //! A template may come from others than those who run it. [`Limits`] bound what a rendering reads, writes,
-//! holds and does; it reads no file, no environment and, but for functions that have to be switched on, no network.
+//! holds and does, and [`Template::render_body`] what all of it takes of memory together; it reads no file, no environment and, but for functions that have to be switched on, no network.
 //! Data is never changed: `set` on a map of the document changes a copy that lives as long as the rendering.
 //!
 //! # Differences from Go
@@ -56,11 +56,13 @@ mod decimal;
 mod error;
 mod escape;
 mod float;
+mod form;
 mod format;
 mod funcs;
 mod json;
 mod lex;
 mod literal;
+mod out;
 mod parse;
 mod print;
 mod quote;
@@ -68,6 +70,7 @@ mod read;
 mod regexes;
 mod render;
 mod semver;
+mod text;
 mod time;
 mod tree;
 mod unicode;
@@ -85,6 +88,7 @@ pub use self::{
 use self::{
     error::{Fault, place},
     funcs::Functions,
+    out::Out,
     regexes::Regexes,
     render::{Render, root},
     tree::Body,
@@ -110,8 +114,9 @@ pub struct Limits {
     pub output: usize,
     /// How much it makes on the way, in bytes: texts, lists and maps.
     pub memory: usize,
-    /// How much a body takes once it is read, in bytes, beside the body itself; see
-    /// [`Template::render_json`].
+    /// How much a body of JSON takes once it is read, in bytes, beside the body itself; see
+    /// [`Template::render_body`]. What takes more is not refused: its lists and objects stay texts, whose items are
+    /// looked for when they are asked for, which takes steps.
     pub document: usize,
     /// How much it does: nodes, calls, turns of a range, and the work of functions on long values.
     pub steps: u64,
@@ -299,12 +304,13 @@ impl Template {
             }
             _ => root(&heap, Vec::new(), besides),
         };
-        dot.and_then(|dot| self.rendered(&heap, dot, fill))
+        dot.and_then(|dot| self.rendered(&heap, dot, 0, fill))
             .map_err(|fault| self.error(fault))
     }
 
     /// Reads JSON as [`json`] does and renders it, without a document in between: texts stay where they are, and
-    /// all else is let go at once. This is faster, and takes a fraction of the memory.
+    /// all else is let go at once. This is faster, and takes a fraction of the memory. It is
+    /// [`render_body`](Self::render_body) without a bound on what all of it takes together.
     ///
     /// ```
     /// use tollgate_template::{Input, Template};
@@ -318,18 +324,58 @@ impl Template {
     ///
     /// # Errors
     ///
-    /// Fails where the text is no JSON, is nested too deeply, or takes more than [`Limits::document`] when it is
-    /// read; and as [`render`](Self::render).
+    /// Fails where the text is no JSON or is nested too deeply; and as [`render`](Self::render).
     pub fn render_json<'a>(
         &'a self,
         body: &'a [u8],
         besides: &'a [(&'a str, Input<'a>)],
         fill: &'a dyn Fn(usize) -> String,
     ) -> Result<Vec<u8>, RenderError> {
-        let heap = Heap::with_room(self.limits.memory, read::room(body));
-        let members = read::members(&heap, body, self.limits.document)?;
+        self.render_body(body, Format::Json, besides, fill, usize::MAX)
+    }
+
+    /// Reads a body and renders it, and takes no more memory for that than so many bytes at any moment, beside the
+    /// body itself: for the document, what the template makes, and what it writes. A buffer that grows counts with
+    /// the one that it grows out of.
+    ///
+    /// JSON that would take too much when it is read is not read, but looked through where it is asked for; so a list
+    /// may be as large as the bound and a few steps are all that it takes. XML and forms are always read.
+    ///
+    /// ```
+    /// use tollgate_template::{ErrorKind, Format, RenderError, Template};
+    ///
+    /// let template = Template::parse("t", "{{ len .array }}: {{ .array | jsonMarshal }}")?;
+    /// let body = format!("[{}7]", "7,".repeat(99_999));
+    /// let render = |most| template.render_body(body.as_bytes(), Format::Json, &[], &|_| String::new(), most);
+    /// assert!(render(300_000)?.starts_with(b"100000: [7,7,"));
+    /// assert!(matches!(render(100_000), Err(RenderError::Template(err)) if err.kind() == ErrorKind::Memory));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// Fails where the body is no document of the format, is nested too deeply, or takes too much memory when it is
+    /// read ([`InputError::is_too_large`]); where the rendering does ([`ErrorKind::Memory`]); and as
+    /// [`render`](Self::render).
+    pub fn render_body<'a>(
+        &'a self,
+        body: &'a [u8],
+        format: Format,
+        besides: &'a [(&'a str, Input<'a>)],
+        fill: &'a dyn Fn(usize) -> String,
+        most: usize,
+    ) -> Result<Vec<u8>, RenderError> {
+        /// What is small and not counted one by one: variables, open blocks, the first chunk of each shelf.
+        const UNCOUNTED: usize = 16 << 10;
+        let most = most.saturating_sub(UNCOUNTED);
+        let heap = Heap::within(self.limits.memory, most, read::room(body.len(), most));
+        let members = match format {
+            Format::Json => read::json(&heap, body, self.limits.document)?,
+            Format::Xml(mixed) => xml::read::members(&heap, body, mixed)?,
+            Format::Form => form::members(&heap, body).map_err(|_| InputError::too_large())?,
+        };
         root(&heap, members, besides)
-            .and_then(|dot| self.rendered(&heap, dot, fill))
+            .and_then(|dot| self.rendered(&heap, dot, body.len(), fill))
             .map_err(|fault| self.error(fault).into())
     }
 
@@ -348,10 +394,12 @@ impl Template {
         &'r self,
         heap: &'r Heap<'r>,
         dot: Value<'r>,
+        body: usize,
         fill: &'r dyn Fn(usize) -> String,
     ) -> Result<Vec<u8>, Fault> {
-        let length = self.text.len() * 2;
-        let render = Render::new(heap, &self.regexes, &self.named, &self.limits, length, fill);
+        let room = (self.text.len() * 2).min(self.limits.output);
+        let out = Out::with_room(heap, room, read::likely_output(body));
+        let render = Render::new(heap, &self.regexes, &self.named, &self.limits, out, fill);
         render.run(&self.main, dot)
     }
 }
@@ -362,17 +410,49 @@ impl fmt::Debug for Template {
     }
 }
 
+/// What is said where there is no room for more.
+const TOO_MUCH_MEMORY: &str = "it takes more memory than it may";
+
+/// What a body is.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Format {
+    /// JSON, as [`json`] reads it.
+    #[default]
+    Json,
+    /// XML, as [`xml`] reads it.
+    Xml(MixedContent),
+    /// A form, as [`form`] reads it.
+    Form,
+}
+
 /// A body that is no document.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 #[error("{message}")]
 pub struct InputError {
     message: String,
+    is_too_large: bool,
 }
 
 impl InputError {
     fn new(message: impl Into<String>) -> Self {
         let message = message.into();
-        Self { message }
+        Self {
+            message,
+            is_too_large: false,
+        }
+    }
+
+    fn too_large() -> Self {
+        Self {
+            is_too_large: true,
+            ..Self::new(TOO_MUCH_MEMORY)
+        }
+    }
+
+    /// Whether it may be a document, but takes more memory when it is read than it may.
+    pub fn is_too_large(&self) -> bool {
+        self.is_too_large
     }
 
     /// What it says of the text may be of use to nobody but its author: the place is enough.

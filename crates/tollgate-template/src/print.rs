@@ -3,7 +3,7 @@
 use crate::{
     error::Fault,
     float,
-    render::too_long,
+    out::Out,
     value::{Heap, Value},
 };
 
@@ -17,7 +17,7 @@ pub(crate) fn too_deep() -> Fault {
 /// Writes a value, up to `most` bytes in all.
 pub(crate) fn print<'r>(
     heap: &'r Heap<'r>,
-    out: &mut Vec<u8>,
+    out: &mut Out<'r>,
     value: Value<'r>,
     most: usize,
 ) -> Result<(), Fault> {
@@ -26,14 +26,14 @@ pub(crate) fn print<'r>(
 
 /// The text of a value.
 pub(crate) fn text<'r>(heap: &'r Heap<'r>, value: Value<'r>) -> Result<Vec<u8>, Fault> {
-    let mut out = Vec::new();
+    let mut out = Out::new(heap);
     print(heap, &mut out, value, heap.left())?;
-    Ok(out)
+    Ok(out.into_bytes())
 }
 
 fn nested<'r>(
     heap: &'r Heap<'r>,
-    out: &mut Vec<u8>,
+    out: &mut Out<'r>,
     value: Value<'r>,
     most: usize,
     depth: usize,
@@ -50,8 +50,8 @@ fn nested<'r>(
         Value::Byte(value) => {
             out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
         }
-        Value::Float(value) => float::general(out, value),
-        Value::Complex(real, imaginary) => float::complex(out, real, imaginary),
+        Value::Float(value) => out.short(|out| float::general(out, value)),
+        Value::Complex(real, imaginary) => out.short(|out| float::complex(out, real, imaginary)),
         Value::Str(text) => out.extend_from_slice(text),
         Value::List(list) => {
             out.push(b'[');
@@ -65,7 +65,7 @@ fn nested<'r>(
         }
         Value::Map(map) => {
             out.extend_from_slice(b"map[");
-            for (at, (key, value)) in heap.entries(map).into_iter().enumerate() {
+            for (at, (key, value)) in heap.entries(map).enumerate() {
                 if at > 0 {
                     out.push(b' ');
                 }
@@ -77,10 +77,14 @@ fn nested<'r>(
         }
         Value::Time(time) => out.extend_from_slice(time.to_string().as_bytes()),
         Value::Version(version) => out.extend_from_slice(version.to_string().as_bytes()),
-        Value::Certificate(certificate) => certificate.print(out),
+        Value::Certificate(certificate) => {
+            let mut text = Vec::new();
+            certificate.print(&mut text);
+            out.extend_from_slice(&text);
+        }
     }
     if out.len() > most {
-        return Err(too_long());
+        return Err(heap.too_long());
     }
-    Ok(())
+    out.is_whole()
 }

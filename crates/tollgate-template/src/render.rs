@@ -9,10 +9,12 @@ use crate::{
     error::Fault,
     funcs::{Function, Given, Parameter, Write, method},
     json::{self, Style},
+    out::Out,
     print::print,
     regexes::Regexes,
     tree::{Body, Branch, Command, Expr, ExprKind, Node, Number, Pipe, Slot},
     value::{Entry, Heap, List, Map, Value},
+    xml,
 };
 
 /// One rendering.
@@ -20,7 +22,7 @@ pub(crate) struct Render<'r> {
     pub(crate) heap: &'r Heap<'r>,
     pub(crate) regexes: &'r Regexes,
     named: &'r BTreeMap<Box<str>, Body>,
-    out: Vec<u8>,
+    out: Out<'r>,
     most: usize,
     fill: &'r dyn Fn(usize) -> String,
     steps: u64,
@@ -53,14 +55,14 @@ impl<'r> Render<'r> {
         regexes: &'r Regexes,
         named: &'r BTreeMap<Box<str>, Body>,
         limits: &Limits,
-        length: usize,
+        out: Out<'r>,
         fill: &'r dyn Fn(usize) -> String,
     ) -> Self {
         Self {
             heap,
             regexes,
             named,
-            out: Vec::with_capacity(length.min(limits.output)),
+            out,
             most: limits.output,
             fill,
             steps: limits.steps,
@@ -73,13 +75,17 @@ impl<'r> Render<'r> {
     }
 
     pub(crate) fn run(mut self, body: &'r Body, dot: Value<'r>) -> Result<Vec<u8>, Fault> {
-        self.body(body, dot)?;
-        Ok(self.out)
+        let done = self.body(body, dot);
+        self.out.is_whole()?;
+        self.heap.fits()?;
+        done?;
+        Ok(self.out.into_bytes())
     }
 
     /// Pays for work.
     #[inline]
     pub(crate) fn step(&mut self, steps: usize) -> Result<(), Fault> {
+        let steps = steps + self.heap.scanned();
         match self.steps.checked_sub(steps as u64) {
             Some(left) => {
                 self.steps = left;
@@ -90,8 +96,29 @@ impl<'r> Render<'r> {
     }
 
     /// How many bytes may still be written.
-    pub(crate) fn room(&self) -> usize {
-        self.most - self.out.len()
+    fn room(&self) -> usize {
+        self.most.saturating_sub(self.out.len())
+    }
+
+    /// How long a text may be that is made to be written.
+    pub(crate) fn printable(&self) -> usize {
+        self.room().min(self.heap.left())
+    }
+
+    /// What a function is given may be copied a few times while it is called. Most is short.
+    #[inline]
+    fn can_be_given(&self, function: &Function, values: &[Value<'r>]) -> Result<(), Fault> {
+        const SHORT: usize = 4 << 10;
+        const COPIES: usize = 3;
+        let texts = values.iter().map(|value| match value {
+            Value::Str(text) => text.len(),
+            _ => 0,
+        });
+        let length = texts.fold(0, usize::saturating_add);
+        if length <= SHORT || function.copies_nothing() {
+            return Ok(());
+        }
+        self.heap.room_for(length.saturating_mul(COPIES))
     }
 
     fn write(&mut self, text: &[u8]) -> Result<(), Fault> {
@@ -99,7 +126,7 @@ impl<'r> Render<'r> {
             return Err(too_long());
         }
         self.out.extend_from_slice(text);
-        Ok(())
+        self.out.is_whole()
     }
 
     fn body(&mut self, body: &'r Body, dot: Value<'r>) -> Result<Flow, Fault> {
@@ -195,8 +222,14 @@ impl<'r> Render<'r> {
     /// Writes a value as JSON.
     pub(crate) fn write_json(&mut self, value: Value<'r>, style: Style) -> Result<(), Fault> {
         let before = self.out.len();
-        let out = std::mem::take(&mut self.out);
-        self.out = json::write(self.heap, out, value, style, self.most)?;
+        json::write(self.heap, &mut self.out, value, style, self.most)?;
+        self.step((self.out.len() - before) / 16)
+    }
+
+    /// Writes a value as XML.
+    pub(crate) fn write_xml(&mut self, value: Value<'r>) -> Result<(), Fault> {
+        let before = self.out.len();
+        xml::write::write(self.heap, &mut self.out, value, self.most)?;
         self.step((self.out.len() - before) / 16)
     }
 
@@ -250,7 +283,7 @@ impl<'r> Render<'r> {
                 self.iterate(branch, dot, items)
             }
             Value::Map(map) => {
-                let entries = self.heap.entries(map).into_iter();
+                let entries = self.heap.entries(map);
                 let items = entries.map(|(key, value)| (Value::Str(key), value));
                 self.iterate(branch, dot, items)
             }
@@ -501,6 +534,7 @@ impl<'r> Render<'r> {
         }
         let mut values = Given::new();
         self.arguments(function, 0, arguments, dot, given, &mut values)?;
+        self.can_be_given(function, &values)?;
         let result = (function.call)(self, &values);
         result.map_err(|fault| fault.of(function.name))
     }
@@ -729,7 +763,7 @@ pub(crate) fn root<'r>(
     }
     heap.charge(size_of_val(members.as_slice()))?;
     members.sort_unstable_by_key(|(key, _)| *key);
-    Ok(heap.members(&members))
+    heap.members(&members)
 }
 
 /// The items of a list, where it is one.

@@ -13,7 +13,8 @@
 //!
 //! A request is refused where its body is larger than the cap (`413`), breaks off or can not be read (`400`), or the
 //! template fails (`500`); a response is replaced where its body is larger or can not be read (`502`), or the
-//! template fails (`500`). With [`OnTransformError::Forward`] the body goes on as it came, and `413`, `400`, `502`
+//! template fails (`500`). What one body takes is bounded by the cap, see [`Memory`]; what takes more is refused as a
+//! body that is too large. With [`OnTransformError::Forward`] the body goes on as it came, and `413`, `400`, `502`
 //! and `500` of these are not sent. Nothing is written to the store.
 //!
 //! # Example
@@ -77,6 +78,7 @@
 
 mod decision;
 mod fragment;
+mod memory;
 mod service;
 
 use std::sync::Arc;
@@ -95,6 +97,7 @@ pub use self::{
         Side, TemplateData, TransformEntry, TransformEntryError, TransformPaths,
         TransformPathsError,
     },
+    memory::Memory,
     service::{BodyTransformFuture, BodyTransforming, TransformedBody, may_transform},
 };
 pub use crate::coding::{CodingError, Recode};
@@ -200,7 +203,7 @@ impl BodyTransformLayer {
         Ok(self.change(|rules| rules.response.push(rule)))
     }
 
-    /// Reads bodies of up to so many bytes, and decodes them to as many.
+    /// Reads bodies of up to so many bytes, and decodes them to as many. Each takes up to twice as much [`Memory`].
     pub fn with_limit(self, most: usize) -> Self {
         self.change(|rules| rules.most = most)
     }

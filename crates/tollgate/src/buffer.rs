@@ -85,7 +85,7 @@ pub async fn read<B: Body<Data = Bytes>>(body: B, most: usize) -> Read<B> {
         return Read::TooLarge(ReplayBody::untouched(body));
     }
     let mut body = Box::pin(body);
-    let mut front = VecDeque::new();
+    let mut front = Pieces::default();
     let mut length = 0;
     let mut trailers = None;
     while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
@@ -93,18 +93,62 @@ pub async fn read<B: Body<Data = Bytes>>(body: B, most: usize) -> Read<B> {
             Err(err) => return Read::Broken(err),
             Ok(Ok(data)) => {
                 length += data.len();
-                front.push_back(data);
+                front.push(data);
                 if length > most {
-                    return Read::TooLarge(ReplayBody::resumed(front, body));
+                    return Read::TooLarge(ReplayBody::resumed(front.all(), body));
                 }
             }
             Ok(Err(frame)) => trailers = frame.into_trailers().ok(),
         }
     }
     Read::Whole(Whole {
-        bytes: joined(front, length),
+        bytes: joined(front.all(), length),
         trailers,
     })
+}
+
+/// Pieces of a body. Many small ones would take more than the body does, so they are put together.
+#[derive(Debug, Default)]
+pub struct Pieces {
+    whole: VecDeque<Bytes>,
+    /// The small ones behind them.
+    small: BytesMut,
+}
+
+impl Pieces {
+    /// Adds one.
+    pub fn push(&mut self, mut piece: Bytes) {
+        const SMALL: usize = 4 << 10;
+        const TOGETHER: usize = 16 << 10;
+        let is_first = self.whole.is_empty() && self.small.is_empty();
+        if is_first || piece.len() >= SMALL {
+            self.end();
+            self.whole.push_back(piece);
+            return;
+        }
+        while !piece.is_empty() {
+            if self.small.capacity() == self.small.len() {
+                self.end();
+                self.small = BytesMut::with_capacity(TOGETHER);
+            }
+            let room = self.small.capacity() - self.small.len();
+            self.small
+                .extend_from_slice(&piece.split_to(room.min(piece.len())));
+        }
+    }
+
+    fn end(&mut self) {
+        if !self.small.is_empty() {
+            self.whole
+                .push_back(std::mem::take(&mut self.small).freeze());
+        }
+    }
+
+    /// All of them, in their order.
+    pub fn all(mut self) -> VecDeque<Bytes> {
+        self.end();
+        self.whole
+    }
 }
 
 /// One piece is not copied.
@@ -382,9 +426,9 @@ mod tests {
     use super::*;
 
     /// A body of several pieces, whose length is not announced.
-    struct Pieces(VecDeque<Result<Frame<Bytes>, &'static str>>);
+    struct InPieces(VecDeque<Result<Frame<Bytes>, &'static str>>);
 
-    impl Body for Pieces {
+    impl Body for InPieces {
         type Data = Bytes;
         type Error = &'static str;
 
@@ -396,13 +440,13 @@ mod tests {
         }
     }
 
-    fn pieces(texts: &[&'static str]) -> Pieces {
+    fn pieces(texts: &[&'static str]) -> InPieces {
         let frame = |text: &&'static str| match *text {
             "!" => Err("broke off"),
             "." => Ok(Frame::trailers(HeaderMap::new())),
             text => Ok(Frame::data(Bytes::from(text))),
         };
-        Pieces(texts.iter().map(frame).collect())
+        InPieces(texts.iter().map(frame).collect())
     }
 
     async fn text<B: Body<Data = Bytes>>(body: ReplayBody<B>) -> Option<String> {
@@ -423,7 +467,10 @@ mod tests {
             };
             assert_eq!(read.bytes, whole, "{texts:?}");
             assert_eq!(read.trailers.is_some(), texts.contains(&"."), "{texts:?}");
-            assert_eq!(text(ReplayBody::<Pieces>::from(read)).await.unwrap(), whole);
+            assert_eq!(
+                text(ReplayBody::<InPieces>::from(read)).await.unwrap(),
+                whole
+            );
         }
     }
 

@@ -11,7 +11,8 @@ use tollgate::{
     Rejection,
     access::RequestPath,
     body_transform::{
-        BodyTransform, BodyTransformError, Given, Recode, forget_old_body, may_transform, recoded,
+        BodyTransform, BodyTransformError, Given, Memory, Recode, forget_old_body, may_transform,
+        recoded,
     },
     buffer::{self, Read, ReplayBody, set_length},
     gate::{Gate, Step},
@@ -172,7 +173,8 @@ impl Transforms {
                 false => Ok(()),
             };
         }
-        match transform.render(&bytes, given) {
+        let room = Memory::for_bodies_up_to(self.bounds.request).besides(bytes.len());
+        match transform.render_within(&bytes, given, room) {
             Ok(made) => {
                 if !in_pieces {
                     set_length(request.headers_mut(), made.len());
@@ -182,6 +184,9 @@ impl Transforms {
             }
             Err(err) => {
                 report(&err, "request");
+                if err.is_too_large() && self.bounds.refuses_failed {
+                    return Err(super::sizes::too_large());
+                }
                 let status = match err.is_of_body() {
                     true => StatusCode::BAD_REQUEST,
                     false => StatusCode::INTERNAL_SERVER_ERROR,
@@ -234,9 +239,7 @@ impl Transforms {
             }
             Read::TooLarge(body) => {
                 if self.bounds.refuses_large_responses || self.bounds.refuses_failed {
-                    let status = StatusCode::INTERNAL_SERVER_ERROR;
-                    let message = "Response body too large";
-                    return Err(Rejection::custom("response_too_large", status, message));
+                    return Err(response_too_large());
                 }
                 tracing::warn!("an answer's body is too large to be transformed");
                 return Ok(replayed(body));
@@ -248,7 +251,7 @@ impl Transforms {
             &whole_body.bytes,
             most,
             self.recode,
-            |bytes| transform.render(bytes, given),
+            |bytes, room| transform.render_within(bytes, given, room),
         );
         match made {
             Ok(bytes) => {
@@ -260,6 +263,11 @@ impl Transforms {
             }
             Err(err) => {
                 report(&err, "response");
+                if err.is_too_large()
+                    && (self.bounds.refuses_large_responses || self.bounds.refuses_failed)
+                {
+                    return Err(response_too_large());
+                }
                 if self.bounds.refuses_failed {
                     let status = match err.is_of_body() {
                         true => StatusCode::BAD_GATEWAY,
@@ -272,6 +280,12 @@ impl Transforms {
             }
         }
     }
+}
+
+/// An answer that is larger than what is read, or takes more memory than it may.
+fn response_too_large() -> Rejection {
+    let status = StatusCode::INTERNAL_SERVER_ERROR;
+    Rejection::custom("response_too_large", status, "Response body too large")
 }
 
 /// A body that goes on as it came.

@@ -160,7 +160,7 @@ async fn seen(
 /// A body without its coding; nothing where that is not known.
 fn decoded(headers: &HeaderMap, body: &Bytes) -> Vec<u8> {
     let mut said = Vec::new();
-    let keep = |bytes: &[u8]| {
+    let keep = |bytes: &[u8], _| {
         said = bytes.to_vec();
         Ok(Vec::new())
     };

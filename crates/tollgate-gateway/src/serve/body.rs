@@ -20,6 +20,8 @@ use hyper::body::Incoming;
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
+use tollgate::buffer::Pieces;
+
 use super::stop::CountedRequest;
 
 /// The body of a request, as it comes. It ends with an error where the client sends nothing for too long,
@@ -101,20 +103,41 @@ impl RequestBody {
     pub async fn beginning(&mut self, most: usize) -> Result<Beginning, RequestBodyError> {
         let data = self.ahead.iter().filter_map(Frame::data_ref);
         let mut length = data.map(Bytes::len).sum::<usize>();
+        let mut pieces = Pieces::default();
         let is_whole = loop {
             if length > most {
                 break false;
             }
             let frame = poll_fn(|cx| self.poll_client(cx)).await.transpose()?;
             let Some(frame) = frame else { break true };
-            length += frame.data_ref().map_or(0, Bytes::len);
-            self.ahead.push_back(frame);
+            match frame.into_data() {
+                Ok(data) => {
+                    length += data.len();
+                    pieces.push(data);
+                }
+                Err(trailers) => {
+                    let before = std::mem::take(&mut pieces).all();
+                    self.ahead.extend(before.into_iter().map(Frame::data));
+                    self.ahead.push_back(trailers);
+                }
+            }
         };
-        let data = self.ahead.iter().filter_map(Frame::data_ref);
-        let bytes = Bytes::from(data.fold(Vec::with_capacity(length), |mut all, data| {
-            all.extend_from_slice(data);
-            all
-        }));
+        self.ahead.extend(pieces.all().into_iter().map(Frame::data));
+        let mut data = self.ahead.iter().filter_map(Frame::data_ref);
+        let bytes = match (data.next(), data.next()) {
+            (Some(one), None) => one.clone(),
+            _ => {
+                let data = self.ahead.iter().filter_map(Frame::data_ref);
+                Bytes::from(data.fold(Vec::with_capacity(length), |mut all, data| {
+                    all.extend_from_slice(data);
+                    all
+                }))
+            }
+        };
+        if is_whole {
+            // One is enough: what is sent on is what was read.
+            self.replace(bytes.clone());
+        }
         Ok(Beginning { bytes, is_whole })
     }
 

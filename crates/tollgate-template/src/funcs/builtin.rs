@@ -48,17 +48,22 @@ pub(super) const ALL: &[Function] = &[
     })
     .rest(Reflected),
     of("print", &[], |render, given| {
-        let text = format::print(render.heap, given, render.room())?;
+        let text = format::print(render.heap, given, render.printable())?;
         render.heap.str(text)
     })
     .rest(Any),
     of("println", &[], |render, given| {
-        let text = format::println(render.heap, given, render.room())?;
+        let text = format::println(render.heap, given, render.printable())?;
         render.heap.str(text)
     })
     .rest(Any),
     of("printf", &[Str], |render, given| {
-        let text = format::printf(render.heap, text_of(given[0]), &given[1..], render.room())?;
+        let text = format::printf(
+            render.heap,
+            text_of(given[0]),
+            &given[1..],
+            render.printable(),
+        )?;
         render.heap.str(text)
     })
     .rest(Any),
@@ -84,7 +89,8 @@ pub(super) const ALL: &[Function] = &[
         let text = xml::write::marshal(render.heap, given[0])?;
         render.step(text.len() / 16)?;
         render.heap.made(text)
-    }),
+    })
+    .writes(|render, given| render.write_xml(given[0])),
 ];
 
 /// The renderer does this by itself, as it must not evaluate all arguments.
@@ -107,7 +113,7 @@ fn escaped<'r>(
         value => *value,
     };
     let given: Vec<_> = given.iter().map(printable).collect();
-    let text = format::print(render.heap, &given, render.room())?;
+    let text = format::print(render.heap, &given, render.printable())?;
     render.heap.str(escape(&text))
 }
 

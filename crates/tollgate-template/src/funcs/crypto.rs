@@ -221,7 +221,7 @@ fn count(render: &Render<'_>, value: Value<'_>) -> Result<usize, Fault> {
     let count = usize::try_from(int_of(value));
     let count = count.map_err(|_| Fault::new("a count is not negative"))?;
     if count > render.heap.left() / 4 {
-        return Err(Fault::limit("the template makes more than it may hold"));
+        return Err(render.heap.too_much());
     }
     Ok(count)
 }

@@ -1,6 +1,6 @@
 //! Defaults, and JSON.
 
-use super::{Answer, Any, Bool, Function, Str, of, text_of};
+use super::{Answer, Any, Bool, Function, Str, lists::room_of, of, text_of};
 use crate::{
     error::Fault,
     json::{self, Style},
@@ -114,14 +114,21 @@ fn copied<'r>(render: &mut Render<'r>, value: Value<'r>, depth: usize) -> Answer
     match value {
         Value::List(List::Nil(_)) => Ok(value),
         Value::List(list) if list.items() == Items::Any || list.items() == Items::Lists => {
+            let room = room_of(list.len());
+            render.heap.hold(room)?;
             let items = list.iter().map(|item| copied(render, item, depth + 1));
             let items = items.collect::<Result<Vec<_>, _>>()?;
+            render.heap.release(room);
+            render.heap.room_for(room)?;
             render.heap.list(&items, list.items())
         }
         Value::Map(map) => {
-            let entries = render.heap.entries(map).into_iter();
+            let entries = render.heap.entries(map);
+            let room = 2 * room_of(entries.len());
+            render.heap.hold(room)?;
             let entries = entries.map(|(key, value)| Ok((key, copied(render, value, depth + 1)?)));
             let entries = entries.collect::<Result<_, Fault>>()?;
+            render.heap.release(room);
             let own = render.heap.map(map.kind(), entries)?;
             Ok(Value::Map(crate::value::Map::Own(own)))
         }

@@ -58,6 +58,20 @@ fn list_of<'r>(render: &mut Render<'r>, value: Value<'r>, what: &str) -> Result<
     }
 }
 
+/// The list that was given, where its items can be put into another.
+fn copied<'r>(render: &mut Render<'r>, value: Value<'r>, what: &str) -> Result<List<'r>, Fault> {
+    let list = list_of(render, value, what)?;
+    render.heap.room_for(room_of(list.len()))?;
+    Ok(list)
+}
+
+/// What a list of so many items takes while it is made: a buffer that grows, and the list itself.
+pub(super) fn room_of(items: usize) -> usize {
+    items
+        .saturating_add(1)
+        .saturating_mul(4 * size_of::<Value<'_>>())
+}
+
 fn any<'r>(render: &Render<'r>, items: &[Value<'r>]) -> Answer<'r> {
     render.heap.list(items, Items::Any)
 }
@@ -81,13 +95,13 @@ pub(super) fn present(value: Value<'_>) -> Value<'_> {
 }
 
 fn push<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "push")?;
+    let list = copied(render, given[0], "push")?;
     let items: Vec<_> = list.iter().chain([present(given[1])]).collect();
     any(render, &items)
 }
 
 fn prepend<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "prepend")?;
+    let list = copied(render, given[0], "prepend")?;
     let items: Vec<_> = [present(given[1])].into_iter().chain(list.iter()).collect();
     any(render, &items)
 }
@@ -104,8 +118,8 @@ fn last<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
 }
 
 fn rest<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "find rest")?;
-    if list.len() == 0 {
+    let list = copied(render, given[0], "find rest")?;
+    if list.is_empty() {
         return Ok(nothing());
     }
     let items: Vec<_> = list.iter().skip(1).collect();
@@ -113,7 +127,7 @@ fn rest<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
 }
 
 fn initial<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "find initial")?;
+    let list = copied(render, given[0], "find initial")?;
     let Some(length) = list.len().checked_sub(1) else {
         return Ok(nothing());
     };
@@ -122,14 +136,14 @@ fn initial<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
 }
 
 fn reverse<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "find reverse")?;
+    let list = copied(render, given[0], "find reverse")?;
     let mut items: Vec<_> = list.iter().collect();
     items.reverse();
     any(render, &items)
 }
 
 fn compact<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "compact")?;
+    let list = copied(render, given[0], "compact")?;
     let items: Vec<_> = list
         .iter()
         .filter(|item| !is_empty(render, *item))
@@ -151,7 +165,7 @@ fn is_in<'r>(
 }
 
 fn uniq<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "find uniq")?;
+    let list = copied(render, given[0], "find uniq")?;
     let mut items = Vec::new();
     for item in list.iter() {
         if !is_in(render, &items, item)? {
@@ -162,7 +176,7 @@ fn uniq<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
 }
 
 fn without<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[0], "find without")?;
+    let list = copied(render, given[0], "find without")?;
     let mut items = Vec::new();
     for item in list.iter() {
         if !is_in(render, &given[1..], item)? {
@@ -185,7 +199,7 @@ fn has<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     Ok(Value::Bool(false))
 }
 
-fn slice<'r>(_: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
+fn slice<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let list = match crate::render::list_of(given[0]) {
         Some(list) => list,
         None if given[0].is_nil() => return Err(nil_pointer()),
@@ -195,7 +209,7 @@ fn slice<'r>(_: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
             return Err(Fault::new(message));
         }
     };
-    if list.len() == 0 {
+    if list.is_empty() {
         return Ok(Value::Nil);
     }
     let bound = |at: usize, default: usize| match given.get(at) {
@@ -211,15 +225,23 @@ fn slice<'r>(_: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let part = match list {
         List::Json(items) => List::Json(&items[start..end]),
         List::Own(items, kind) => List::Own(&items[start..end], kind),
+        List::Text(_) => {
+            render.step(end / 4)?;
+            render.heap.room_for(room_of(end - start))?;
+            let items: Vec<_> = list.iter().take(end).skip(start).collect();
+            return any(render, &items);
+        }
         List::Nil(kind) => List::Nil(kind),
     };
     Ok(Value::List(part))
 }
 
 fn concat<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let mut items = Vec::new();
+    let mut items: Vec<Value<'r>> = Vec::new();
     for value in given {
-        items.extend(list_of(render, *value, "concat")?.iter());
+        let list = list_of(render, *value, "concat")?;
+        render.heap.room_for(room_of(items.len() + list.len()))?;
+        items.extend(list.iter());
     }
     if items.is_empty() {
         return Ok(nothing());
@@ -228,9 +250,10 @@ fn concat<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
 }
 
 fn chunk<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
-    let list = list_of(render, given[1], "chunk")?;
+    let list = copied(render, given[1], "chunk")?;
+    render.heap.room_for(2 * room_of(list.len()))?;
     let length = int_of(given[0]);
-    if length <= 0 && list.len() > 0 {
+    if length <= 0 && !list.is_empty() {
         return Err(Fault::new("chunks need a size"));
     }
     let items: Vec<_> = list.iter().collect();

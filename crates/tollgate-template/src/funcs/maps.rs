@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     error::Fault,
-    funcs::lists::present,
+    funcs::lists::{present, room_of},
     render::Render,
     value::{Items, Map, MapKind, Value},
 };
@@ -36,15 +36,20 @@ pub(super) const ALL: &[Function] = &[
     of("pluck", &[Str], pluck).rest(Dict),
     of("keys", &[], |render, given| {
         let maps = given.iter().filter_map(|value| map_of(*value));
-        let keys = maps.flat_map(|map| render.heap.entries(map));
-        let keys: Vec<_> = keys.map(|(key, _)| Value::Str(key)).collect();
+        let mut keys: Vec<Value<'_>> = Vec::new();
+        for map in maps {
+            let entries = render.heap.entries(map);
+            render.heap.room_for(room_of(keys.len() + entries.len()))?;
+            keys.extend(entries.map(|(key, _)| Value::Str(key)));
+        }
         render.step(keys.len())?;
         render.heap.list(&keys, Items::Strings)
     })
     .rest(Dict),
     of("values", &[Dict], |render, given| {
         let entries = map_of(given[0]).map(|map| render.heap.entries(map));
-        let values = entries.unwrap_or_default().into_iter();
+        let values = entries.unwrap_or_default();
+        render.heap.room_for(room_of(values.len()))?;
         let values: Vec<_> = values.map(|(_, value)| value).collect();
         render.step(values.len())?;
         render.heap.list(&values, Items::Any)
@@ -126,7 +131,8 @@ fn some_of<'r>(
     let entries = map_of(value).map(|map| render.heap.entries(map));
     let entries = entries.unwrap_or_default();
     render.step(entries.len())?;
-    let entries = entries.into_iter().filter(|(key, _)| is_wanted(key));
+    render.heap.room_for(room_of(2 * entries.len()))?;
+    let entries = entries.filter(|(key, _)| is_wanted(key));
     own_map(render, entries.collect())
 }
 

@@ -21,7 +21,7 @@ pub(super) const ALL: &[Function] = &[
         Ok(Value::Int(parse_int(&str_of(given[0]), 10).unwrap_or(0)))
     }),
     of("toDecimal", &[Any], |render, given| {
-        let text = crate::format::print(render.heap, given, render.room())?;
+        let text = crate::format::print(render.heap, given, render.printable())?;
         let number = str::from_utf8(&text)
             .ok()
             .and_then(|text| parse_int(text, 8));
@@ -212,7 +212,7 @@ fn numbers(render: &mut Render<'_>, start: i64, end: i64, step: i64) -> Result<V
     let count = usize::try_from(count).unwrap_or(usize::MAX);
     render.step(count)?;
     if count.saturating_mul(size_of::<Value<'_>>()) > render.heap.left() {
-        return Err(Fault::limit("the template makes more than it may hold"));
+        return Err(render.heap.too_much());
     }
     let numbers = (0..count).map(|at| start.wrapping_add(step.wrapping_mul(at as i64)));
     Ok(numbers.collect())

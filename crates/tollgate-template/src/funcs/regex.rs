@@ -2,7 +2,9 @@
 
 use regex::bytes::{Captures, Regex};
 
-use super::{Answer, Function, Int, Str, int_of, of, str_of, strings::no_texts, text_of};
+use super::{
+    Answer, Function, Int, Str, int_of, lists::room_of, of, str_of, strings::no_texts, text_of,
+};
 use crate::{
     error::Fault,
     render::Render,
@@ -83,6 +85,7 @@ fn find_all<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let mut found = Vec::new();
     for range in regex.find_iter(text).take(most(int_of(given[2]))) {
         render.step(1)?;
+        render.heap.room_for(room_of(found.len()))?;
         found.push(Value::Str(&text[range.range()]));
     }
     if found.is_empty() {
@@ -108,7 +111,7 @@ fn replace<'r>(
         append(&mut out, replacement, &captures);
         end = found.end();
         if out.len() > render.heap.left() {
-            return Err(Fault::limit("the template makes more than it may hold"));
+            return Err(render.heap.too_much());
         }
     }
     out.extend_from_slice(&text[end..]);
@@ -178,6 +181,7 @@ fn split<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
         if parts.len() + 1 >= most {
             break;
         }
+        render.heap.room_for(room_of(parts.len() + 1))?;
         end = found.start();
         if found.end() != 0 {
             parts.push(Value::Str(&text[start..end]));

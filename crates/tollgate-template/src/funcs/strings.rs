@@ -1,6 +1,9 @@
 //! Texts.
 
-use super::{Answer, Any, Function, Int, Str, int_of, of, size, str_of, string_value, text_of};
+use super::{
+    Answer, Any, Function, Int, Str, int_of, lists::room_of, of, size, str_of, string_value,
+    text_of,
+};
 use crate::{
     case::{Case, pascal_case, swap_case, title, uncapitalize, with_connector},
     error::Fault,
@@ -124,6 +127,7 @@ pub(super) const ALL: &[Function] = &[
     of("join", &[Str, Any], join),
     of("sortAlpha", &[Any], sort_alpha),
     of("splitList", &[Str, Str], |render, given| {
+        can_be_split(render, text_of(given[1]), text_of(given[0]))?;
         let parts = split(text_of(given[1]), text_of(given[0]), -1);
         render.step(parts.len())?;
         render.heap.strings(parts)
@@ -264,9 +268,7 @@ fn repeat<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
         return Err(Fault::new("negative Repeat count"));
     };
     let length = text.len().saturating_mul(count);
-    if length > render.heap.left() {
-        return Err(Fault::limit("the template makes more than it may hold"));
-    }
+    fits(render, length)?;
     render.step(length / 16)?;
     render.heap.str(text.repeat(count))
 }
@@ -306,7 +308,7 @@ fn fits(render: &Render<'_>, length: usize) -> Result<(), Fault> {
     if length <= render.heap.left() {
         return Ok(());
     }
-    Err(Fault::limit("the template makes more than it may hold"))
+    Err(render.heap.too_much())
 }
 
 fn quoted<'r>(
@@ -351,7 +353,9 @@ fn texts<'r>(render: &mut Render<'r>, value: Value<'r>) -> Result<Vec<&'r [u8]>,
     };
     match value {
         Value::List(list) => {
-            render.step(list.len())?;
+            let length = list.len();
+            render.step(length)?;
+            render.heap.room_for(room_of(length))?;
             let items = list.iter().filter(|item| !item.is_nil());
             items.map(|item| one(render, item)).collect()
         }
@@ -383,6 +387,16 @@ fn sort_alpha<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     texts.sort_unstable();
     let texts: Vec<_> = texts.into_iter().map(Value::Str).collect();
     render.heap.list(&texts, Items::Strings)
+}
+
+/// Whether there is room for the parts of a text, in the lists and maps that are made of them.
+fn can_be_split(render: &Render<'_>, text: &[u8], separator: &[u8]) -> Result<(), Fault> {
+    const PART: usize = 256;
+    let parts = match separator {
+        [] => text.len(),
+        _ => memchr::memmem::find_iter(text, separator).count() + 1,
+    };
+    render.heap.room_for(parts.saturating_mul(PART))
 }
 
 /// `strings.SplitN`; without a separator it is between all characters.
@@ -422,6 +436,7 @@ fn split_map<'r>(
     separator: &[u8],
     most: i64,
 ) -> Answer<'r> {
+    can_be_split(render, text, separator)?;
     let parts = split(text, separator, most);
     render.step(parts.len())?;
     let mut entries = std::collections::BTreeMap::new();

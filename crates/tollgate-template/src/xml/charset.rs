@@ -4,18 +4,34 @@ use std::borrow::Cow;
 
 use encoding_rs::{Encoding, UTF_8, UTF_16BE, UTF_16LE};
 
-/// The document as UTF-8; none where it is not in the encoding that it should be in.
-pub(super) fn to_utf8(bytes: &[u8]) -> Option<Cow<'_, str>> {
+use crate::InputError;
+
+/// The document as UTF-8. A buffer for another encoding is got only where there is room for it.
+pub(super) fn to_utf8(
+    bytes: &[u8],
+    has_room: impl Fn(usize) -> bool,
+) -> Result<Cow<'_, str>, InputError> {
+    let unknown = || InputError::new("the document is in no known encoding");
     let marked = Encoding::for_bom(bytes);
     let (encoding, bytes) = match marked {
         Some((encoding, length)) => (encoding, &bytes[length..]),
         None => (declared(bytes), bytes),
     };
     if encoding == UTF_8 {
-        return str::from_utf8(bytes).ok().map(Cow::from);
+        let text = str::from_utf8(bytes);
+        return text.map(Cow::from).map_err(|_| unknown());
+    }
+    let most = encoding
+        .new_decoder_without_bom_handling()
+        .max_utf8_buffer_length_without_replacement(bytes.len());
+    if !most.is_some_and(has_room) {
+        return Err(InputError::too_large());
     }
     let (text, had_errors) = encoding.decode_without_bom_handling(bytes);
-    (!had_errors).then_some(text)
+    match had_errors {
+        false => Ok(text),
+        true => Err(unknown()),
+    }
 }
 
 /// What the declaration says, where there is one and it names what is known.
@@ -52,7 +68,7 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], text: Option<&str>) {
-        assert_eq!(to_utf8(bytes).as_deref(), text);
+        assert_eq!(to_utf8(bytes, |_| true).ok().as_deref(), text);
     }
 
     #[test]

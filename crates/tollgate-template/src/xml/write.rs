@@ -7,35 +7,65 @@
 use super::{TEXT, is_char, is_name};
 use crate::{
     error::Fault,
+    out::Out,
     print::{DEEPEST_VALUE, too_deep},
     value::{Heap, List, Map, MapKind, Value},
 };
 
 /// `xmlMarshal`
 pub(crate) fn marshal<'r>(heap: &'r Heap<'r>, value: Value<'r>) -> Result<Vec<u8>, Fault> {
+    let mut out = Out::new(heap);
+    write(heap, &mut out, value, heap.left())?;
+    Ok(out.into_bytes())
+}
+
+/// Writes a value behind what is there, up to `most` bytes in all, about.
+pub(crate) fn write<'r>(
+    heap: &'r Heap<'r>,
+    out: &mut Out<'r>,
+    value: Value<'r>,
+    most: usize,
+) -> Result<(), Fault> {
+    let start = out.len();
     let mut writer = Writer {
         heap,
-        out: String::new(),
-        most: heap.left(),
+        out,
+        start,
+        most,
     };
     match value {
         Value::Map(map) if map.kind() == MapKind::Any => writer.root(map)?,
         Value::Map(_) => return Err(Fault::new("xml: unsupported type")),
         value => writer.bare(value, 0)?,
     }
-    Ok(writer.out.into_bytes())
+    writer.is_within()
 }
 
-struct Writer<'r> {
+struct Writer<'w, 'r> {
     heap: &'r Heap<'r>,
-    out: String,
+    out: &'w mut Out<'r>,
+    /// How long the text was before.
+    start: usize,
     most: usize,
 }
 
-impl<'r> Writer<'r> {
+impl<'r> Writer<'_, 'r> {
+    fn is_within(&self) -> Result<(), Fault> {
+        if self.out.len() > self.most {
+            return Err(self.heap.too_much());
+        }
+        self.out.is_whole()
+    }
+
+    fn push(&mut self, texts: &[&str]) {
+        for text in texts {
+            self.out.extend_from_slice(text.as_bytes());
+        }
+    }
+
     fn root(&mut self, map: Map<'r>) -> Result<(), Fault> {
         let entries = self.heap.entries(map);
-        match *entries {
+        match *entries.as_slice() {
             [(key, value)] if !needs_root(value) => self.element(key, value, 0),
             _ => self.element(b"doc", Value::Map(map), 0),
         }
@@ -46,97 +76,102 @@ impl<'r> Writer<'r> {
             return Err(too_deep());
         }
         let name = name(key)?;
-        if self.out.len() > self.most {
-            return Err(Fault::limit("the template makes more than it may hold"));
-        }
+        self.is_within()?;
         match value {
-            Value::List(list) if list.len() > 0 => {
+            Value::List(list) if !list.is_empty() => {
                 for item in list.iter() {
                     self.element(key, item, depth + 1)?;
                 }
                 Ok(())
             }
             Value::Missing | Value::Nil | Value::List(_) => {
-                self.out.push_str(&format!("<{name}/>"));
+                self.push(&["<", name, "/>"]);
                 Ok(())
             }
             Value::Map(map) => self.members(name, map, depth),
-            value => {
-                let text = self.text(value)?;
-                self.close(name, &text);
+            Value::Str(b"") => {
+                self.push(&["<", name, "/>"]);
                 Ok(())
             }
-        }
-    }
-
-    /// An element with its text, whose start tag is not there yet.
-    fn close(&mut self, name: &str, text: &str) {
-        if text.is_empty() {
-            self.out.push_str(&format!("<{name}/>"));
-        } else {
-            self.out.push_str(&format!("<{name}>{text}</{name}>"));
+            value => {
+                self.push(&["<", name, ">"]);
+                self.text(value)?;
+                self.push(&["</", name, ">"]);
+                Ok(())
+            }
         }
     }
 
     fn members(&mut self, name_of: &str, map: Map<'r>, depth: usize) -> Result<(), Fault> {
         let entries = self.heap.entries(map);
+        let entries = entries.as_slice();
         let is_attribute = |key: &[u8]| key.len() > 1 && key.starts_with(b"-");
-        self.out.push_str(&format!("<{name_of}"));
-        let mut others = Vec::new();
-        for (key, value) in entries {
-            if !is_attribute(key) {
-                others.push((key, value));
-                continue;
-            }
+        self.push(&["<", name_of]);
+        for (key, value) in entries.iter().filter(|(key, _)| is_attribute(key)) {
             if matches!(value, Value::List(_) | Value::Map(_)) || value.is_nil() {
                 return Err(Fault::new("an attribute is a text, a number or a boolean"));
             }
-            let value = self.text(value)?;
-            let key = name(&key[1..])?;
-            self.out.push_str(&format!(" {key}=\"{value}\""));
+            self.push(&[" ", name(&key[1..])?, "=\""]);
+            self.text(*value)?;
+            self.push(&["\""]);
         }
-        if others.is_empty() {
-            self.out.push_str("/>");
-            return Ok(());
+        let mut others = entries.iter().filter(|(key, _)| !is_attribute(key));
+        let is_text = |(key, _): &&(&[u8], Value<'r>)| *key == TEXT.as_bytes();
+        match (others.clone().find(is_text), others.clone().count()) {
+            (_, 0) => {
+                self.push(&["/>"]);
+                return Ok(());
+            }
+            (Some((_, value)), 1) => {
+                self.push(&[">"]);
+                self.text(*value)?;
+            }
+            (Some(_), _) => return Err(Fault::new("text can not stand beside elements")),
+            (None, _) => {
+                self.push(&[">"]);
+                others.try_for_each(|(key, value)| self.element(key, *value, depth + 1))?;
+            }
         }
-        if let [(key, value)] = *others
-            && key == TEXT.as_bytes()
-        {
-            let text = self.text(value)?;
-            self.out.push_str(&format!(">{text}</{name_of}>"));
-            return Ok(());
-        }
-        if others.iter().any(|(key, _)| *key == TEXT.as_bytes()) {
-            return Err(Fault::new("text can not stand beside elements"));
-        }
-        self.out.push('>');
-        for (key, value) in others {
-            self.element(key, value, depth + 1)?;
-        }
-        self.out.push_str(&format!("</{name_of}>"));
+        self.push(&["</", name_of, ">"]);
         Ok(())
     }
 
-    /// The text of a value, escaped.
-    fn text(&self, value: Value<'r>) -> Result<String, Fault> {
+    /// Writes the text of a value, escaped.
+    fn text(&mut self, value: Value<'r>) -> Result<(), Fault> {
+        let made;
         let text = match value {
-            Value::Str(text) => text.to_vec(),
-            value => crate::print::text(self.heap, value)?,
+            Value::Str(text) => text,
+            value => {
+                made = crate::print::text(self.heap, value)?;
+                &made
+            }
         };
-        let text = String::from_utf8_lossy(&text);
-        let mut out = String::with_capacity(text.len());
-        for char in text.chars() {
-            match char {
-                '&' => out.push_str("&amp;"),
-                '<' => out.push_str("&lt;"),
-                '>' => out.push_str("&gt;"),
-                '"' => out.push_str("&quot;"),
-                '\'' => out.push_str("&apos;"),
-                char if is_char(char) => out.push(char),
-                _ => return Err(Fault::new("the text has a character that XML can not hold")),
+        let escape = |char| match char {
+            '&' => Some("&amp;"),
+            '<' => Some("&lt;"),
+            '>' => Some("&gt;"),
+            '"' => Some("&quot;"),
+            '\'' => Some("&apos;"),
+            _ => None,
+        };
+        for chunk in text.utf8_chunks() {
+            let valid = chunk.valid();
+            let mut written = 0;
+            for (at, char) in valid.char_indices() {
+                if let Some(escaped) = escape(char) {
+                    self.push(&[&valid[written..at], escaped]);
+                    written = at + 1; // What is escaped is a byte.
+                } else if !is_char(char) {
+                    let message = "the text has a character that XML can not hold";
+                    return Err(Fault::new(message));
+                }
+            }
+            self.push(&[&valid[written..]]);
+            if !chunk.invalid().is_empty() {
+                self.push(&["\u{fffd}"]);
             }
         }
-        Ok(out)
+        Ok(())
     }
 
     /// A value that is no map: an element with the name of its type.
@@ -163,7 +198,10 @@ impl<'r> Writer<'r> {
         };
         let text = match value {
             Value::Float(value) => crate::float::format(value, 'g', None),
-            Value::Str(text) => String::from_utf8_lossy(text).into_owned(),
+            Value::Str(text) => {
+                self.heap.room_for(text.len().saturating_mul(3))?;
+                String::from_utf8_lossy(text).into_owned()
+            }
             value => {
                 let text = crate::print::text(self.heap, value)?;
                 String::from_utf8_lossy(&text).into_owned()
@@ -173,32 +211,32 @@ impl<'r> Writer<'r> {
     }
 
     fn bare_element(&mut self, name: &str, text: &str) -> Result<(), Fault> {
-        if !self.out.is_empty() {
-            self.out.push('\n');
+        if self.out.len() > self.start {
+            self.push(&["\n"]);
         }
-        self.out.push_str(&format!("<{name}>"));
+        self.push(&["<", name, ">"]);
         for char in text.chars() {
-            match char {
-                '"' => self.out.push_str("&#34;"),
-                '\'' => self.out.push_str("&#39;"),
-                '&' => self.out.push_str("&amp;"),
-                '<' => self.out.push_str("&lt;"),
-                '>' => self.out.push_str("&gt;"),
-                '\t' => self.out.push_str("&#x9;"),
-                '\n' => self.out.push_str("&#xA;"),
-                '\r' => self.out.push_str("&#xD;"),
-                char if is_char(char) => self.out.push(char),
-                _ => self.out.push('\u{fffd}'),
-            }
+            let mut bytes = [0; 4];
+            let text = match char {
+                '"' => "&#34;",
+                '\'' => "&#39;",
+                '&' => "&amp;",
+                '<' => "&lt;",
+                '>' => "&gt;",
+                '\t' => "&#x9;",
+                '\n' => "&#xA;",
+                '\r' => "&#xD;",
+                char if is_char(char) => char.encode_utf8(&mut bytes),
+                _ => "\u{fffd}",
+            };
+            self.push(&[text]);
         }
-        self.out.push_str(&format!("</{name}>"));
+        self.push(&["</", name, ">"]);
         Ok(())
     }
 
     fn bare_list(&mut self, list: List<'r>, depth: usize) -> Result<(), Fault> {
-        if self.out.len() > self.most {
-            return Err(Fault::limit("the template makes more than it may hold"));
-        }
+        self.is_within()?;
         for item in list.iter() {
             self.bare(item, depth + 1)?;
         }

@@ -7,10 +7,13 @@ use http::{HeaderMap, request::Parts};
 use serde_json::Value;
 use tollgate_core::variables::{Context, NoContext, SecretMissing, SecretName, Text, ValueStyle};
 use tollgate_template::{
-    Input, InputError, MixedContent, Options, RenderError, Template, TemplateError, form, xml,
+    ErrorKind, Format, Input, InputError, MixedContent, Options, RenderError, Template,
+    TemplateError,
 };
 
+use super::memory::Memory;
 use crate::{
+    buffer,
     coding::{self, CodingError, Recode},
     context::{RequestContext, template_context},
     visit::Visit,
@@ -90,6 +93,18 @@ impl BodyTransformError {
     /// Whether it lies in the body, and not in the template.
     pub fn is_of_body(&self) -> bool {
         !matches!(self, Self::Template(_))
+    }
+
+    /// Whether the decoded body is larger than the cap, or the body, what it is read into, what the template makes and
+    /// what it writes take more together than [`Memory`] has: with a larger cap it may well work.
+    pub fn is_too_large(&self) -> bool {
+        match self {
+            Self::Coding(err) => {
+                matches!(err, CodingError::TooLarge | CodingError::TooMuchMemory)
+            }
+            Self::Input(err) => err.is_too_large(),
+            Self::Template(err) => err.kind() == ErrorKind::Memory,
+        }
     }
 }
 
@@ -250,25 +265,42 @@ impl BodyTransform {
         }
     }
 
-    /// Makes a body into another.
+    /// Makes a body into another, with the memory for bodies of up to 1 MiB, or of this size where it is larger.
     ///
     /// # Errors
     ///
     /// Fails where the body can not be read, or the template can not be rendered with it.
     pub fn render(&self, body: &[u8], given: &Given) -> Result<Vec<u8>, BodyTransformError> {
+        let memory = Memory::for_bodies_up_to(body.len().max(buffer::MOST));
+        self.render_within(body, given, memory.besides(body.len()))
+    }
+
+    /// Makes a body into another, and takes so many bytes for that, beside the body.
+    ///
+    /// # Errors
+    ///
+    /// As [`render`](Self::render), and where it takes [more](BodyTransformError::is_too_large).
+    pub fn render_within(
+        &self,
+        body: &[u8],
+        given: &Given,
+        room: usize,
+    ) -> Result<Vec<u8>, BodyTransformError> {
         // What a client sends under these names is never taken for what the gateway knows.
         let meta = given.meta.as_ref().map_or(Input::Missing, Input::Json);
         let context = given.context.as_ref();
         let context = context.map_or(Input::Missing, Input::Borrowed);
         let besides = [("_tyk_meta", meta), ("_tyk_context", context)];
         let fill = |number: usize| given.texts.get(number).cloned().unwrap_or_default();
-        let document = match self.format {
-            BodyFormat::Json => return Ok(self.template.render_json(body, &besides, &fill)?),
-            BodyFormat::Xml => xml(body, self.mixed).map_err(BodyTransformError::Input)?,
-            BodyFormat::Form => form(body),
+        let format = match self.format {
+            BodyFormat::Json => Format::Json,
+            BodyFormat::Xml => Format::Xml(self.mixed),
+            BodyFormat::Form => Format::Form,
         };
-        let rendered = self.template.render_filled(&document, &besides, &fill);
-        rendered.map_err(BodyTransformError::Template)
+        let rendered = self
+            .template
+            .render_body(body, format, &besides, &fill, room);
+        Ok(rendered?)
     }
 
     /// The context variables that the text names.
@@ -283,8 +315,9 @@ impl BodyTransform {
     }
 }
 
-/// Undoes the coding of a body, has another made of it, and codes that as the first was. Headers that tell of
-/// the coding are set; the length is not.
+/// Undoes the coding of a body of up to `most` bytes, has another made of it, and codes that as the first was. Headers
+/// that tell of the coding are set; the length is not. `make` is told how many bytes it may take beside the body: all
+/// together is within the [`Memory`] for such bodies.
 ///
 /// # Errors
 ///
@@ -294,12 +327,21 @@ pub fn recoded(
     body: &Bytes,
     most: usize,
     recode: Recode,
-    make: impl FnOnce(&[u8]) -> Result<Vec<u8>, BodyTransformError>,
+    make: impl FnOnce(&[u8], usize) -> Result<Vec<u8>, BodyTransformError>,
 ) -> Result<Bytes, BodyTransformError> {
-    let decoded = coding::decode(headers, body, most).map_err(BodyTransformError::Coding)?;
+    let room = Memory::for_bodies_up_to(most).besides(body.len());
+    let decoded = coding::decode(headers, body, most, room).map_err(BodyTransformError::Coding)?;
     let decoded = decoded.recoded(recode);
-    let made = make(&decoded.bytes)?;
-    Ok(coding::encode(&decoded, made, headers))
+    let again = decoded.again;
+    let is_copy = decoded.bytes.as_ptr() != body.as_ptr();
+    let room_to_make = match is_copy {
+        true => room.saturating_sub(decoded.bytes.len()),
+        false => room,
+    };
+    let made = make(&decoded.bytes, room_to_make)?;
+    drop(decoded);
+    let room = room.saturating_sub(made.capacity());
+    Ok(coding::encode(again, made, headers, room))
 }
 
 /// Takes out of a response what was said of the body that another stands for.

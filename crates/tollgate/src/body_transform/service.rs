@@ -207,7 +207,7 @@ impl Exchange {
             &whole.bytes,
             self.rules.most,
             Recode::AsBefore,
-            |bytes| transform.render(bytes, &transform.given(head, visit)),
+            |bytes, room| transform.render_within(bytes, &transform.given(head, visit), room),
         );
         match made {
             Ok(bytes) => {
@@ -244,7 +244,7 @@ impl Exchange {
             &whole.bytes,
             self.rules.most,
             Recode::AsBefore,
-            |bytes| transform.render(bytes, given),
+            |bytes, room| transform.render_within(bytes, given, room),
         );
         match made {
             Ok(bytes) => {
@@ -301,6 +301,10 @@ pub fn may_transform(status: StatusCode, headers: &HeaderMap) -> bool {
 }
 
 fn refusal_of_request(err: &BodyTransformError) -> Rejection {
+    if err.is_too_large() {
+        let message = "Request body takes too much memory to be transformed";
+        return Rejection::custom("body_too_large", StatusCode::PAYLOAD_TOO_LARGE, message);
+    }
     if err.is_of_body() {
         let message = "Request body can not be read";
         return Rejection::custom("body_unreadable", StatusCode::BAD_REQUEST, message);
@@ -309,6 +313,9 @@ fn refusal_of_request(err: &BodyTransformError) -> Rejection {
 }
 
 fn refusal_of_response(err: &BodyTransformError) -> Rejection {
+    if err.is_too_large() {
+        return upstream_failed("Response body takes too much memory to be transformed");
+    }
     if err.is_of_body() {
         return upstream_failed("Response body can not be read");
     }
