@@ -1,7 +1,8 @@
-//! What a stack costs a request, beside tower_governor: over a plain service and over an axum router.
+//! What a stack costs a request, beside tower_governor: over a plain service, over an axum router, and over hyper with
+//! real sockets.
 //!
 //! ```text
-//! cargo run --release -p tollgate-bench --bin stack [service|router]
+//! cargo run --release -p tollgate-bench --bin stack [service|router|sockets]
 //! valgrind --tool=callgrind target/release/stack once service 'ours, lean: one hot key' 10000
 //! ```
 //!
@@ -10,6 +11,8 @@
 //!
 //! Every table has three rows of ours for each kind of work: one hot key; 100,000 keys of 10 APIs and
 //! 20 path rules each, drawn at random; and a hot key of which a tenth of the requests is refused.
+
+mod sockets;
 
 use std::{cell::Cell, convert::Infallible, fmt::Debug, rc::Rc, time::Duration};
 
@@ -106,6 +109,29 @@ enum Load {
     /// Each tenth request has no key: a limiter with one limit for all keys has no other refusal that
     /// comes in even turns.
     TenthWithoutKey,
+}
+
+/// The stacks of a hot key over hyper.
+async fn over_hyper() -> Vec<sockets::Served> {
+    let store = keys(1);
+    let lean = builder(&store)
+        .headers(LimitHeaders::none())
+        .without_context();
+    let rich = builder(&store).headers(LimitHeaders::quota());
+    let rich = rich.inject("x-user", "$tyk_meta.user").expect("a header");
+    let [lean, rich] = [lean, rich].map(|builder| builder.build().expect("a stack").layer());
+    vec![
+        sockets::listen("bare service", service_fn(answer)).await,
+        sockets::listen("bare service, again", service_fn(answer)).await,
+        sockets::listen("tower_governor", over_service(governor())).await,
+        sockets::listen("ours, lean", over_service(lean)).await,
+        sockets::listen(
+            "tower_governor, with its headers",
+            over_service(governor_with_headers()),
+        )
+        .await,
+        sockets::listen("ours, rich", over_service(rich)).await,
+    ]
 }
 
 /// Drives a service as hyper does: one value, called again and again.
@@ -286,10 +312,21 @@ where
         .with_state(())
 }
 
-#[tokio::main(flavor = "current_thread")]
-async fn main() {
+fn main() {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let [once, table, row, calls] = &arguments[..]
+    let wanted = |table: &str| arguments.is_empty() || arguments.iter().any(|one| one == table);
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    let runtime = runtime.enable_all().build().expect("a runtime");
+    runtime.block_on(in_process(&arguments));
+    if wanted("sockets") {
+        let server = sockets::serve(over_hyper);
+        sockets::compare(&server, &token(0));
+    }
+}
+
+/// The tables without sockets.
+async fn in_process(arguments: &[String]) {
+    if let [once, table, row, calls] = arguments
         && once == "once"
     {
         let store = &keys(if row.contains("100,000") { KEYS } else { 10 });
@@ -302,6 +339,9 @@ async fn main() {
         return;
     }
     let wanted = |table: &str| arguments.is_empty() || arguments.iter().any(|one| one == table);
+    if !wanted("service") && !wanted("router") {
+        return;
+    }
     let store = &keys(KEYS);
     if wanted("service") {
         let rows = run(rows!(store, over_service, layer), ROUNDS, CALLS).await;
