@@ -9,11 +9,12 @@ use flate2::{
     write::{GzEncoder, ZlibEncoder},
 };
 use http::{HeaderName, HeaderValue, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body::Frame;
+use http_body_util::{BodyExt, Full, StreamBody};
 use ruzstd::encoding::{CompressionLevel, compress_to_vec};
 use tollgate::{
     body_transform::{BodyFormat, BodyTransform, BodyTransformLayer, Memory},
-    buffer::ReplayBody,
+    buffer::{Read, ReplayBody, read},
 };
 use tower::{Layer, Service, service_fn};
 
@@ -272,6 +273,51 @@ fn what_a_transform_holds_is_bounded_by_the_body() {
             })
             .collect();
         assert_eq!((name, &*written), WRITTEN[at]);
+    }
+}
+
+#[test]
+fn a_body_in_many_pieces_takes_no_more() {
+    const CAP: usize = 256 << 10;
+    for length in [1, 7, 1000, 4095, 4096, 20_000, CAP] {
+        let pieces = (0..CAP / length).map(move |_| {
+            let piece = Bytes::from(vec![b'x'; length]);
+            Ok::<_, Infallible>(Frame::data(piece))
+        });
+        let body = StreamBody::new(futures_util::stream::iter(pieces));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .expect("a runtime");
+        let mut is_whole = false;
+        let measured = allocation_counter::measure(|| {
+            is_whole = matches!(runtime.block_on(read(body, CAP)), Read::Whole(_));
+        });
+        assert!(is_whole, "{length}");
+        let is = usize::try_from(measured.bytes_max).expect("a size");
+        assert!(is <= 2 * CAP + Memory::FLOOR, "{length}: {is}");
+    }
+}
+
+#[test]
+fn a_small_cap_leaves_room_for_what_is_small() {
+    const CAP: usize = 1 << 10;
+    let writes = BodyTransform::parse("t", "{{ . | jsonMarshal }}").expect("a template");
+    let [json, form] = [list_of(ORDER, CAP), ORDER_IN_A_FORM.repeat(20)];
+    let xml = elements_of(ORDER_IN_XML, CAP);
+    for (format, body) in [
+        (BodyFormat::Json, json),
+        (BodyFormat::Xml, xml),
+        (BodyFormat::Form, form),
+    ] {
+        for coding in ["identity", "gzip", "deflate", "zstd", "br"] {
+            let body = match coding {
+                "identity" => body.clone().into_bytes(),
+                _ => coded(coding, body.as_bytes()),
+            };
+            let transform = writes.clone().with_format(format);
+            let status = within(&transform, CAP, &body.into(), coding);
+            assert_eq!(status, 200, "{format:?} {coding}");
+        }
     }
 }
 

@@ -152,7 +152,7 @@ impl<'r> Heap<'r> {
     pub(crate) fn hold(&self, bytes: usize) -> Result<(), Fault> {
         let held = self.held.get().saturating_add(bytes);
         if held.saturating_add(self.bytes.allocated_bytes()) > self.most {
-            return Err(full());
+            return Err(Fault::memory());
         }
         self.held.set(held);
         // What was got is never above this, so it is a limit.
@@ -176,7 +176,7 @@ impl<'r> Heap<'r> {
     /// Whether there is room for something that is let go again before anything else is held.
     pub(crate) fn room_for(&self, bytes: usize) -> Result<(), Fault> {
         if bytes > self.spare() {
-            return Err(full());
+            return Err(Fault::memory());
         }
         Ok(())
     }
@@ -226,7 +226,7 @@ impl<'r> Heap<'r> {
     /// Fails where something did not fit.
     pub(crate) fn fits(&self) -> Result<(), Fault> {
         if self.is_full.get() {
-            return Err(full());
+            return Err(Fault::memory());
         }
         Ok(())
     }
@@ -263,7 +263,7 @@ impl<'r> Heap<'r> {
     #[cold]
     pub(crate) fn too_much(&self) -> Fault {
         if self.spare() / 4 < self.left.get() {
-            return full();
+            return Fault::memory();
         }
         Fault::limit("the template makes more than it may hold")
     }
@@ -278,7 +278,7 @@ impl<'r> Heap<'r> {
     #[cold]
     pub(crate) fn too_long(&self) -> Fault {
         if self.spare() / 4 < self.left.get() {
-            return full();
+            return Fault::memory();
         }
         crate::render::too_long()
     }
@@ -332,7 +332,7 @@ impl<'r> Heap<'r> {
     pub(crate) fn members(&'r self, entries: &[Entry<'r>]) -> Result<Value<'r>, Fault> {
         let members = Members(self.kept(entries)?);
         // It has an address of its own, also where it is empty: `changed` knows it by that.
-        let members = self.bytes.try_alloc(members).map_err(|_| full())?;
+        let members = self.bytes.try_alloc(members).map_err(|_| Fault::memory())?;
         Ok(Value::Map(Map::Read(members)))
     }
 
@@ -360,7 +360,7 @@ impl<'r> Heap<'r> {
     pub(crate) fn kept<T: Copy>(&'r self, items: &[T]) -> Result<&'r [T], Fault> {
         match self.bytes.try_alloc_slice_copy(items) {
             Ok(items) => Ok(items),
-            Err(_) => Err(full()),
+            Err(_) => Err(Fault::memory()),
         }
     }
 
@@ -370,7 +370,7 @@ impl<'r> Heap<'r> {
         values: impl ExactSizeIterator<Item = Value<'r>>,
     ) -> Result<Value<'r>, Fault> {
         let items = self.bytes.try_alloc_slice_fill_iter(values);
-        let items = items.map_err(|_| full())?;
+        let items = items.map_err(|_| Fault::memory())?;
         Ok(Value::List(List::Own(items, Items::Any)))
     }
 
@@ -384,13 +384,13 @@ impl<'r> Heap<'r> {
     pub(crate) fn placed<T: Copy>(&'r self, value: T) -> Result<&'r T, Fault> {
         match self.bytes.try_alloc(value) {
             Ok(value) => Ok(value),
-            Err(_) => Err(full()),
+            Err(_) => Err(Fault::memory()),
         }
     }
 
     pub(crate) fn time(&'r self, time: Time<'r>) -> Result<Value<'r>, Fault> {
         self.charge(size_of::<Time<'r>>())?;
-        let time = self.bytes.try_alloc(time).map_err(|_| full())?;
+        let time = self.bytes.try_alloc(time).map_err(|_| Fault::memory())?;
         Ok(Value::Time(time))
     }
 
@@ -559,11 +559,6 @@ const CHANGED: usize = 128;
 
 /// What a long text takes on its shelf, besides its bytes.
 const SHELVED: usize = 64;
-
-#[cold]
-fn full() -> Fault {
-    Fault::memory()
-}
 
 /// The entries of a map, one after the other.
 #[derive(Default)]

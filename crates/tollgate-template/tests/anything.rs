@@ -1,7 +1,9 @@
 //! Whatever the text of a template and the body are: nothing panics, and all stays within the limits.
 
 use proptest::{collection::vec, prelude::*, sample::select};
-use tollgate_template::{ErrorKind, Limits, MixedContent, Options, RenderError, Template, xml};
+use tollgate_template::{
+    ErrorKind, Format, Limits, MixedContent, Options, RenderError, Template, json, xml,
+};
 
 const LIMITS: Limits = Limits {
     output: 4096,
@@ -106,8 +108,89 @@ fn templates() -> impl Strategy<Value = String> {
     ]
 }
 
+/// What lists and objects hold; names come twice, and texts have escapes.
+fn values() -> impl Strategy<Value = String> {
+    let leaf = select(
+        &[
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "1.5e3",
+            "9007199254740993",
+            "\"\"",
+            "\"a\"",
+            "\"a\\n\\u00e9\\\"]}\"",
+            "\"é,:\"",
+            "\"\\\\\"",
+            "\"\\ud83d\"",
+            " 7 ",
+            "[]",
+            "{}",
+            "[ ]",
+            "{ }",
+        ][..],
+    );
+    let name = select(&["\"a\"", "\"b\"", "\"\\u0061\"", "\"c\" ", "\"\"", "\"{\""][..]);
+    leaf.prop_map(str::to_owned)
+        .prop_recursive(4, 40, 6, move |inner| {
+            let members = vec((name.clone(), inner.clone()), 0..5);
+            let member = |(name, value): (&str, String)| format!("{name}: {value}");
+            prop_oneof![
+                vec(inner, 0..6).prop_map(|items| format!("[{}]", items.join(", "))),
+                members.prop_map(move |all| {
+                    format!(
+                        "{{{}}}",
+                        all.into_iter().map(member).collect::<Vec<_>>().join(",")
+                    )
+                }),
+            ]
+        })
+}
+
+/// Ways to look at all that is in a body.
+const LOOKS: [&str; 6] = [
+    "{{ . }}{{ toJson . }}",
+    "{{ define \"v\" }}{{ typeOf . }}{{ if kindIs \"slice\" . }}{{ len . }}{{ if . }}{{ index . 0 | toJson }}{{ end }}\
+        {{ range . }}{{ template \"v\" . }};{{ end }}{{ else if kindIs \"map\" . }}{{ len . }}{{ .a }}\
+        {{ range $k, $v := . }}{{ $k }}={{ template \"v\" $v }};{{ end }}{{ else }}{{ . }}{{ end }}{{ end }}\
+        {{ template \"v\" . }}",
+    "{{ with .array }}{{ first . }}{{ last . }}{{ rest . }}{{ reverse . }}{{ uniq . }}{{ has 0.0 . }}{{ slice . 1 }}{{ end }}",
+    "{{ keys . | sortAlpha }}{{ values . }}{{ if eq (toJson .) \"x\" }}{{ end }}{{ deepEqual . (deepCopy .) }}",
+    "{{ with .a }}{{ if kindIs \"map\" . }}{{ $_ := set . \"new\" 1 }}{{ . }}{{ end }}{{ end }}{{ .a }}{{ .b }}",
+    "{{ range .array }}{{ if kindIs \"map\" . }}{{ $_ := set . \"new\" . }}{{ .a }}{{ len . }}{{ end }}{{ end }}",
+];
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    #[test]
+    fn what_is_looked_through_is_what_is_read(body in values(), look in select(&LOOKS[..]), document in 0_usize..2000) {
+        let limits = Limits { document, ..Limits::default() };
+        let template = Options::new().with_limits(limits).parse("t", look).expect("a template");
+        let looked = template.render_json(body.as_bytes(), &[], &|_| String::new());
+        match (json(body.as_bytes()).map(|tree| template.render(&tree)), looked) {
+            (Ok(Ok(read)), Ok(looked)) => {
+                let [read, looked] = [read, looked].map(|text| String::from_utf8_lossy(&text).into_owned());
+                prop_assert_eq!(looked, read);
+            }
+            (Ok(Err(read)), Err(RenderError::Template(looked))) => prop_assert_eq!(looked, read),
+            (Err(read), Err(RenderError::Input(looked))) => prop_assert_eq!(looked, read),
+            (read, looked) => prop_assert!(false, "{looked:?}, and not {read:?}"),
+        }
+    }
+
+    #[test]
+    fn attack_43_whatever_the_room_is_a_body_is_rendered_or_refused(
+        body in values(), look in select(&LOOKS[..]), room in 0_usize..40_000,
+    ) {
+        let template = Template::parse("t", look).expect("a template");
+        let render = |room| template.render_body(body.as_bytes(), Format::Json, &[], &|_| String::new(), room);
+        if let Ok(text) = render(room) {
+            prop_assert_eq!(text, render(usize::MAX).expect("the same"));
+        }
+    }
 
     #[test]
     fn attack_43_no_template_panics_or_leaves_its_limits(text in templates(), body in select(&BODIES[..])) {

@@ -73,6 +73,30 @@ fn the_seed_definition_runs_as_printed() {
 }
 
 #[test]
+fn a_body_that_takes_too_much_memory_is_one_that_is_too_large() {
+    let body = format!("[{}7]", "7,".repeat(20_000));
+    for (refuses, status) in [(false, 200), (true, 413)] {
+        let (port, bodies) = json_upstream();
+        let mut doubling = api("open", "/open/", &format!("http://127.0.0.1:{port}"));
+        doubling["use_keyless"] = json!(true);
+        let paths = &mut doubling["version_data"]["versions"]["Default"]["extended_paths"];
+        // `{{ range until 9 }}{{ $.array | jsonMarshal }}{{ end }}`
+        paths["transform"] =
+            entry("e3sgcmFuZ2UgdW50aWwgOSB9fXt7ICQuYXJyYXkgfCBqc29uTWFyc2hhbCB9fXt7IGVuZCB9fQ==");
+        let settings = json!({
+            "http_server_options": {"max_request_body_size": 50_000},
+            "tollgate": {"refuse_failed_transforms": refuses}});
+        let gateway = Gateway::with("memory", &settings, &[doubling]);
+        let answer = gateway.try_ask("GET", "/open/get", &[], &body);
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, status, "{}", answer.body);
+        if !refuses {
+            assert_eq!(bodies.recv().unwrap(), body);
+        }
+    }
+}
+
+#[test]
 fn a_body_that_can_not_be_transformed_goes_on_unless_that_is_refused() {
     for (refuses, status, body) in [(false, 200, "{\"up\": \"stream\"}"), (true, 500, "")] {
         let (port, _bodies) = json_upstream();

@@ -6,6 +6,7 @@
 /// All that is got for one body has to fit: the body as it came, what it is decoded to, what it is read into, what the
 /// template makes on the way, and what it writes. A buffer that grows counts with the one that it grows out of. What does
 /// not fit is refused, or goes on as it came, as [`OnTransformError`](super::OnTransformError) says.
+/// What the template is given besides, the session's metadata and the request, is theirs and not counted.
 ///
 /// ```
 /// use tollgate::body_transform::{BodyTransform, Given, Memory};
