@@ -9,7 +9,9 @@
 //! store. In each round every variant is loaded in turn, and a proxy's processor time is divided by the
 //! requests it served; ratios are within a round, and the table has the medians.
 //! Then the same with requests at fixed times, whether answers came or not (an open loop), at half of
-//! what the last variant can do: a latency counts from when the request was due.
+//! what the last variant can do: a latency counts from when the request was due. Machines stand still for
+//! milliseconds now and then, whatever runs on them; so a latency is that of the median window of 25 ms, and the
+//! whole rounds' stands beside it.
 //!
 //! `gateway reloads [times]` has the gateway read its files anew so often, changed each time, while clients
 //! ask: no request may fail, and memory may not grow. `scripts/soak` runs it.
@@ -54,6 +56,9 @@ struct Sample {
     micros: f64,
     per_second: f64,
 }
+
+/// How long it is whose latencies are taken together.
+const WINDOW: Duration = Duration::from_millis(25);
 
 const USAGE: &str = "gateway [rounds] [seconds] [connections] [variant], gateway reloads [times], gateway keys [count]";
 
@@ -206,6 +211,33 @@ async fn costs(
     Ok(median(last.iter().map(|sample| sample.per_second)))
 }
 
+/// How long answers took.
+#[derive(Default)]
+struct Latencies {
+    /// Half, and 99 of 100, of the requests of each window.
+    windows: Vec<[f64; 2]>,
+    /// 99 of 100, of each round.
+    rounds: Vec<f64>,
+    /// Processor time of a request, by round.
+    costs: Vec<f64>,
+}
+
+impl Latencies {
+    fn add(&mut self, mut micros: Vec<f64>, of_window: usize, used: Duration) {
+        let cost = used.as_secs_f64() * 1e6 / micros.len() as f64;
+        self.costs.push(cost);
+        for window in micros.chunks_exact_mut(of_window) {
+            self.windows
+                .push([0.5, 0.99].map(|part| share(window, part)));
+        }
+        self.rounds.push(share(&mut micros, 0.99));
+    }
+
+    fn of_windows(&self, column: usize) -> f64 {
+        median(self.windows.iter().map(|window| window[column]))
+    }
+}
+
 /// Prints how long answers take at this many requests a second.
 #[expect(clippy::print_stdout, reason = "a bench prints")]
 async fn latencies(
@@ -214,38 +246,42 @@ async fn latencies(
     time: Duration,
     (per_second, connections): (f64, usize),
 ) -> Result<(), Failure> {
-    let mut samples: Vec<Vec<[f64; 3]>> = vec![Vec::new(); variants.len()];
+    let of_window = (per_second * WINDOW.as_secs_f64()) as usize;
+    let mut all: Vec<Latencies> = variants.iter().map(|_| Latencies::default()).collect();
     for _ in 0..rounds {
-        for (variant, samples) in variants.iter().zip(&mut samples) {
+        for (variant, latencies) in variants.iter().zip(&mut all) {
             let before = variant.process.processor_time()?;
-            let mut micros = load::open(&variant.calls, connections, per_second, time).await?;
+            let micros = load::open(&variant.calls, connections, per_second, time).await?;
             let used = variant.process.processor_time()? - before;
-            micros.sort_unstable_by(f64::total_cmp);
-            let at = |share: f64| micros[((micros.len() - 1) as f64 * share) as usize];
-            let cost = used.as_secs_f64() * 1e6 / micros.len() as f64;
-            samples.push([at(0.5), at(0.99), cost]);
+            latencies.add(micros, of_window.max(1), used);
         }
     }
     println!("\n## Latency, {per_second:.0} requests a second\n");
-    println!("| variant | median µs | p99 µs | p99 × bare | processor µs | × bare |");
-    println!("|---|---:|---:|---:|---:|---:|");
-    for (variant, own) in variants.iter().zip(&samples) {
-        let of = |column: usize| median(own.iter().map(|sample| sample[column]));
-        let ratio = |column: usize| {
-            let ratios = own.iter().zip(&samples[0]);
-            median(ratios.map(|(own, bare)| own[column] / bare[column]))
-        };
+    println!(
+        "| variant | median µs | p99 µs | × bare | p99 of rounds µs | processor µs | × bare |"
+    );
+    println!("|---|---:|---:|---:|---:|---:|---:|");
+    let bare = all[0].of_windows(1);
+    for (variant, own) in variants.iter().zip(&all) {
+        let costs = own.costs.iter().zip(&all[0].costs);
         println!(
-            "| {} | {:.0} | {:.0} | {:.2} | {:.1} | {:.2} |",
+            "| {} | {:.0} | {:.0} | {:.2} | {:.0} | {:.1} | {:.2} |",
             variant.name,
-            of(0),
-            of(1),
-            ratio(1),
-            of(2),
-            ratio(2),
+            own.of_windows(0),
+            own.of_windows(1),
+            own.of_windows(1) / bare,
+            median(own.rounds.iter().copied()),
+            median(own.costs.iter().copied()),
+            median(costs.map(|(own, bare)| own / bare)),
         );
     }
     Ok(())
+}
+
+/// The value that this part of the others is not above.
+fn share(values: &mut [f64], part: f64) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    values[((values.len() - 1) as f64 * part) as usize]
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {
