@@ -1,17 +1,19 @@
 //! One service that is asked again and again, as on a connection: what it remembers of its caller never
 //! outlives a change.
 
-use std::time::Duration;
+use std::{convert::Infallible, sync::Arc, time::Duration};
 
 use axum::body::Body;
 use http::{Request, Response};
 use tollgate::{
     LimitHeaders, MemoryStore, Tollgate,
     clock::ManualClock,
+    gated::RefusedBy,
     policy::PolicySet,
     store::{Expect, SessionStore},
+    visit::Visit,
 };
-use tower::{Layer, Service, ServiceExt};
+use tower::{Layer, Service, ServiceExt, service_fn};
 
 use crate::support::{ask, ok};
 
@@ -163,5 +165,71 @@ async fn a_call_that_was_opened_opens_no_other() {
     ] {
         let statuses = thrice(&mut service, || call(method, path)).await;
         assert_eq!(statuses, [status; 3], "{method} {path}");
+    }
+}
+
+/// Headers in and out and the context, of a caller that is known and of the same gates asked one by one.
+#[tokio::test]
+async fn what_goes_through_at_once_gets_what_gates_would_give_it() {
+    let metas = r#""meta_data": {"user": "joe", "bad": "a\r\nb"}"#;
+    let record = format!(
+        r#"{{"access_rights": {{"orders": {{}}}}, "rate": 100, "per": 3600, "quota_max": 4,
+            "quota_renewal_rate": 60, {metas}}}"#
+    );
+    // The second text is about the request, so its gate is asked; the third can be no header.
+    for (text, user, admitted) in [
+        ("$tyk_meta.user", "joe", 4),
+        ("$tyk_meta.user $tyk_context.path", "joe /", 4),
+        ("$tyk_meta.bad", "", 0),
+    ] {
+        let store = MemoryStore::new();
+        store.insert("joes-key", record.parse().unwrap()).unwrap();
+        let gate = Tollgate::builder(store.clone()).api("orders");
+        let gate = gate.rate_limit().quota().inject("x-user", text).unwrap();
+        let gate = gate.clock(ManualClock::at(1_700_000_000)).build().unwrap();
+        let service = gate
+            .layer()
+            .layer(service_fn(async |request: Request<Body>| {
+                let visit: &Arc<Visit> = request.extensions().get().expect("a context");
+                assert_eq!(visit.session().map(|joe| joe.quota_max), Some(4));
+                assert_eq!(visit.limits().len(), 2);
+                let left = visit.limits()[1].standing.remaining.to_string();
+                let users = request.headers().iter();
+                let users = users.filter(|(name, _)| name.as_str().starts_with('x'));
+                let users: Vec<_> = users.map(|(_, value)| value.to_str().unwrap()).collect();
+                let told = [("x-left", left), ("x-users", users.join(";"))];
+                let told = told.map(|(name, value)| (name, value.parse().unwrap()));
+                let mut response = Response::new(Body::empty());
+                for (name, value) in told {
+                    response.headers_mut().insert(name, value);
+                }
+                Ok::<_, Infallible>(response)
+            }));
+        for call in 0..7 {
+            let mut request = ask("/", "joes-key");
+            let headers = request.headers_mut();
+            headers.insert("x_user", "root".parse().unwrap());
+            headers.insert("connection", "x-user".parse().unwrap());
+            let response = service.clone().oneshot(request).await.unwrap();
+            let header = |name| response.headers().get(name).map(|it| it.to_str().unwrap());
+            if call < admitted {
+                let left = (3 - call).to_string();
+                assert_eq!(response.status(), 200);
+                assert_eq!(header("x-users"), Some(user), "no spelling of the client's");
+                assert_eq!(header("x-left"), Some(&*left));
+                assert_eq!(header("x-ratelimit-limit"), Some("4"));
+                assert_eq!(header("x-ratelimit-remaining"), Some(&*left));
+                assert_eq!(header("x-ratelimit-reset"), Some("1700000060"));
+                continue;
+            }
+            let by = response.extensions().get::<RefusedBy>().expect("a refusal");
+            assert_eq!(by.session.as_ref().map(|joe| joe.quota_max), Some(4));
+            let (status, gate, left) = match admitted {
+                0 => (500, "metadata", None),
+                _ => (403, "limits", Some("0")),
+            };
+            assert_eq!((response.status().as_u16(), by.gate), (status, gate));
+            assert_eq!(header("x-ratelimit-remaining"), left);
+        }
     }
 }
