@@ -9,6 +9,10 @@ use crate::serve::RequestBody;
 /// The longest form that is read, in bytes. A longer one is sent on, and nothing of it is known.
 const LONGEST: usize = 1 << 20;
 
+/// How many fields a form may have: the shortest take many times what they take in the body. Of one that has more
+/// nothing is known either.
+const MOST_FIELDS: usize = 16_384;
+
 /// Reads the form that a request may bring, and puts it into the extensions. The body is sent on as it
 /// came.
 ///
@@ -20,10 +24,16 @@ pub async fn read(head: &mut Parts, body: &mut RequestBody) -> Result<(), Reject
         return Ok(());
     }
     let beginning = body.beginning(LONGEST).await.map_err(|err| unread(&err))?;
-    if let (true, Ok(text)) = (beginning.is_whole, str::from_utf8(&beginning.bytes)) {
+    if let (true, Ok(text)) = (beginning.is_whole, str::from_utf8(&beginning.bytes))
+        && has_few_fields(text)
+    {
         head.extensions.insert(FormData::parse(text));
     }
     Ok(())
+}
+
+fn has_few_fields(form: &str) -> bool {
+    form.split('&').nth(MOST_FIELDS).is_none()
 }
 
 /// Forms come with the methods that Go reads them of.
@@ -52,6 +62,13 @@ mod tests {
         let request = request.header(CONTENT_TYPE, content_type).body(());
         let (head, ()) = request.expect("a request").into_parts();
         assert_eq!(is_form(&head), expected, "{method} {content_type}");
+    }
+
+    #[test]
+    fn a_form_of_too_many_fields_is_not_read() {
+        let form = vec!["a="; MOST_FIELDS].join("&");
+        assert!(has_few_fields(&form));
+        assert!(!has_few_fields(&format!("{form}&a=")));
     }
 
     #[test]
