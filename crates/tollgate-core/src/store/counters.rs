@@ -14,16 +14,16 @@
 //! overflow counters, each by place. One charge of a held counter needs its lock alone, and not even
 //! that where it was refused just now and nothing happened since: see `Stamp`.
 
+mod locked;
+mod shard;
+mod slot;
+mod stamp;
+
 use std::{
     hash::{BuildHasher, Hasher},
-    num::NonZeroU64,
     sync::{
         Arc,
-        atomic::{
-            AtomicU64,
-            Ordering::{Acquire, Relaxed, Release},
-            fence,
-        },
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -35,13 +35,18 @@ use foldhash::quality::FixedState as RandomState;
 use foldhash::quality::RandomState;
 use smallvec::SmallVec;
 
+pub(crate) use self::slot::Slot;
+use self::{
+    locked::{Held, Locked, Place},
+    shard::{Kept, Line, Shard},
+};
 use super::{
     Batch, Charge, Counter, CounterRef, ReadyCharges, Standing, Verdict,
-    tally::{self, Alone, Brief, Tallies, Tally},
+    tally::{self, Brief, Tallies, Tally},
 };
 use crate::{
-    clock::{Moment, nanos},
-    limits::{Algorithm, Limit, Period, Quota},
+    clock::Moment,
+    limits::{Algorithm, Limit},
     sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, of_models},
 };
 
@@ -63,19 +68,6 @@ pub(crate) struct Counters {
     overflows: AtomicBool,                   // Whether it was ever in use.
 }
 
-/// A counter that somebody holds. It has a cache line of its own, so that two hot counters do not
-/// slow down each other.
-#[repr(align(64))]
-pub(crate) struct Slot {
-    tally: Mutex<Tally>,
-    table: u64,
-    print: u64,
-    stamp: OnceLock<Box<Stamp>>, // Made with the first refusal.
-}
-
-#[cfg(not(tollgate_loom))] // Locks of models are larger.
-const _: () = assert!(size_of::<Slot>() == 64);
-
 /// The slots of charges that are made again and again, in their order.
 pub(super) struct ReadySlots {
     table: u64,
@@ -86,432 +78,6 @@ pub(super) struct ReadySlots {
 pub(super) struct ReadySlot {
     slot: Arc<Slot>,
     brief: Brief,
-}
-
-impl Slot {
-    fn new(table: u64, print: u64, tally: Tally) -> Self {
-        Self {
-            tally: Mutex::new(tally),
-            table,
-            print,
-            stamp: OnceLock::new(),
-        }
-    }
-
-    /// Locks it to be changed.
-    #[inline]
-    fn lock(&self) -> MutexGuard<'_, Tally> {
-        let tally = self.tally.lock();
-        if let Some(stamp) = self.stamp.get() {
-            stamp.clear();
-        }
-        tally
-    }
-
-    /// Whether a charge was refused, and nothing happened since.
-    #[inline]
-    fn is_stamped(&self) -> bool {
-        self.stamp.get().is_some_and(|stamp| stamp.is_set())
-    }
-
-    /// Where the limit stands of a charge that was refused before and is refused again.
-    #[inline]
-    fn denies(&self, charge: &Charge, now: Moment) -> Option<Standing> {
-        let (retry_in, resets_in) = self.stamp.get()?.denies(charge, now.ticks)?;
-        Some(Standing {
-            max: charge.limit.max(),
-            remaining: 0,
-            retry_in,
-            resets_in: Some(resets_in),
-            exceeded: true,
-        })
-    }
-
-    #[inline]
-    fn take(&self, batch: &[Charge; 1], now: Moment) -> Verdict {
-        if let Some(standing) = self.denies(&batch[0], now) {
-            return tally::refused(0, Some(standing.retry_in), [standing]);
-        }
-        let mut tally = self.lock();
-        match tally::charge_alone(&batch[0], &mut tally, now) {
-            Alone::Taken(standing) => tally::taken(now, [standing]),
-            Alone::Refused(retry_in, standing) => {
-                self.remember(&batch[0], &tally, retry_in, &standing, now.ticks);
-                tally::refused(0, retry_in, [standing])
-            }
-            Alone::Unclear => tally::decide_apart(batch, [&mut tally], now),
-        }
-    }
-
-    /// Stamps the slot with a refusal that will be repeated. The tally is still locked.
-    #[cold]
-    fn remember(
-        &self,
-        charge: &Charge,
-        tally: &Tally,
-        retry_in: Option<Duration>,
-        standing: &Standing,
-        now: u64,
-    ) {
-        let (Some(question), Some(retry_in), Some(resets_in)) =
-            (Question::of(charge), retry_in, standing.resets_in)
-        else {
-            return;
-        };
-        if standing.remaining == 0 && tally.stays_for(&charge.limit) {
-            let at = |wait: Duration| now.saturating_add(nanos(wait));
-            let stamp = self.stamp.get_or_init(Box::default);
-            stamp.write(&question, now, at(retry_in), at(resets_in));
-        }
-    }
-}
-
-/// A charge of one unit that passes or is refused, as words.
-#[derive(Clone, Copy, PartialEq)]
-struct Question {
-    kind: u64,
-    max: u64,
-    window: u64,
-}
-
-impl Question {
-    /// `None` where the answer hangs on more than the limit and the tally.
-    #[inline]
-    fn of(charge: &Charge) -> Option<Self> {
-        if charge.cost != NonZeroU64::MIN || !tally::refuses(charge) {
-            return None;
-        }
-        match &charge.limit {
-            Limit::Rate(rate) => Some(Self {
-                kind: rate.algorithm as u64,
-                max: rate.requests.get(),
-                window: rate.window_nanos(),
-            }),
-            Limit::Quota(Quota {
-                max,
-                period: Period::Every(length),
-            }) => Some(Self {
-                kind: u64::MAX,
-                max: max.get(),
-                window: nanos(*length),
-            }),
-            Limit::Quota(_) => None,
-        }
-    }
-}
-
-/// A refusal that holds until a time, read without the counter's lock.
-///
-/// It answers the same question again, no earlier than it was answered first. Whoever locks the counter
-/// to change it, or to answer another question, clears it first. So the count is as it was, and so are
-/// the times: what is counted leaves the window when it was said to. (Wide slots that are shared by
-/// rates of several windows do not learn that the longest was asked for again, and may be narrowed as
-/// soon as it has passed: all that it could count has left it by then.)
-///
-/// Its words are read one by one, and a reader takes none of them if a write came in between: `state`
-/// is odd while one is under way, and another number after each.
-#[derive(Default)]
-struct Stamp {
-    state: AtomicU64, // The last bit: being written. The one before: there is one.
-    kind: AtomicU64,
-    max: AtomicU64,
-    window: AtomicU64,
-    since: AtomicU64,
-    until: AtomicU64,
-    resets_at: AtomicU64,
-}
-
-impl Stamp {
-    const WRITING: u64 = 1;
-    const SET: u64 = 2;
-    const NEXT: u64 = 4;
-
-    /// How long the charge is still refused and until nothing counts; `None` for "ask the tally".
-    #[inline]
-    fn denies(&self, charge: &Charge, now: u64) -> Option<(Duration, Duration)> {
-        let state = self.state.load(Acquire);
-        if state & (Self::WRITING | Self::SET) != Self::SET {
-            return None;
-        }
-        let question = Question {
-            kind: self.kind.load(Relaxed),
-            max: self.max.load(Relaxed),
-            window: self.window.load(Relaxed),
-        };
-        let (since, until) = (self.since.load(Relaxed), self.until.load(Relaxed));
-        let resets_at = self.resets_at.load(Relaxed);
-        fence(Acquire);
-        if self.state.load(Relaxed) != state || now < since || until <= now {
-            return None;
-        }
-        let left = |at: u64| Duration::from_nanos(at.saturating_sub(now));
-        (Question::of(charge)? == question).then(|| (left(until), left(resets_at)))
-    }
-
-    #[inline]
-    fn is_set(&self) -> bool {
-        self.state.load(Relaxed) & Self::SET != 0
-    }
-
-    // Both are called with the counter locked: there is one writer.
-
-    #[inline]
-    fn clear(&self) {
-        let state = self.state.load(Relaxed);
-        if state & Self::SET != 0 {
-            self.state.store((state & !Self::SET) + Self::NEXT, Relaxed);
-        }
-    }
-
-    fn write(&self, question: &Question, since: u64, until: u64, resets_at: u64) {
-        let state = self.state.load(Relaxed) & !Self::SET;
-        self.state.store(state + Self::WRITING, Relaxed);
-        fence(Release);
-        self.kind.store(question.kind, Relaxed);
-        self.max.store(question.max, Relaxed);
-        self.window.store(question.window, Relaxed);
-        self.since.store(since, Relaxed);
-        self.until.store(until, Relaxed);
-        self.resets_at.store(resets_at, Relaxed);
-        self.state.store(state + Self::NEXT + Self::SET, Release);
-    }
-}
-
-/// What has a cache line of its own.
-#[derive(Default)]
-#[repr(align(64))]
-struct Line<T>(T);
-
-/// A part of the table: entries in the order of their fingerprints, with gaps between.
-///
-/// An entry stands at the place that its fingerprint has of the whole range, or as soon after it as
-/// those before leave room. So it is found in the cache line that is looked at first, or the next, and
-/// whoever is not there is missed as soon.
-#[derive(Default)]
-struct Shard {
-    entries: Vec<Entry>, // `places` and a few more, so that none has to go on at the start.
-    places: usize,
-    len: usize,
-    hand: usize,
-}
-
-struct Entry {
-    print: u64,
-    kept: Kept,
-}
-
-enum Kept {
-    Free,
-    Bare(Tally),
-    Held(Arc<Slot>),
-}
-
-const _: () = assert!(size_of::<Entry>() == 32);
-
-impl Entry {
-    const FREE: Self = Self {
-        print: 0,
-        kept: Kept::Free,
-    };
-
-    fn is_free(&self) -> bool {
-        matches!(self.kept, Kept::Free)
-    }
-}
-
-/// Where the tally of a charge is.
-#[derive(Clone, Copy, PartialEq)]
-enum Place {
-    Entry { guard: u8, entry: u32 }, // None is added while this is of use.
-    Slot { guard: u8 },
-    Overflow { guard: u8 },
-    Nowhere,
-}
-
-impl Shard {
-    const SPARE: usize = 32; // Places after the last that a fingerprint has.
-
-    fn home(&self, print: u64) -> usize {
-        // Below `places`, and the larger the larger the fingerprint is.
-        ((u128::from(print) * self.places as u128) >> 64) as usize
-    }
-
-    /// Where it is, or would have to be.
-    fn seek(&self, print: u64) -> Result<usize, usize> {
-        let mut at = self.home(print);
-        while let Some(entry) = self.entries.get(at) {
-            if entry.is_free() || print < entry.print {
-                break;
-            }
-            if print == entry.print {
-                return Ok(at);
-            }
-            at += 1;
-        }
-        Err(at)
-    }
-
-    fn find(&self, print: u64) -> Option<usize> {
-        self.seek(print).ok()
-    }
-
-    /// Puts an entry that is not there; those after it move on.
-    fn insert(&mut self, print: u64, kept: Kept) {
-        if 7 * self.places <= 8 * self.len {
-            self.grow();
-        }
-        loop {
-            let at = match self.seek(print) {
-                Ok(at) | Err(at) => at,
-            };
-            let gap = self.entries[at..].iter().position(Entry::is_free);
-            let Some(gap) = gap else {
-                self.grow(); // The spare places are full.
-                continue;
-            };
-            self.entries[at..=at + gap].rotate_right(1);
-            self.entries[at] = Entry { print, kept };
-            self.len += 1;
-            return;
-        }
-    }
-
-    /// An eighth more places: so that the emptiest table is not much larger than the fullest.
-    #[cold]
-    fn grow(&mut self) {
-        self.places += (self.places / 8).max(8);
-        let places = self.places + Self::SPARE.min(self.places);
-        let old = std::mem::replace(&mut self.entries, Vec::with_capacity(places));
-        for entry in old {
-            if !entry.is_free() {
-                let home = self.home(entry.print);
-                while self.entries.len() < home {
-                    self.entries.push(Entry::FREE);
-                }
-                self.entries.push(entry);
-            }
-        }
-        while self.entries.len() < places {
-            self.entries.push(Entry::FREE);
-        }
-    }
-
-    /// Takes an entry away; those that stand too late because of it move back.
-    fn remove(&mut self, at: usize) {
-        let is_late = |(place, entry): (usize, &Entry)| {
-            !entry.is_free() && self.home(entry.print) < at + 1 + place
-        };
-        let after = self.entries[at + 1..].iter().enumerate();
-        let late = after.take_while(|next| is_late(*next)).count();
-        self.entries[at] = Entry::FREE;
-        self.entries[at..=at + late].rotate_left(1);
-        self.len -= 1;
-    }
-
-    /// Looks at the next entries and drops what counts no more; tells how many that was.
-    fn sweep(&mut self, entries: usize, now: Moment, spare: impl Fn(u64) -> bool) -> usize {
-        let mut dropped = 0;
-        for _ in 0..entries.min(self.entries.len()) {
-            if self.entries.len() <= self.hand {
-                self.hand = 0;
-            }
-            let Entry { print, kept } = &self.entries[self.hand];
-            let is_over = match kept {
-                Kept::Free => false,
-                Kept::Bare(tally) => tally.is_over(now),
-                // Nobody can come to hold it meanwhile: that needs this shard's lock.
-                Kept::Held(slot) => {
-                    Arc::strong_count(slot) == 1
-                        && slot
-                            .tally
-                            .try_lock()
-                            .is_some_and(|tally| tally.is_over(now))
-                }
-            };
-            if is_over && !spare(*print) {
-                self.remove(self.hand); // The next one may stand here now.
-                dropped += 1;
-            } else {
-                self.hand += 1;
-            }
-        }
-        dropped
-    }
-}
-
-/// All that a batch needs, locked.
-struct Locked<'a> {
-    shards: SmallVec<[(usize, MutexGuard<'a, Shard>); 4]>,
-    slots: SmallVec<[(*const Slot, MutexGuard<'a, Tally>); 4]>,
-    overflow: SmallVec<[(usize, MutexGuard<'a, Tally>); 4]>,
-    places: SmallVec<[Place; 4]>,
-}
-
-impl Locked<'_> {
-    /// The shard of this fingerprint, and its place among those that are locked.
-    fn shard(&mut self, print: u64) -> (u8, &mut Shard) {
-        let number = Counters::shard_of(print);
-        let guard = self.shards.iter().position(|(other, _)| *other == number);
-        let guard = guard.expect("locked before");
-        let place = u8::try_from(guard).expect("a batch is small");
-        (place, &mut self.shards[guard].1)
-    }
-}
-
-impl Tallies for Locked<'_> {
-    fn tally(&mut self, index: usize) -> &mut Tally {
-        match self.places[index] {
-            Place::Entry { guard, entry } => {
-                match &mut self.shards[usize::from(guard)].1.entries[entry as usize].kept {
-                    Kept::Bare(tally) => tally,
-                    _ => unreachable!("locked since it was found"),
-                }
-            }
-            Place::Slot { guard } => &mut self.slots[usize::from(guard)].1,
-            Place::Overflow { guard } => &mut self.overflow[usize::from(guard)].1,
-            Place::Nowhere => unreachable!("made where it is missing"),
-        }
-    }
-
-    fn same(&self, one: usize, other: usize) -> bool {
-        self.places[one] == self.places[other]
-    }
-}
-
-/// The tallies of a batch whose counters are all held.
-struct Held<'a> {
-    tallies: SmallVec<[MutexGuard<'a, Tally>; 4]>,
-    guards: SmallVec<[usize; 4]>, // Where in `tallies`, by place in the batch.
-}
-
-impl<'a> Held<'a> {
-    /// Locks each slot once, in the order of their places in memory.
-    fn lock(mut order: SmallVec<[(usize, &'a Slot); 4]>) -> Self {
-        order.sort_unstable_by_key(|(_, slot)| std::ptr::from_ref(*slot));
-        let mut held = Held {
-            tallies: SmallVec::new(),
-            guards: SmallVec::from_elem(0, order.len()),
-        };
-        let mut last: Option<&Slot> = None;
-        for (index, slot) in order {
-            if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
-                held.tallies.push(slot.lock());
-                last = Some(slot);
-            }
-            held.guards[index] = held.tallies.len() - 1;
-        }
-        held
-    }
-}
-
-impl Tallies for Held<'_> {
-    fn tally(&mut self, index: usize) -> &mut Tally {
-        &mut self.tallies[self.guards[index]]
-    }
-
-    fn same(&self, one: usize, other: usize) -> bool {
-        self.guards[one] == self.guards[other]
-    }
 }
 
 /// What to do with a name that the table does not know.
