@@ -1,6 +1,6 @@
 //! Asks a store over HTTP, and waits for the answer.
 
-use std::{error::Error, thread, time::Duration};
+use std::{error::Error, fmt, thread, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header::HOST};
@@ -38,6 +38,9 @@ pub(super) struct Asking {
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
+/// What is answered, `None` where there is no such thing; or what the store does instead.
+type Told = Result<Option<Bytes>, String>;
+
 impl Asking {
     /// Sends `GET`. `None` is that there is no such thing.
     ///
@@ -47,22 +50,17 @@ impl Asking {
         uri: &str,
         headers: &HeaderMap,
     ) -> Result<Option<Bytes>, SecretStoreError> {
-        let away = |reason: String| SecretStoreError::away(self.store, reason);
-        let uri: Uri = uri.parse().map_err(|_| away("has no URL".into()))?;
+        let away = |reason| SecretStoreError::away(self.store, reason);
+        let uri: Uri = uri.parse().map_err(|_| away("has no URL".to_owned()))?;
         let asked = thread::scope(|scope| scope.spawn(|| self.ask(&uri, headers)).join());
-        let asked = asked.map_err(|_| away("can not be asked".into()))?;
-        let answer = asked.map_err(|err| away(format!("can not be asked: {err}")))?;
-        answer.map_err(|reason| away(reason.to_owned()))
+        let told = asked.unwrap_or_else(|_| Err(unasked("a thread failed")));
+        told.map_err(away)
     }
 
-    fn ask(
-        &self,
-        uri: &Uri,
-        headers: &HeaderMap,
-    ) -> Result<Result<Option<Bytes>, &'static str>, BoxError> {
+    fn ask(&self, uri: &Uri, headers: &HeaderMap) -> Told {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
-            .build()?;
+            .build();
         let client = ClientOptions {
             connect_timeout: CONNECT.min(self.timeout),
             handshake_timeout: CONNECT.min(self.timeout),
@@ -70,13 +68,11 @@ impl Asking {
             tls: self.tls.clone(),
             ..ClientOptions::default()
         };
-        runtime.block_on(async {
-            let client = UpstreamClient::new(&client)?;
+        runtime.map_err(unasked)?.block_on(async {
+            let client = UpstreamClient::new(&client).map_err(unasked)?;
             let asking = self.ask_until_told(&client, uri, headers);
-            match tokio::time::timeout(self.timeout, asking).await {
-                Ok(answer) => answer,
-                Err(_) => Ok(Err("does not answer in time")),
-            }
+            let told = tokio::time::timeout(self.timeout, asking).await;
+            told.unwrap_or_else(|_| Err("does not answer in time".into()))
         })
     }
 
@@ -85,7 +81,7 @@ impl Asking {
         client: &UpstreamClient<Empty<Bytes>>,
         uri: &Uri,
         headers: &HeaderMap,
-    ) -> Result<Result<Option<Bytes>, &'static str>, BoxError> {
+    ) -> Told {
         let mut tries = 0;
         loop {
             let answer = ask_once(client, uri, headers).await;
@@ -94,12 +90,17 @@ impl Asking {
                 Err(_) => true,
             };
             if !failed || tries == self.retries {
-                return answer.map(|(status, body)| read(status, body));
+                let (status, body) = answer.map_err(unasked)?;
+                return read(status, body).map_err(str::to_owned);
             }
             tokio::time::sleep(PAUSE * 2_u32.saturating_pow(tries)).await;
             tries += 1;
         }
     }
+}
+
+fn unasked(err: impl fmt::Display) -> String {
+    format!("can not be asked: {err}")
 }
 
 async fn ask_once(
