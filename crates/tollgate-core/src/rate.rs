@@ -645,10 +645,15 @@ pub(crate) struct Gcra {
 impl Gcra {
     pub(crate) fn new(requests: u64, window: u64) -> Self {
         Self {
-            interval: window.div_ceil(requests).max(1),
+            interval: Self::interval_of(requests, window),
             whole_at: 0,
             since: 0,
         }
+    }
+
+    /// What one request takes of the window.
+    pub(crate) fn interval_of(requests: u64, window: u64) -> u64 {
+        window.div_ceil(requests).max(1)
     }
 
     /// Changes the rate, and keeps how many requests are counted.

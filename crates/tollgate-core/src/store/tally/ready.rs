@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Brief {
     max: u64,
     cost: u64,
-    window: u64, // Of slots their width. Zero for a quota.
+    window: u64, // Of slots their width, of GCRA the interval. Zero for a quota.
     way: Way,
 }
 
@@ -53,11 +53,13 @@ impl Way {
 impl Brief {
     pub(crate) fn of(charge: &Charge) -> Self {
         let (window, way) = (window(&charge.limit), Way::of(&charge.limit));
+        let max = max(&charge.limit);
         Self {
-            max: max(&charge.limit),
+            max,
             cost: charge.cost.get(),
             window: match way {
                 Way::Slots | Way::WideSlots => usual_width(window),
+                Way::Gcra => Gcra::interval_of(max.max(1), window),
                 _ => window,
             },
             way,
@@ -108,7 +110,7 @@ impl Tally {
                     whole_at,
                 };
                 brief.cost <= brief.max
-                    && gcra.is_for(brief.max, window)
+                    && interval == window
                     && gcra.earliest(brief.max, ticks, brief.cost) <= ticks
             }
             _ => false,
