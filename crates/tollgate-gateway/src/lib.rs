@@ -3,7 +3,7 @@
 //! - [`config`]: `tyk.conf`, with overrides from the environment;
 //! - [`definition`]: API definitions in Tyk's classic form;
 //! - [`load`]: both, with policies, as one snapshot that was looked at as a whole;
-//! - [`reference`] and [`secret_stores`]: values that texts name and that are elsewhere;
+//! - [`mod@reference`] and [`secret_stores`]: values that texts name and that are elsewhere;
 //! - [`support`]: what becomes of every field that a file may ask for;
 //! - [`problem`]: what is wrong, where, and what would help;
 //! - [`compose`]: a definition becomes an [`api`], found by its [`route`];
