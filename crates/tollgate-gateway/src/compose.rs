@@ -144,13 +144,13 @@ impl Composer<'_> {
             to_apis: hands_on,
             to_tracked: versions.have_tracking(),
         };
+        let refusals = self.refusals(definition)?;
         let onward = if versions.has_checks() {
-            Checked::new(onward, self.refusals(definition)?)
+            Checked::new(onward, refusals.clone())
         } else {
             Checked::not(onward)
         };
-        let refusals = self.refusals(definition)?;
-        let onward = onward.overriding(self.answers(definition)?, &refusals);
+        let onward = onward.overriding(self.answers(definition, refusals.clone())?);
         let sources = if definition.use_keyless {
             Vec::new()
         } else {
@@ -290,9 +290,14 @@ impl Composer<'_> {
     }
 
     /// How errors of upstreams are answered otherwise.
-    fn answers(&self, definition: &Definition) -> Result<Option<AnswerOverrides>, Wrong> {
+    fn answers(
+        &self,
+        definition: &Definition,
+        refusals: Refusals,
+    ) -> Result<Option<AnswerOverrides>, Wrong> {
         let answers = AnswerOverrides::new(
             self.templates.over(self.config.refusals()),
+            refusals,
             self.templates,
             definition.active_error_overrides(),
             &self.config.error_overrides,

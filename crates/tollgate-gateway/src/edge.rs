@@ -137,6 +137,15 @@ fn unread(error: &RequestBodyError) -> Rejection {
     Rejection::custom(code, status, message)
 }
 
+/// Why the body of an upstream's answer could not be read.
+pub(crate) fn broken_answer() -> Rejection {
+    Rejection::custom(
+        "upstream_body",
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "There was a problem proxying the request",
+    )
+}
+
 /// Whether an answer is the gateway's own, and not an upstream's.
 pub(crate) fn is_own_answer(extensions: &Extensions) -> bool {
     extensions.get::<Rejection>().is_some() || extensions.get::<ProxyError>().is_some()

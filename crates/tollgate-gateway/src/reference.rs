@@ -9,7 +9,7 @@ use std::{
     path::{Component, Path},
 };
 
-use tollgate_core::variables::SecretName;
+use tollgate_core::variables::{SecretName, Text};
 
 use crate::{
     config::Config,
@@ -205,24 +205,20 @@ impl References<'_> {
     /// with Tyk. A store that does not say whether there is such a secret is an error.
     fn check_named(&self, text: &str) -> Result<(), Problem> {
         let mut told = Ok(());
-        for place in ["file", "vault", "consul"] {
-            for rest in text.split(&format!("$secret_{place}.")).skip(1) {
-                let is_name = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
-                let end = rest.find(|c| !is_name(c)).unwrap_or(rest.len());
-                let name = &rest[..end];
-                if name.is_empty() {
-                    continue;
+        Text::with_secrets(text, |SecretName { place, name }| {
+            let found = match place {
+                "file" => secret_file(self.folder, name).map(drop).map_err(nothing),
+                place => {
+                    let answer = self.stores.named(place, name)?;
+                    answer.map(drop).map_err(|err| missing(&err))
                 }
-                let found = match self.stores.named(place, name) {
-                    Some(answer) => answer.map(drop).map_err(|err| missing(&err)),
-                    None => secret_file(self.folder, name).map(drop).map_err(nothing),
-                };
-                match found {
-                    Err(problem) if problem.severity == Severity::Error => return Err(problem),
-                    found => told = told.and(found),
-                }
+            };
+            let is_error = |told: &Result<(), Problem>| matches!(told, Err(one) if one.severity == Severity::Error);
+            if told.is_ok() || (is_error(&found) && !is_error(&told)) {
+                told = found;
             }
-        }
+            None
+        });
         told
     }
 

@@ -2,8 +2,9 @@
 //!
 //! TLS 1.2 and 1.3 are. A list of suites is about TLS 1.2 alone, as in Go: those of 1.3 are always on.
 
-use std::sync::Arc;
+use std::{net::IpAddr, sync::Arc};
 
+use http::Uri;
 use rustls::{
     ALL_VERSIONS, CipherSuite, SupportedProtocolVersion,
     crypto::{CryptoProvider, ring},
@@ -15,6 +16,14 @@ use crate::problem::{JsonPath, Problem};
 /// Said where certificates are not looked at.
 pub(crate) const UNVERIFIED: &str =
     "no certificate of an upstream is looked at: anybody can stand in for one";
+
+/// Whether others could read what is sent to this URL: it is no `https`, and another machine's.
+pub fn is_readable_on_the_way(url: &Uri) -> bool {
+    let host = url.host().unwrap_or_default();
+    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
+    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
+    url.scheme_str() == Some("http") && !is_here
+}
 
 const TLS_1_0: u16 = 0x0301;
 const TLS_1_2: u16 = 0x0303;

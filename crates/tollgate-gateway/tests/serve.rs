@@ -70,21 +70,27 @@ struct Answer {
 
 /// An upstream that answers with the head of what it got.
 fn upstream() -> u16 {
+    serving(|connection| {
+        let head = read_head(connection);
+        let body = head.as_bytes();
+        let start = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
+            body.len()
+        );
+        let _ = connection.write_all(start.as_bytes()); // The client may have gone.
+        let _ = connection.write_all(body);
+    })
+}
+
+/// Serves each connection so, on a thread of its own.
+fn serving(serve: impl Fn(&mut TcpStream) + Send + Sync + 'static) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
+    let serve = Arc::new(serve);
     std::thread::spawn(move || {
         for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            std::thread::spawn(move || {
-                let head = read_head(&mut connection);
-                let body = head.as_bytes();
-                let start = format!(
-                    "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n",
-                    body.len()
-                );
-                let _ = connection.write_all(start.as_bytes()); // The client may have gone.
-                let _ = connection.write_all(body);
-            });
+            let (mut connection, serve) = (connection.unwrap(), serve.clone());
+            std::thread::spawn(move || serve(&mut connection));
         }
     });
     port

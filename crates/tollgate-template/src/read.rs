@@ -498,7 +498,8 @@ impl<'r> Visitor<'r> for Text<'_, 'r> {
     }
 }
 
-/// A value of which nothing is kept.
+/// A value of which nothing is kept. It is looked at as one that is kept: `IgnoredAny` would let through numbers that are
+/// too large, halves of surrogates, and any depth.
 struct Checked;
 
 impl<'r> DeserializeSeed<'r> for Checked {

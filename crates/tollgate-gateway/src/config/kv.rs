@@ -1,13 +1,12 @@
 //! Stores of secrets: the block `kv`.
 
-use std::net::IpAddr;
-
 use http::Uri;
 use tollgate_core::Secret;
 
 use crate::{
     problem::{JsonPath, Problem},
     record::{GoDuration, Unread, record},
+    tls::is_readable_on_the_way,
 };
 
 record! {
@@ -104,7 +103,7 @@ impl KvOptions {
             ("kv.consul", self.consul.is_given(), self.consul.url()),
         ];
         for (place, is_given, url) in urls {
-            if is_given && is_readable_on_the_way(&url) {
+            if is_given && url.parse().is_ok_and(|url| is_readable_on_the_way(&url)) {
                 let message = "secrets travel in clear text: the address is no https";
                 problems.push(Problem::warning("", message).at(JsonPath::from(place)));
             }
@@ -153,17 +152,6 @@ fn is_address(text: &str) -> bool {
         && uri.host().is_some_and(|host| !host.is_empty())
         && uri.query().is_none()
         && uri.path() == "/"
-}
-
-/// Whether others could read what is sent there: no TLS, and another machine.
-fn is_readable_on_the_way(url: &str) -> bool {
-    let Ok(uri) = url.parse::<Uri>() else {
-        return false;
-    };
-    let host = uri.host().unwrap_or_default();
-    let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
-    let is_here = host == "localhost" || address.is_ok_and(|address| address.is_loopback());
-    uri.scheme_str() == Some("http") && !is_here
 }
 
 #[cfg(test)]

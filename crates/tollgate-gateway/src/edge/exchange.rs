@@ -52,8 +52,8 @@ pub(crate) struct Checked {
     onward: Onward,
     /// None where no path of the API has anything to check.
     refusals: Option<Refusals>,
-    /// How errors of upstreams are answered otherwise, and what can not be read is refused.
-    overrides: Option<Arc<(AnswerOverrides, Refusals)>>,
+    /// How errors of upstreams are answered otherwise.
+    overrides: Option<AnswerOverrides>,
 }
 
 impl Checked {
@@ -76,12 +76,7 @@ impl Checked {
     }
 
     /// Answers errors of upstreams as these say.
-    pub(crate) fn overriding(
-        self,
-        overrides: Option<AnswerOverrides>,
-        refusals: &Refusals,
-    ) -> Self {
-        let overrides = overrides.map(|overrides| Arc::new((overrides, refusals.clone())));
+    pub(crate) fn overriding(self, overrides: Option<AnswerOverrides>) -> Self {
         Self { overrides, ..self }
     }
 
@@ -110,18 +105,6 @@ impl Checked {
     }
 }
 
-/// An answer, or another in place of an upstream's error.
-async fn over(
-    exchange: CheckedFuture,
-    overrides: Arc<(AnswerOverrides, Refusals)>,
-    asked: Asked,
-) -> Response<OnwardBody> {
-    let Ok(response) = exchange.await;
-    let (overrides, refusals) = &*overrides;
-    let answered = overrides.over(response, &asked).await;
-    answered.unwrap_or_else(|rejection| refuse(refusals, &rejection, asked.head()))
-}
-
 impl Service<Request<RequestBody>> for Checked {
     type Response = Response<OnwardBody>;
     type Error = Infallible;
@@ -136,7 +119,11 @@ impl Service<Request<RequestBody>> for Checked {
             return self.exchange(request);
         };
         let asked = Asked::by(&request);
-        let future = Box::pin(over(self.exchange(request), overrides, asked));
+        let exchange = self.exchange(request);
+        let future = Box::pin(async move {
+            let Ok(response) = exchange.await;
+            overrides.over(response, &asked).await
+        });
         CheckedFuture::Checked { future }
     }
 }

@@ -19,7 +19,7 @@ use tollgate::{
     visit::Visit,
 };
 
-use super::{Where, first_of, is_own_answer, unread, versions::Chosen};
+use super::{Where, broken_answer, first_of, is_own_answer, unread, versions::Chosen};
 use crate::{
     answer::AnswerBody,
     onward::OnwardBody,
@@ -232,11 +232,7 @@ impl Transforms {
         let most = self.bounds.response;
         let whole_body = match buffer::read(body, most).await {
             Read::Whole(whole) => whole,
-            Read::Broken(_) => {
-                let status = StatusCode::INTERNAL_SERVER_ERROR;
-                let message = "There was a problem proxying the request";
-                return Err(Rejection::custom("upstream_body", status, message));
-            }
+            Read::Broken(_) => return Err(broken_answer()),
             Read::TooLarge(body) => {
                 if self.bounds.refuses_large_responses || self.bounds.refuses_failed {
                     return Err(response_too_large());

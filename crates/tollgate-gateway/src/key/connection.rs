@@ -21,6 +21,7 @@ use tollgate_gateway::{
     problem::Severity,
     proxy::{ClientOptions, Roots, UpstreamClient, UpstreamTls},
     reference::Environment,
+    tls::is_readable_on_the_way,
 };
 use tower::ServiceExt;
 
@@ -143,7 +144,7 @@ impl Reach {
             (Some("http" | "https"), Some(authority)) => authority,
             _ => bail!("--url {url}: expected http://host:port, or https://…"),
         };
-        if uri.scheme_str() == Some("http") && !is_this_machine(authority.host()) {
+        if is_readable_on_the_way(&uri) {
             output::complain("the secret travels in clear text: the gateway's url is no https")?;
         }
         let roots = self.ca_file.clone().map_or(Roots::System, Roots::SystemAnd);
@@ -274,11 +275,6 @@ fn address_of(config: &Config) -> String {
         "http"
     };
     format!("{scheme}://{host}:{port}")
-}
-
-fn is_this_machine(host: &str) -> bool {
-    let address = host.trim_matches(['[', ']']).parse::<std::net::IpAddr>();
-    host == "localhost" || address.is_ok_and(|address| address.is_loopback())
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -22,7 +22,11 @@ use super::{
     ErrorOverrides, Templates,
     rules::{Rule, Rules, compile},
 };
-use crate::{answer::AnswerBody, edge::is_own_answer, onward::OnwardBody};
+use crate::{
+    answer::AnswerBody,
+    edge::{broken_answer, is_own_answer},
+    onward::OnwardBody,
+};
 
 /// How much of a body is read to see what it says, in bytes. Of a longer one it is not known.
 const MOST: usize = 1 << 20;
@@ -33,6 +37,8 @@ pub(crate) struct AnswerOverrides {
     sets: Arc<[Rules]>,
     /// The usual form of refusals, for rules that have a message alone.
     base: Refusals,
+    /// How it is refused to go on where a body can not be read.
+    refusals: Refusals,
 }
 
 /// What a request says of the form of its answer.
@@ -46,11 +52,6 @@ impl Asked {
         head.headers.extend(kind.map(|kind| (CONTENT_TYPE, kind)));
         Self(head)
     }
-
-    /// A head that says the same.
-    pub(crate) fn head(&self) -> &Parts {
-        &self.0
-    }
 }
 
 impl AnswerOverrides {
@@ -61,42 +62,49 @@ impl AnswerOverrides {
     /// Fails with a rule that can not be followed.
     pub(crate) fn new(
         base: Refusals,
+        refusals: Refusals,
         templates: &Arc<Templates>,
         of_api: Option<&ErrorOverrides>,
         of_all: &ErrorOverrides,
     ) -> Result<Option<Self>, String> {
         let sets = compile(templates, of_api, of_all)?;
-        Ok((!sets.is_empty()).then_some(Self { sets, base }))
+        Ok((!sets.is_empty()).then_some(Self {
+            sets,
+            base,
+            refusals,
+        }))
     }
 
-    /// The answer, or another in its place.
-    ///
-    /// # Errors
-    ///
-    /// Fails where the body has to be read and breaks off.
+    /// The answer, or another in its place. One whose body has to be read and breaks off is refused.
     pub(crate) async fn over(
         &self,
         response: Response<OnwardBody>,
         asked: &Asked,
-    ) -> Result<Response<OnwardBody>, Rejection> {
+    ) -> Response<OnwardBody> {
         let status = response.status();
         let is_error = status.is_client_error() || status.is_server_error();
         let own = is_own_answer(response.extensions());
         if !is_error || own || is_grpc(&asked.0.headers) || is_grpc(response.headers()) {
-            return Ok(response);
+            return response;
         }
         let rules = self.of(status);
         let Some(first) = rules.first() else {
-            return Ok(response);
+            return response;
         };
         if !first.looks_at_body() {
-            return Ok(self.answer(first, response, asked));
+            return self.answer(first, response, asked);
         }
-        let (response, said) = seen(response).await?;
-        Ok(match rules.iter().find(|rule| rule.is_of_body(&said)) {
+        let (response, said) = match seen(response).await {
+            Ok(seen) => seen,
+            Err(rejection) => {
+                let refused = self.refusals.render(&rejection, &asked.0);
+                return refused.map(OnwardBody::whole);
+            }
+        };
+        match rules.iter().find(|rule| rule.is_of_body(&said)) {
             Some(rule) => self.answer(rule, response, asked),
             None => response,
-        })
+        }
     }
 
     /// The rules that may be about an upstream's answer with this status, in order.
@@ -145,11 +153,7 @@ async fn seen(
             (whole.into(), said)
         }
         Read::TooLarge(body) => (body, Vec::new()),
-        Read::Broken(_) => {
-            let status = StatusCode::INTERNAL_SERVER_ERROR;
-            let message = "There was a problem proxying the request";
-            return Err(Rejection::custom("upstream_body", status, message));
-        }
+        Read::Broken(_) => return Err(broken_answer()),
     };
     let body = OnwardBody::Api {
         body: Box::new(AnswerBody::other(body)),

@@ -45,6 +45,37 @@ pub struct UpstreamTls {
     pub common_names: bool,
 }
 
+impl UpstreamTls {
+    /// What settings of this kind ask for: the authorities that are believed, and our certificate with its key, in PEM
+    /// files. An empty name is none.
+    ///
+    /// # Errors
+    ///
+    /// Where certificate or key can not be read, or do not fit.
+    pub(crate) fn of_files(
+        is_unverified: bool,
+        authorities: &str,
+        certificate: &str,
+        key: &str,
+    ) -> Result<Self, ClientError> {
+        let roots = match (is_unverified, authorities) {
+            (true, _) => Roots::UnverifiedDangerous,
+            (false, "") => Roots::System,
+            (false, file) => Roots::Only(file.into()),
+        };
+        let mut identities = BTreeMap::new();
+        if !certificate.is_empty() {
+            let identity = Identity::read(certificate.as_ref(), key.as_ref())?;
+            identities.insert("*".to_owned(), identity);
+        }
+        Ok(Self {
+            roots,
+            identities: ByHost::layers([identities]),
+            ..Self::default()
+        })
+    }
+}
+
 /// Which certificates of upstreams are believed.
 #[derive(Clone, Debug, Default, Eq, Hash, PartialEq)]
 #[non_exhaustive]

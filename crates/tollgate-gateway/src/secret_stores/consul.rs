@@ -2,7 +2,7 @@
 //!
 //! Source: "Using Consul as a KV store" of Tyk's documents; `GET /v1/kv/KEY?raw` of Consul's HTTP API.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use base64::{Engine, engine::general_purpose::STANDARD};
 use http::{HeaderMap, HeaderName, header::AUTHORIZATION};
@@ -11,10 +11,7 @@ use super::{
     Answer, Kept, SecretStoreError,
     fetch::{Asking, in_path, sensitive},
 };
-use crate::{
-    config::ConsulOptions,
-    proxy::{ByHost, ClientError, Identity, Roots, UpstreamTls},
-};
+use crate::{config::ConsulOptions, proxy::UpstreamTls};
 
 const NAME: &str = "Consul";
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -48,7 +45,14 @@ impl Consul {
             "" => "?raw".to_owned(),
             datacenter => format!("?raw&dc={}", in_path(datacenter)),
         };
-        let asking = options.upstream_tls().map(|tls| Asking {
+        let tls = &options.tls_config;
+        let tls = UpstreamTls::of_files(
+            tls.insecure_skip_verify,
+            &tls.ca_file,
+            &tls.cert_file,
+            &tls.key_file,
+        );
+        let asking = tls.map(|tls| Asking {
             store: NAME,
             tls,
             timeout: TIMEOUT,
@@ -97,24 +101,5 @@ impl ConsulOptions {
             (false, "") => format!("http://{address}"),
             (false, scheme) => format!("{scheme}://{address}"),
         }
-    }
-
-    fn upstream_tls(&self) -> Result<UpstreamTls, ClientError> {
-        let tls = &self.tls_config;
-        let roots = match (tls.insecure_skip_verify, &*tls.ca_file) {
-            (true, _) => Roots::UnverifiedDangerous,
-            (false, "") => Roots::System,
-            (false, file) => Roots::Only(file.into()),
-        };
-        let mut identities = BTreeMap::new();
-        if !tls.cert_file.is_empty() {
-            let identity = Identity::read(tls.cert_file.as_ref(), tls.key_file.as_ref())?;
-            identities.insert("*".to_owned(), identity);
-        }
-        Ok(UpstreamTls {
-            roots,
-            identities: ByHost::layers([identities]),
-            ..UpstreamTls::default()
-        })
     }
 }

@@ -3,14 +3,14 @@
 use std::{
     fs,
     io::Write,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     process::Command,
     time::{Duration, Instant},
 };
 
 use serde_json::{Value, json};
 
-use crate::{Gateway, SECRET, api, ports::free_port, read_head, upstream};
+use crate::{Gateway, SECRET, api, ports::free_port, read_head, serving, upstream};
 
 impl Gateway {
     /// Tells the program to stop, and reads all that it wrote.
@@ -202,20 +202,12 @@ fn a_text_line_has_the_members_of_the_template_and_stays_one_line() {
 
 /// An upstream that sends half of what it promised, and waits until its client is gone.
 fn half_an_answer() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            std::thread::spawn(move || {
-                read_head(&mut connection);
-                let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!";
-                let _ = connection.write_all(half);
-                read_head(&mut connection);
-            });
-        }
-    });
-    port
+    serving(|connection| {
+        read_head(connection);
+        let half = b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhalf!";
+        let _ = connection.write_all(half);
+        read_head(connection);
+    })
 }
 
 #[test]

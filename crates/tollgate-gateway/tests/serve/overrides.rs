@@ -1,38 +1,28 @@
 //! `error_overrides` for errors that upstreams answer with.
 
-use std::{
-    io::{Read, Write},
-    net::TcpListener,
-};
+use std::io::{Read, Write};
 
 use flate2::{Compression, write::GzEncoder};
 use serde_json::{Value, json};
 
-use crate::{Answer, Gateway, api, read_head};
+use crate::{Answer, Gateway, api, read_head, serving};
 
 /// An upstream whose answer is named by the path: `/STATUS/WHAT`.
 fn upstream() -> String {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = listener.local_addr().unwrap().port();
-    std::thread::spawn(move || {
-        for connection in listener.incoming() {
-            let mut connection = connection.unwrap();
-            std::thread::spawn(move || {
-                let head = read_head(&mut connection);
-                let path = head.split(' ').nth(1).unwrap_or_default();
-                let mut parts = path.trim_start_matches('/').split('/');
-                let status = parts.next().unwrap_or_default();
-                let (kind, body) = body(parts.next().unwrap_or_default());
-                let length = body.len();
-                let start = format!(
-                    "HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n{kind}\
-                     etag: \"1\"\r\nx-own: yes\r\nconnection: close\r\n\r\n"
-                );
-                let _ = connection.write_all(start.as_bytes()); // The client may have gone.
-                if !head.starts_with("HEAD") {
-                    let _ = connection.write_all(&body);
-                }
-            });
+    let port = serving(|connection| {
+        let head = read_head(connection);
+        let path = head.split(' ').nth(1).unwrap_or_default();
+        let mut parts = path.trim_start_matches('/').split('/');
+        let status = parts.next().unwrap_or_default();
+        let (kind, body) = body(parts.next().unwrap_or_default());
+        let length = body.len();
+        let start = format!(
+            "HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n{kind}\
+             etag: \"1\"\r\nx-own: yes\r\nconnection: close\r\n\r\n"
+        );
+        let _ = connection.write_all(start.as_bytes()); // The client may have gone.
+        if !head.starts_with("HEAD") {
+            let _ = connection.write_all(&body);
         }
     });
     format!("http://127.0.0.1:{port}")

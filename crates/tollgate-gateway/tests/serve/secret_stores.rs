@@ -2,54 +2,32 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::Write,
-    net::TcpListener,
     process::Command,
     sync::{Arc, Mutex},
 };
 
 use serde_json::{Value, json};
 
-use crate::{Gateway, api, read_head, upstream};
+use crate::{Gateway, api, read_head, serving, upstream};
 
 const TOKEN: &str = "the token of vault";
 
 /// A server that answers as Vault and Consul do.
-#[derive(Clone)]
 struct Stores {
     port: u16,
-    /// Status and body by path.
-    has: Arc<Mutex<BTreeMap<String, (u16, String)>>>,
-    /// The heads of what was asked.
-    asked: Arc<Mutex<Vec<String>>>,
+    held: Arc<Held>,
 }
 
-impl Stores {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let stores = Self {
-            port: listener.local_addr().unwrap().port(),
-            has: Arc::default(),
-            asked: Arc::default(),
-        };
-        let own = stores.clone();
-        std::thread::spawn(move || {
-            for connection in listener.incoming() {
-                let mut connection = connection.unwrap();
-                let head = read_head(&mut connection);
-                let (status, body) = own.answer(&head);
-                own.asked.lock().unwrap().push(head);
-                let length = body.len();
-                let answer = format!(
-                    "HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
-                );
-                let _ = connection.write_all(answer.as_bytes()); // The client may have gone.
-            }
-        });
-        stores
-    }
+#[derive(Default)]
+struct Held {
+    /// Status and body by path.
+    has: Mutex<BTreeMap<String, (u16, String)>>,
+    /// The heads of what was asked.
+    asked: Mutex<Vec<String>>,
+}
 
+impl Held {
     fn answer(&self, head: &str) -> (u16, String) {
         let path = head.split(' ').nth(1).unwrap_or_default();
         let vault = format!("x-vault-token: {TOKEN}\r\n");
@@ -62,10 +40,32 @@ impl Stores {
             found => found.unwrap_or((404, json!({"errors": []}).to_string())),
         }
     }
+}
+
+impl Stores {
+    fn start() -> Self {
+        let held = Arc::new(Held::default());
+        let own = held.clone();
+        let port = serving(move |connection| {
+            let head = read_head(connection);
+            let (status, body) = own.answer(&head);
+            own.asked.lock().unwrap().push(head);
+            let length = body.len();
+            let answer = format!(
+                "HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}"
+            );
+            let _ = connection.write_all(answer.as_bytes()); // The client may have gone.
+        });
+        Self { port, held }
+    }
 
     fn put(&self, path: &str, status: u16, body: impl ToString) {
         let answer = (status, body.to_string());
-        self.has.lock().unwrap().insert(path.to_owned(), answer);
+        self.held
+            .has
+            .lock()
+            .unwrap()
+            .insert(path.to_owned(), answer);
     }
 
     /// A secret of an engine with versions.
@@ -86,7 +86,7 @@ impl Stores {
     }
 
     fn times_asked(&self, path: &str) -> usize {
-        let asked = self.asked.lock().unwrap();
+        let asked = self.held.asked.lock().unwrap();
         let target = format!("GET {path} ");
         asked
             .iter()
@@ -128,7 +128,7 @@ fn secrets_of_vault_and_consul_reach_the_upstream_and_are_asked_for_once() {
     let gateway = Gateway::with("secret-stores", &stores.settings(), &[definition]);
     let seen = |wanted: &[&str]| {
         let answer = gateway.ask("/orders/7", "");
-        let log = fs::read_to_string(gateway.folder.join("log")).unwrap();
+        let log = gateway.log();
         assert_eq!(answer.status, 200, "{log}");
         let head = answer.body.to_lowercase();
         assert!(head.starts_with("get /v2/7 "), "{head}");
@@ -153,11 +153,8 @@ fn secrets_of_vault_and_consul_reach_the_upstream_and_are_asked_for_once() {
     stores.put("/v1/kv-v2/data/a/b", 503, "");
     gateway.reload(); // It answers as Tyk's does, and tells the log.
     seen(&["x-vault: is v-2, true"]);
-    let log = fs::read_to_string(gateway.folder.join("log")).unwrap();
-    assert!(
-        log.contains("Vault answers with an error of its own"),
-        "{log}"
-    );
+    gateway.wait_for_line("Vault answers with an error of its own");
+    let log = gateway.log();
     for secret in [TOKEN, "v-1", "v-2", "k-1", "c-1", "dGVzdDpwdw"] {
         assert!(!log.contains(secret), "{secret}: {log}");
     }

@@ -4,7 +4,6 @@
 //! so that the one that serves requests has no part in it.
 
 use std::{
-    collections::BTreeMap,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
@@ -33,9 +32,7 @@ use prost::Message;
 use crate::{
     config::{OpenTelemetryOptions, TracesTls},
     observe::meters,
-    proxy::{
-        ByHost, ClientOptions, Identity, Protocol, ProxyBody, Roots, UpstreamClient, UpstreamTls,
-    },
+    proxy::{ClientOptions, Protocol, ProxyBody, UpstreamClient, UpstreamTls},
     tls::TlsRules,
 };
 
@@ -253,21 +250,15 @@ fn framed(message: &[u8]) -> Bytes {
 
 fn tls(options: &TracesTls) -> Result<UpstreamTls, BoxError> {
     let (oldest, newest) = options.versions();
-    let roots = match (options.insecure_skip_verify, options.ca_file.as_str()) {
-        (true, _) => Roots::UnverifiedDangerous,
-        (false, "") => Roots::System,
-        (false, file) => Roots::Only(file.into()),
+    let certificate = if options.enable {
+        &options.cert_file
+    } else {
+        ""
     };
-    let mut identities = BTreeMap::new();
-    if options.enable && !options.cert_file.is_empty() {
-        let identity = Identity::read(options.cert_file.as_ref(), options.key_file.as_ref())?;
-        identities.insert("*".to_owned(), identity);
-    }
+    let (unverified, authorities) = (options.insecure_skip_verify, &options.ca_file);
     Ok(UpstreamTls {
-        roots,
         rules: TlsRules::new(oldest, newest, &[])?,
-        identities: ByHost::layers([identities]),
-        ..UpstreamTls::default()
+        ..UpstreamTls::of_files(unverified, authorities, certificate, &options.key_file)?
     })
 }
 
