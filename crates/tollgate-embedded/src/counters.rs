@@ -24,7 +24,7 @@ use crate::{
     error::Failure,
     record::Mark,
     registry::Registry,
-    reserve::{Drawn, Hold, LONGEST_UNSTORED, Reserve, Span, nanos},
+    reserve::{Asker, Drawn, Hold, LONGEST_UNSTORED, Reserve, Span, nanos},
     restore,
 };
 
@@ -114,7 +114,7 @@ impl Counters {
         let mut holds: SmallVec<[MutexGuard<'_, Hold>; 2]> = SmallVec::new();
         for need in needs {
             let hold = need.reserve.hold.lock();
-            if !hold.has(need.charge.cost.get(), need.span, now) {
+            if !hold.has(need.charge.cost.get(), need.span, Asker::New, now) {
                 return (false, SmallVec::new()); // The verdict tells.
             }
             holds.push(hold);
@@ -149,26 +149,28 @@ impl Counters {
     pub(crate) fn decide_ready(&self, ready: &ReadyCharges, now: Moment) -> Decided {
         let handle = ready.handle(|batch| Arc::new(self.ready(batch, now)));
         let Some(needs) = handle.needs_in(self.id) else {
-            return self.decide(ready.charges(), now);
+            return self.decide(ready.charges(), Asker::New, now);
         };
         let inner = handle.inner.charges();
         let take = || self.memory.try_take_ready(&handle.inner, now);
-        self.decide_with(needs, inner, now, take)
+        self.decide_with(needs, inner, Asker::New, now, take)
     }
 
     /// What can be said to `batch` at once.
-    pub(crate) fn decide(&self, batch: &[Charge], now: Moment) -> Decided {
+    pub(crate) fn decide(&self, batch: &[Charge], asker: Asker, now: Moment) -> Decided {
         let inner = self.inner_of(batch);
         let Some(needs) = self.needs(batch, now) else {
             return (Decision::Full, SmallVec::new());
         };
-        self.decide_with(&needs, &inner, now, || self.memory.try_take(&inner, now))
+        let take = || self.memory.try_take(&inner, now);
+        self.decide_with(&needs, &inner, asker, now, take)
     }
 
     fn decide_with(
         &self,
         needs: &Needs,
         inner: &[Charge],
+        asker: Asker,
         now: Moment,
         take: impl Fn() -> Option<Verdict>,
     ) -> Decided {
@@ -181,14 +183,14 @@ impl Counters {
         if !locked.holds.iter().all(|hold| hold.is_restored) {
             return (Decision::Unknown(needs.clone()), renewed);
         }
-        if locked.is_short(needs, now, |_| true) {
+        if locked.is_short(needs, asker, now, |_| true) {
             let looked = self.look_inner(inner, now);
             let Verdict::Taken(taken) = looked else {
                 return (Decision::Told(looked), renewed);
             };
             // Who is only watched and over the limit takes nothing.
             let takes = |need: &Need| !taken.standings[need.index].exceeded;
-            if locked.is_short(needs, now, takes) {
+            if locked.is_short(needs, asker, now, takes) {
                 let takers = needs.iter().filter(|need| takes(need));
                 let draws = takers.map(|need| need.draw(need.charge.cost.get(), now));
                 return (Decision::Short(draws.collect()), renewed);
@@ -432,7 +434,13 @@ impl<'a> Locked<'a> {
     }
 
     /// Whether one of those that take has too little.
-    fn is_short(&mut self, needs: &Needs, now: Moment, takes: impl Fn(&Need) -> bool) -> bool {
+    fn is_short(
+        &mut self,
+        needs: &Needs,
+        asker: Asker,
+        now: Moment,
+        takes: impl Fn(&Need) -> bool,
+    ) -> bool {
         (0..needs.len()).filter(|at| takes(&needs[*at])).any(|at| {
             let place = self.places[at];
             let of_same = (0..needs.len()).filter(|other| self.places[*other] == place);
@@ -440,7 +448,7 @@ impl<'a> Locked<'a> {
                 .filter(|other| takes(&needs[*other]))
                 .map(|other| needs[other].charge.cost.get())
                 .fold(0, u64::saturating_add);
-            !self.hold(at).has(units, needs[at].span, now)
+            !self.hold(at).has(units, needs[at].span, asker, now)
         })
     }
 }

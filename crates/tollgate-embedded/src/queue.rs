@@ -9,7 +9,7 @@ use tollgate_core::{
     store::{Expect, StoreErrorKind, Version},
 };
 
-use crate::{counters::Draw, error::Failure, record::Mark};
+use crate::{counters::Draw, error::Failure, record::Mark, reserve::Claim};
 
 /// Who waits for what came of a job.
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
@@ -18,7 +18,8 @@ pub(crate) type Reply<T> = oneshot::Sender<Result<T, Failure>>;
 pub(crate) enum Job {
     Put(Put, Reply<Version>),
     Delete(Box<str>, Reply<bool>),
-    Draw(Draw, Option<Reply<()>>),
+    /// Nothing is claimed where nothing is left to be drawn.
+    Draw(Draw, Option<Reply<Option<Claim>>>),
     Reset(Box<[u8]>, Reply<()>),
     /// A counter that begins as it stands elsewhere, unless there is one.
     Begin(Box<[u8]>, Mark, Reply<bool>),

@@ -13,6 +13,9 @@
 //!    the mark is said to. In a period that runs it is void when the period ends; where none runs, a
 //!    token may start one only for a short while, and the mark counts that much longer.
 //!
+//! Who waited for a draw has a [`Claim`] on as much as it waited for, until it has looked again: requests
+//! that come by meanwhile do not take it away, however often they come.
+//!
 //! After a crash a counter begins with its mark. What was drawn and not used is lost to it: one chunk at
 //! most, besides what requests were waiting for just then, and what was given back and not used again.
 
@@ -206,10 +209,49 @@ pub(crate) struct Hold {
     terms: Option<Terms>, // Of the tokens.
     pending: u64,         // In the commit under way.
     waiting: u64,         // What requests wait for that asked in the same commit.
+    claimed: u64,         // Of the tokens: for those who waited and have not looked again yet.
     chunk: u64,
     is_all: bool,      // There was no more to draw.
     is_renewing: bool, // Somebody asked in the background.
     life: u64,         // Counts resets: what was drawn before one is void.
+}
+
+/// Who asks for units.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Asker {
+    /// Comes by, and leaves what others have a claim on.
+    New,
+    /// Has a [`Claim`].
+    Waited,
+}
+
+/// What who waited for a draw may take before others; given up when it is dropped.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    reserve: Arc<Reserve>,
+    units: u64,
+    life: u64,
+}
+
+impl Claim {
+    /// Makes what was drawn usable. The claim is on what the draw was `waiting` for.
+    pub(crate) fn grant(reserve: &Arc<Reserve>, drawn: &Drawn) -> Self {
+        let mut hold = reserve.hold.lock();
+        hold.grant(drawn);
+        Self {
+            reserve: reserve.clone(),
+            units: drawn.waiting,
+            life: drawn.life,
+        }
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if self.units != 0 {
+            self.reserve.hold.lock().release(self.units, self.life);
+        }
+    }
 }
 
 /// A draw that is in the commit under way.
@@ -223,9 +265,19 @@ pub(crate) struct Drawn {
 
 impl Hold {
     /// Whether so many units may be admitted, for a charge of this span.
-    pub(crate) fn has(&self, units: u64, span: Span, now: Moment) -> bool {
+    pub(crate) fn has(&self, units: u64, span: Span, asker: Asker, now: Moment) -> bool {
         let is_good = |terms: &Terms| terms.span.covers(span) && !terms.void.is_past(now);
-        units <= self.tokens && self.terms.as_ref().is_some_and(is_good)
+        let there = match asker {
+            Asker::New => self.free(),
+            Asker::Waited => self.tokens,
+        };
+        units <= there && self.terms.as_ref().is_some_and(is_good)
+    }
+
+    /// Tokens that nobody waits for or has a claim on.
+    fn free(&self) -> u64 {
+        let kept = self.claimed.saturating_add(self.waiting);
+        self.tokens.saturating_sub(kept)
     }
 
     /// Takes units that are there. Tells whether more should be drawn in the background; it does so
@@ -233,7 +285,7 @@ impl Hold {
     pub(crate) fn spend(&mut self, units: u64, now: Moment) -> bool {
         debug_assert!(units <= self.tokens, "asked before");
         self.tokens = self.tokens.saturating_sub(units);
-        let is_low = self.tokens < self.chunk.div_ceil(2) && !self.is_all;
+        let is_low = self.free() < self.chunk.div_ceil(2) && !self.is_all;
         let is_late = self
             .terms
             .as_ref()
@@ -275,7 +327,9 @@ impl Hold {
             self.tokens = 0;
         }
         let room = standing.remaining;
-        let target = chunk.max(self.waiting.saturating_add(waiting)).min(room);
+        let asked = [self.claimed, self.waiting, waiting];
+        let target = chunk.max(asked.into_iter().fold(0, u64::saturating_add));
+        let target = target.min(room);
         self.chunk = chunk;
         self.is_all = target == room;
         if room == 0 {
@@ -310,6 +364,13 @@ impl Hold {
         if self.finish(drawn) {
             self.tokens = self.tokens.saturating_add(drawn.units);
             self.terms = Some(drawn.terms);
+            self.claimed = self.claimed.saturating_add(drawn.waiting);
+        }
+    }
+
+    fn release(&mut self, units: u64, life: u64) {
+        if life == self.life {
+            self.claimed = self.claimed.saturating_sub(units);
         }
     }
 
@@ -336,7 +397,7 @@ impl Hold {
     /// Makes all void that was drawn, also what is in the commit under way.
     pub(crate) fn void(&mut self) {
         self.life += 1;
-        (self.tokens, self.pending, self.waiting) = (0, 0, 0);
+        (self.tokens, self.pending, self.waiting, self.claimed) = (0, 0, 0, 0);
     }
 
     /// Whether it can be forgotten: the file has nothing to say of it that counts, and nobody draws.
@@ -377,12 +438,23 @@ mod tests {
         let (span, now) = (Span::of(&charge), Moment::default());
         let (mut hold, mut used, mut durable) = (Hold::default(), 0, 0);
         let mut under_way: Option<(Mark, Drawn)> = None;
+        let (mut claimants, mut most_waited) = (0, 0); // Of a unit each.
         for step in 0..300 {
             dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
             match dice >> 61 {
-                0..=3 if hold.has(1, span, now) => {
+                0..=2 if hold.has(1, span, Asker::New, now) => {
                     hold.spend(1, now);
                     used += 1;
+                }
+                3 if 0 < claimants => {
+                    let is_there = hold.has(1, span, Asker::Waited, now);
+                    assert!(is_there || used == MAX, "{step}: taken away");
+                    if is_there {
+                        hold.spend(1, now);
+                        used += 1;
+                    }
+                    hold.release(1, hold.life);
+                    claimants -= 1;
                 }
                 4 if gives_back && 0 < used => {
                     used -= 1;
@@ -396,6 +468,7 @@ mod tests {
                     if let Some((mark, drawn)) = under_way.take() {
                         durable = mark.units;
                         hold.grant(&drawn);
+                        claimants += drawn.waiting;
                     }
                 }
                 7 => {
@@ -410,10 +483,11 @@ mod tests {
                 ahead <= durable && durable <= MAX,
                 "{step}: {ahead} of {durable}"
             );
-            // What requests waited for in one commit is below 16 here.
+            // What requests ask for in one commit is below 16 here, besides those that have a claim.
             let is_lost = durable.saturating_sub(used);
+            most_waited = most_waited.max(claimants + 15);
             assert!(
-                gives_back || is_lost <= CHUNK.max(15),
+                gives_back || is_lost <= CHUNK.max(most_waited),
                 "{step}: {is_lost} would be lost"
             );
         }

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, thread::JoinHandle, time::Duration};
 
 use futures_channel::oneshot;
 use parking_lot::Mutex;
+use smallvec::SmallVec;
 use tollgate_core::{
     Loaded, Moment, Session, StoreError,
     store::{
@@ -14,11 +15,12 @@ use tollgate_core::{
 
 use crate::{
     EmbeddedOptions,
-    counters::{self, Counters, Decision, Draw, Needs},
+    counters::{self, Counters, Decision, Draw, Draws, Needs},
     error::Failure,
     file::{COUNTERS, StoreFile},
     queue::{Job, Put, Queue, Reply},
     record::{self, Mark},
+    reserve::{Asker, Claim},
     sessions::{self, Sessions},
     writer::Writer,
 };
@@ -204,16 +206,22 @@ impl Inner {
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {
-        let mut tries = 0;
+        let (mut tries, mut claims) = (0, SmallVec::<[Claim; 2]>::new());
         while tries < TRIES {
-            let (decision, renewed) = self.counters.decide(batch, now);
+            let asker = if claims.is_empty() {
+                Asker::New
+            } else {
+                Asker::Waited
+            };
+            let (decision, renewed) = self.counters.decide(batch, asker, now);
+            claims.clear();
             self.renew(renewed);
             match decision {
                 Decision::Told(verdict) => return Ok(verdict),
                 Decision::Full => return Err(counters::no_room().into()),
                 Decision::Unknown(needs) => self.restore(&needs, now)?,
                 Decision::Short(draws) => {
-                    self.draw(draws).await?;
+                    claims = self.draw(draws).await?;
                     tries += 1;
                 }
             }
@@ -223,18 +231,19 @@ impl Inner {
     }
 
     /// Draws units and waits for them, all in one commit.
-    async fn draw(&self, draws: impl IntoIterator<Item = Draw>) -> Result<(), StoreError> {
+    async fn draw(&self, draws: Draws) -> Result<SmallVec<[Claim; 2]>, StoreError> {
         self.file.may_write()?;
-        let mut asked = Vec::new();
+        let mut asked = SmallVec::<[_; 2]>::new();
         for draw in draws {
             let (reply, done) = oneshot::channel();
             self.queue.send(Job::Draw(draw, Some(reply)))?;
             asked.push(done);
         }
+        let mut claims = SmallVec::new();
         for done in asked {
-            await_reply(done).await?;
+            claims.extend(await_reply(done).await?);
         }
-        Ok(())
+        Ok(claims)
     }
 }
 
@@ -296,7 +305,7 @@ impl SessionStore for EmbeddedStore {
 impl LimitStore for EmbeddedStore {
     fn try_take(&self, batch: &[Charge], now: Moment) -> Option<Verdict> {
         let inner = &self.0.inner;
-        inner.try_decide(inner.counters.decide(batch, now))
+        inner.try_decide(inner.counters.decide(batch, Asker::New, now))
     }
 
     fn try_take_ready(&self, ready: &ReadyCharges, now: Moment) -> Option<Verdict> {

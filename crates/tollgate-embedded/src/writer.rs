@@ -18,7 +18,7 @@ use crate::{
     file::{Meta, Tables},
     queue::{Job, Put, Reply},
     record::{Mark, NEVER, Record},
-    reserve::{Drawn, nanos},
+    reserve::{Claim, Drawn, nanos},
     sessions::Kept,
     store::Inner,
     sweep::Sweep,
@@ -168,10 +168,10 @@ impl Writer {
                 answer(reply, Ok(was_there));
             }
             (Job::Draw(draw, reply), Staged::Drawn(drawn)) => {
-                if let Some(drawn) = drawn {
-                    draw.reserve.hold.lock().grant(&drawn);
+                let claim = drawn.map(|drawn| Claim::grant(&draw.reserve, &drawn));
+                if let Some(reply) = reply {
+                    answer(reply, Ok(claim));
                 }
-                reply.into_iter().for_each(|reply| answer(reply, Ok(())));
             }
             (Job::Reset(name, reply), Staged::Reset) => {
                 if let Some(reserve) = self.inner.counters.registry.get(&name) {
