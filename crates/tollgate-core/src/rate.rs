@@ -339,15 +339,19 @@ impl<C: Cell> Slots<C> {
     /// Makes the slots fit this window. They grow at once, which forgets nothing, and shrink when
     /// nobody has asked for the longer window for as long as it lasts.
     pub(crate) fn fit(&mut self, window: u64, now: u64) {
-        let (width, body) = (slot_width(window), &mut self.body);
+        let (width, body) = (slot_width(window), &self.body);
         if width == body.width {
-            body.asked = body.asked.max(now);
-            return;
+            return self.was_asked(now);
         }
         let longest = body.width.saturating_mul(SLOTS - 1);
         if body.width < width || body.asked.saturating_add(longest) <= now {
             *self = self.rebuilt(window, now);
         }
+    }
+
+    /// A window of their own width was asked for.
+    pub(crate) fn was_asked(&mut self, now: u64) {
+        self.body.asked = self.body.asked.max(now);
     }
 
     /// The same counts in slots for this window, none of them earlier than it was.
@@ -428,7 +432,7 @@ impl<C: Cell> Slots<C> {
     /// Adds what fits, as [`at_most`](Self::at_most) told.
     #[inline]
     pub(crate) fn add_ready(&mut self, now: u64, cost: u64) {
-        self.body.asked = self.body.asked.max(now);
+        self.was_asked(now);
         if self.body.width <= now.wrapping_sub(self.start(self.head)) {
             return self.add_to_later(now, cost);
         }

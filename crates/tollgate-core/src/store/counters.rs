@@ -183,7 +183,7 @@ impl Counters {
                 held[index].or_else(|| by_name().map(|(_, slot)| &**slot))
             })
             .collect();
-        lock_slots(&slots, &mut locked);
+        lock_slots(&slots, &mut locked, now);
         let mut in_turn = slots.iter();
         for index in 0..batch.len() {
             if held[index].is_some() || found.iter().any(|(other, _)| *other == index) {
@@ -370,7 +370,7 @@ impl Counters {
             // One that was refused just now most likely is again: the verdict tells, without a lock.
             [one] if one.slot.is_stamped() => false,
             [one] => {
-                let mut tally = one.slot.lock();
+                let mut tally = one.slot.lock(now);
                 if tally.is_ready_for(&one.brief, now) {
                     tally.add_ready(&one.brief, now);
                     return true;
@@ -379,7 +379,7 @@ impl Counters {
             }
             [one, two] if one.slot.is_stamped() || two.slot.is_stamped() => false,
             [one, two] => {
-                let (mut first, mut second) = lock_two(&one.slot, &two.slot);
+                let (mut first, mut second) = lock_two(&one.slot, &two.slot, now);
                 if first.is_ready_for(&one.brief, now) && second.is_ready_for(&two.brief, now) {
                     first.add_ready(&one.brief, now);
                     second.add_ready(&two.brief, now);
@@ -401,7 +401,7 @@ impl Counters {
         let batch = ready.charges();
         match self.slots_of(ready, now) {
             [one] => {
-                let mut tally = one.slot.lock();
+                let mut tally = one.slot.lock(now);
                 if !tally.is_ready_for(&one.brief, now) {
                     return false;
                 }
@@ -412,7 +412,7 @@ impl Counters {
             }
             [one, two] if one.slot.is_stamped() || two.slot.is_stamped() => return false,
             [one, two] => {
-                let (mut first, mut second) = lock_two(&one.slot, &two.slot);
+                let (mut first, mut second) = lock_two(&one.slot, &two.slot, now);
                 if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
                     return false;
                 }
@@ -474,7 +474,7 @@ impl Counters {
         if self.overflows.load(Relaxed) {
             return self.take_any(batch, now);
         }
-        tally::decide(batch, &mut Held::lock(order), now)
+        tally::decide(batch, &mut Held::lock(order, now), now)
     }
 
     /// Takes from the one counter of the batch where the table knows it and nobody holds it.
@@ -549,7 +549,7 @@ impl Counters {
             return;
         };
         match &shard.entries[at].kept {
-            Kept::Held(slot) => *slot.lock() = Tally::new(),
+            Kept::Held(slot) => *slot.lock(Moment::default()) = Tally::new(),
             _ => {
                 shard.remove(at);
                 self.len.fetch_sub(1, Relaxed);
@@ -568,7 +568,7 @@ fn take_two(batch: &[Charge; 2], slots: [&Slot; 2], now: Moment) -> Verdict {
     if let Some((index, standings)) = deny_two(batch, slots, now) {
         return tally::refused(index, Some(standings[index].retry_in), standings);
     }
-    let (mut first, mut second) = lock_two(slots[0], slots[1]);
+    let (mut first, mut second) = lock_two(slots[0], slots[1], now);
     decide_two(batch, slots, [&mut first, &mut second], now)
 }
 
@@ -578,7 +578,7 @@ fn take_two_ready(batch: &[Charge; 2], [one, two]: [&ReadySlot; 2], now: Moment)
     if let Some((index, standings)) = deny_two(batch, slots, now) {
         return tally::refused(index, Some(standings[index].retry_in), standings);
     }
-    let (mut first, mut second) = lock_two(slots[0], slots[1]);
+    let (mut first, mut second) = lock_two(slots[0], slots[1], now);
     if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
         return decide_two(batch, slots, [&mut first, &mut second], now);
     }
@@ -631,15 +631,19 @@ fn deny_two(
 
 /// Locks two counters that are not one, in the order of all batches.
 #[inline]
-fn lock_two<'a>(one: &'a Slot, two: &'a Slot) -> (MutexGuard<'a, Tally>, MutexGuard<'a, Tally>) {
+fn lock_two<'a>(
+    one: &'a Slot,
+    two: &'a Slot,
+    now: Moment,
+) -> (MutexGuard<'a, Tally>, MutexGuard<'a, Tally>) {
     // Both are looked at before one is locked: where neither is in the cache, they come together.
     assert!(one.table == two.table, "of one table");
     if std::ptr::from_ref(one) < std::ptr::from_ref(two) {
-        let first = one.lock();
-        (first, two.lock())
+        let first = one.lock(now);
+        (first, two.lock(now))
     } else {
-        let second = two.lock();
-        (one.lock(), second)
+        let second = two.lock(now);
+        (one.lock(now), second)
     }
 }
 
@@ -654,13 +658,13 @@ fn strict(batch: &[Charge], places: &[Place]) -> Batch {
     batch
 }
 
-fn lock_slots<'a>(slots: &[&'a Slot], locked: &mut Locked<'a>) {
+fn lock_slots<'a>(slots: &[&'a Slot], locked: &mut Locked<'a>, now: Moment) {
     let mut order: SmallVec<[&'a Slot; 4]> = SmallVec::from_slice(slots);
     order.sort_unstable_by_key(|slot| std::ptr::from_ref(*slot));
     order.dedup_by_key(|slot| std::ptr::from_ref(*slot));
     locked.slots = order
         .into_iter()
-        .map(|slot| (std::ptr::from_ref(slot), slot.lock()))
+        .map(|slot| (std::ptr::from_ref(slot), slot.lock(now)))
         .collect();
 }
 

@@ -747,6 +747,16 @@ impl Tally {
         self.0.stays_for(limit)
     }
 
+    /// Its limit was asked for, last at `now`, by some who did not come by here.
+    #[cold]
+    pub(crate) fn was_asked(&mut self, now: Moment) {
+        match &mut self.0 {
+            State::Slots(slots) => slots.was_asked(now.ticks),
+            State::WideSlots(slots) => slots.was_asked(now.ticks),
+            _ => {}
+        }
+    }
+
     /// Makes a shared tally of quotas last as long as this one needs.
     pub(crate) fn extend(&mut self, quota: &Quota, now: Moment) {
         if let State::Quota { used, start, ends } = self.0 {

@@ -8,7 +8,7 @@ use super::{
     shard::{Kept, Shard},
     slot::Slot,
 };
-use crate::sync::MutexGuard;
+use crate::{clock::Moment, sync::MutexGuard};
 
 /// Where the tally of a charge is.
 #[derive(Clone, Copy, PartialEq)]
@@ -66,7 +66,7 @@ pub(super) struct Held<'a> {
 
 impl<'a> Held<'a> {
     /// Locks each slot once, in the order of their places in memory.
-    pub(super) fn lock(mut order: SmallVec<[(usize, &'a Slot); 4]>) -> Self {
+    pub(super) fn lock(mut order: SmallVec<[(usize, &'a Slot); 4]>, now: Moment) -> Self {
         order.sort_unstable_by_key(|(_, slot)| std::ptr::from_ref(*slot));
         let mut held = Held {
             tallies: SmallVec::new(),
@@ -75,7 +75,7 @@ impl<'a> Held<'a> {
         let mut last: Option<&Slot> = None;
         for (index, slot) in order {
             if !last.is_some_and(|last| std::ptr::eq(last, slot)) {
-                held.tallies.push(slot.lock());
+                held.tallies.push(slot.lock(now));
                 last = Some(slot);
             }
             held.guards[index] = held.tallies.len() - 1;

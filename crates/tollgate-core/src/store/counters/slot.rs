@@ -39,10 +39,10 @@ impl Slot {
 
     /// Locks it to be changed.
     #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Tally> {
-        let tally = self.tally.lock();
-        if let Some(stamp) = self.stamp.get() {
-            stamp.clear();
+    pub(super) fn lock(&self, now: Moment) -> MutexGuard<'_, Tally> {
+        let mut tally = self.tally.lock();
+        if self.stamp.get().is_some_and(|stamp| stamp.clear()) {
+            tally.was_asked(now);
         }
         tally
     }
@@ -71,7 +71,7 @@ impl Slot {
         if let Some(standing) = self.denies(&batch[0], now) {
             return tally::refused(0, Some(standing.retry_in), [standing]);
         }
-        let mut tally = self.lock();
+        let mut tally = self.lock(now);
         match tally::charge_alone(&batch[0], &mut tally, now) {
             Alone::Taken(standing) => tally::taken(now, [standing]),
             Alone::Refused(retry_in, standing) => {

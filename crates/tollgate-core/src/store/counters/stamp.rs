@@ -55,8 +55,8 @@ impl Question {
 /// It answers the same question again, no earlier than it was answered first. Whoever locks the counter
 /// to change it, or to answer another question, clears it first. So the count is as it was, and so are
 /// the times: what is counted leaves the window when it was said to. (Wide slots that are shared by
-/// rates of several windows do not learn that the longest was asked for again, and may be narrowed as
-/// soon as it has passed: all that it could count has left it by then.)
+/// rates of several windows do not learn that the longest was asked for meanwhile. Who clears the stamp
+/// tells them so: they stay wide as if it had been asked for just then.)
 ///
 /// Its words are read one by one, and a reader takes none of them if a write came in between: `state`
 /// is odd while one is under way, and another number after each.
@@ -105,12 +105,15 @@ impl Stamp {
 
     // Both are called with the counter locked: there is one writer.
 
+    /// Tells whether there was one.
     #[inline]
-    pub(super) fn clear(&self) {
+    pub(super) fn clear(&self) -> bool {
         let state = self.state.load(Relaxed);
-        if state & Self::SET != 0 {
+        let was_set = state & Self::SET != 0;
+        if was_set {
             self.state.store((state & !Self::SET) + Self::NEXT, Relaxed);
         }
+        was_set
     }
 
     pub(super) fn write(&self, question: &Question, since: u64, until: u64, resets_at: u64) {
