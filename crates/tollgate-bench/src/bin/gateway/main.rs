@@ -8,8 +8,9 @@
 //! another: the proxies, [`bare_proxy`](../bare_proxy) and `tollgate` with its own files and an embedded
 //! store. In each round every variant is loaded in turn, and a proxy's processor time is divided by the
 //! requests it served; ratios are within a round, and the table has the medians.
-//! Then the same with requests at fixed times, whether answers came or not (an open loop), at half of
-//! what the last variant can do: a latency counts from when the request was due. Machines stand still for
+//! Then the same with requests at fixed times, whether answers came or not (an open loop), once at half of
+//! what the last variant can do, and once each at half of its own: a latency counts from when the request was
+//! due. Machines stand still for
 //! milliseconds now and then, whatever runs on them; so a latency is that of the median window of 25 ms, and the
 //! whole rounds' stands beside it.
 //!
@@ -135,6 +136,7 @@ impl Stage {
 }
 
 /// Prints the tables.
+#[expect(clippy::print_stdout, reason = "a bench prints")]
 async fn compare(stage: &Stage) -> Result<(), Failure> {
     let (rounds, seconds, connections) = (argument(1, 9)?, argument(2, 2)?, argument(3, 32)?);
     let tollgate = |name, calls| Variant {
@@ -161,8 +163,14 @@ async fn compare(stage: &Stage) -> Result<(), Failure> {
     }
     variants.insert(0, bare);
     let seconds = Duration::from_secs(seconds as u64);
-    let capacity = costs(&variants, rounds, seconds, connections).await?;
-    latencies(&variants, rounds, seconds, (capacity / 2.0, connections)).await
+    let halves = costs(&variants, rounds, seconds, connections).await?;
+    let halves: Vec<_> = halves.into_iter().map(|served| served / 2.0).collect();
+    let last = halves.last().copied().unwrap_or_default();
+    println!("\n## Latency, {last:.0} requests a second\n");
+    let same = vec![last; variants.len()];
+    latencies(&variants, rounds, seconds, connections, &same).await?;
+    println!("\n## Latency, each at half of what it served\n");
+    latencies(&variants, rounds, seconds, connections, &halves).await
 }
 
 /// A port that nobody has.
@@ -170,14 +178,14 @@ fn free() -> Result<SocketAddr, Failure> {
     Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?)
 }
 
-/// Prints processor time and memory; returns how many requests a second the last variant served.
+/// Prints processor time and memory; returns how many requests a second each variant served.
 #[expect(clippy::print_stdout, reason = "a bench prints")]
 async fn costs(
     variants: &[Variant<'_>],
     rounds: usize,
     time: Duration,
     connections: usize,
-) -> Result<f64, Failure> {
+) -> Result<Vec<f64>, Failure> {
     let mut samples: Vec<Vec<Sample>> = vec![Vec::new(); variants.len()];
     for variant in variants {
         load::closed(&variant.calls, connections, time / 2).await?; // Warms caches and pools.
@@ -207,8 +215,8 @@ async fn costs(
             variant.process.resident()? as f64 / 1e6,
         );
     }
-    let last = samples.last().map_or(&[][..], Vec::as_slice);
-    Ok(median(last.iter().map(|sample| sample.per_second)))
+    let served = |own: &Vec<Sample>| median(own.iter().map(|sample| sample.per_second));
+    Ok(samples.iter().map(served).collect())
 }
 
 /// How long answers took.
@@ -238,39 +246,41 @@ impl Latencies {
     }
 }
 
-/// Prints how long answers take at this many requests a second.
+/// Prints how long answers take at so many requests a second of each variant.
 #[expect(clippy::print_stdout, reason = "a bench prints")]
 async fn latencies(
     variants: &[Variant<'_>],
     rounds: usize,
     time: Duration,
-    (per_second, connections): (f64, usize),
+    connections: usize,
+    rates: &[f64],
 ) -> Result<(), Failure> {
-    let of_window = (per_second * WINDOW.as_secs_f64()) as usize;
     let mut all: Vec<Latencies> = variants.iter().map(|_| Latencies::default()).collect();
     for _ in 0..rounds {
-        for (variant, latencies) in variants.iter().zip(&mut all) {
+        for ((variant, latencies), per_second) in variants.iter().zip(&mut all).zip(rates) {
             let before = variant.process.processor_time()?;
-            let micros = load::open(&variant.calls, connections, per_second, time).await?;
+            let micros = load::open(&variant.calls, connections, *per_second, time).await?;
+            let of_window = (per_second * WINDOW.as_secs_f64()) as usize;
             let used = variant.process.processor_time()? - before;
             latencies.add(micros, of_window.max(1), used);
         }
     }
-    println!("\n## Latency, {per_second:.0} requests a second\n");
     println!(
-        "| variant | median µs | p99 µs | × bare | p99 of rounds µs | processor µs | × bare |"
+        "| variant | median µs | p99 µs | × bare | p99 of rounds µs | × bare | processor µs | × bare |"
     );
-    println!("|---|---:|---:|---:|---:|---:|---:|");
+    println!("|---|---:|---:|---:|---:|---:|---:|---:|");
     let bare = all[0].of_windows(1);
+    let of_rounds = |own: &Latencies| median(own.rounds.iter().copied());
     for (variant, own) in variants.iter().zip(&all) {
         let costs = own.costs.iter().zip(&all[0].costs);
         println!(
-            "| {} | {:.0} | {:.0} | {:.2} | {:.0} | {:.1} | {:.2} |",
+            "| {} | {:.0} | {:.0} | {:.2} | {:.0} | {:.2} | {:.1} | {:.2} |",
             variant.name,
             own.of_windows(0),
             own.of_windows(1),
             own.of_windows(1) / bare,
-            median(own.rounds.iter().copied()),
+            of_rounds(own),
+            of_rounds(own) / of_rounds(&all[0]),
             median(own.costs.iter().copied()),
             median(costs.map(|(own, bare)| own / bare)),
         );
