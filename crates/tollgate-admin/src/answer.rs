@@ -8,7 +8,7 @@ use axum::{
 };
 use http::{HeaderName, HeaderValue, StatusCode, header::CONTENT_TYPE};
 use serde::Serialize;
-use tollgate_core::{StoreError, store::StorageKey};
+use tollgate_core::{ErrorChain, StoreError, store::StorageKey};
 
 /// What a handler of `/tyk/…` ends with.
 pub(crate) type Answer = Result<Response, Refusal>;
@@ -42,14 +42,9 @@ impl From<StoreError> for Refusal {
 }
 
 /// Tells an error, and what caused it, to the log.
-pub(crate) fn log(error: &dyn std::error::Error, what: &str) {
-    let mut reasons = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        reasons.push_str(&format!(": {source}"));
-        next = source.source();
-    }
-    tracing::error!(target: "tollgate", error = reasons, "{what}");
+pub(crate) fn log(error: &(dyn std::error::Error + 'static), what: &str) {
+    let error = ErrorChain(error);
+    tracing::error!(target: "tollgate", %error, "{what}");
 }
 
 impl IntoResponse for Refusal {

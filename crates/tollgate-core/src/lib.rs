@@ -7,6 +7,7 @@
 //! these rules to HTTP.
 
 pub mod access;
+mod chain;
 pub mod clock;
 pub mod future;
 pub mod ids;
@@ -26,6 +27,7 @@ pub mod token;
 pub mod variables;
 pub mod wire;
 
+pub use chain::ErrorChain;
 pub use clock::{Clock, ManualClock, Moment};
 pub use ids::{ApiId, OrgId, PolicyId, Secret};
 pub use rejection::Rejection;

@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context, bail};
 use futures_util::{StreamExt, stream};
 use tollgate_core::{
-    Session, StoreError,
+    ErrorChain, Session, StoreError,
     pass::quota_counter,
     store::{Expect, ListQuery, Loaded, StoreErrorKind},
 };
@@ -358,7 +358,7 @@ impl Transfer<'_> {
             Ok(Some(found)) => found,
             Ok(None) => return Ok(moved), // It went meanwhile.
             Err(error) if error.kind() == StoreErrorKind::Corrupt => {
-                moved.became = Became::Failed(report::chain(&error));
+                moved.became = Became::Failed(ErrorChain(&error).to_string());
                 return Ok(moved);
             }
             Err(error) => return Err(error),

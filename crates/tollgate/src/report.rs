@@ -1,9 +1,7 @@
 //! What the outside is told of decisions: `tracing` events and `metrics` counters, by reason, never
 //! with anything of the request in them.
 
-use std::error::Error;
-
-use tollgate_core::{Rejection, StoreError};
+use tollgate_core::{ErrorChain, Rejection, StoreError};
 
 /// Counts and logs a refusal.
 pub(crate) fn refused(rejection: &Rejection, gate: &'static str) {
@@ -27,12 +25,6 @@ pub(crate) fn would_reject(rejection: &Rejection) {
 /// Counts and logs a failure of the store, with all that caused it.
 pub(crate) fn store_failed(error: &StoreError, gate: &'static str, then: &'static str) {
     metrics::counter!("tollgate_store_failures_total", "gate" => gate).increment(1);
-    let mut chain = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        chain.push_str(": ");
-        chain.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    tracing::error!(target: "tollgate", gate, then, error = chain, "the store failed");
+    let error = ErrorChain(error);
+    tracing::error!(target: "tollgate", gate, then, %error, "the store failed");
 }

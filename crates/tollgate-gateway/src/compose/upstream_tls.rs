@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, path::Path};
 
+use tollgate_core::ErrorChain;
+
 use super::{Composer, Wrong};
 use crate::{
     definition::Definition,
@@ -25,7 +27,12 @@ impl Composer<'_> {
             (path, err.to_string())
         })?;
         let tls = self.upstream_tls(definition)?;
-        let wrong = |err: ClientError| (JsonPath::from("proxy.transport"), said(&err));
+        let wrong = |err: ClientError| {
+            (
+                JsonPath::from("proxy.transport"),
+                ErrorChain(&err).to_string(),
+            )
+        };
         self.pools.get(UpstreamWay { tls, proxy }).map_err(wrong)
     }
 
@@ -105,7 +112,12 @@ fn by_host<T>(
 ) -> Result<BTreeMap<String, T>, Wrong> {
     let map = map.iter().filter(|(_, text)| !text.trim().is_empty());
     let read = |(host, text): (&String, &String)| {
-        let wrong = |err: ClientError| (JsonPath::from(member).key(host), said(&err));
+        let wrong = |err: ClientError| {
+            (
+                JsonPath::from(member).key(host),
+                ErrorChain(&err).to_string(),
+            )
+        };
         Ok((host.to_ascii_lowercase(), read(text).map_err(wrong)?))
     };
     map.map(read).collect()
@@ -120,12 +132,4 @@ fn pins(keys: &str) -> Result<Vec<KeyPin>, ClientError> {
     keys.split(',')
         .map(|key| KeyPin::read(key.trim()))
         .collect()
-}
-
-/// An error with what is behind it.
-fn said(err: &ClientError) -> String {
-    match std::error::Error::source(err) {
-        Some(source) => format!("{err}: {source}"),
-        None => err.to_string(),
-    }
 }

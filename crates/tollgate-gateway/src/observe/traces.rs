@@ -22,9 +22,10 @@ use opentelemetry_sdk::{
 };
 
 use tollgate::context::TraceId;
+use tollgate_core::ErrorChain;
 
 use self::{
-    export::{OtlpExporter, UNTRACKED, said},
+    export::{OtlpExporter, UNTRACKED},
     propagation::Propagation,
 };
 use super::Caller;
@@ -53,7 +54,7 @@ impl Tracer {
             return None;
         }
         let exporter = OtlpExporter::new(options)
-            .inspect_err(|err| tracing::error!("nothing is traced: {}", said(&**err)))
+            .inspect_err(|err| tracing::error!("nothing is traced: {}", ErrorChain(&**err)))
             .ok()?;
         let (batch, queue) = options.batch_sizes();
         let batches = BatchConfigBuilder::default()

@@ -5,7 +5,7 @@ use std::{error::Error as StdError, fmt, io};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header::CONTENT_TYPE};
 use tollgate::Refusals;
-use tollgate_core::Rejection;
+use tollgate_core::{ErrorChain, Rejection};
 
 use super::{body::ProxyBody, connect::ConnectFailure};
 
@@ -121,7 +121,7 @@ impl ProxyError {
     pub(super) fn of(err: &(dyn StdError + 'static)) -> Self {
         Self {
             kind: kind_of(err),
-            detail: Some(chain(err).into_boxed_str()),
+            detail: Some(ErrorChain(err).to_string().into_boxed_str()),
         }
     }
 
@@ -176,17 +176,6 @@ fn kind_of(err: &(dyn StdError + 'static)) -> ProxyErrorKind {
         level = err.source();
     }
     kind
-}
-
-fn chain(err: &(dyn StdError + 'static)) -> String {
-    let mut text = err.to_string();
-    let mut level = err.source();
-    while let Some(err) = level {
-        text.push_str(": ");
-        text.push_str(&err.to_string());
-        level = err.source();
-    }
-    text
 }
 
 /// How an answer in the upstream's place is written; taken from the request before it is sent.

@@ -6,9 +6,10 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header::HOST};
 use http_body_util::{BodyExt, Empty, Limited};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use tollgate_core::ErrorChain;
 
 use super::SecretStoreError;
-use crate::proxy::{ClientOptions, ProxyError, UpstreamClient, UpstreamTls};
+use crate::proxy::{ClientOptions, UpstreamClient, UpstreamTls};
 
 /// The most that is read of an answer, in bytes.
 const MOST_ANSWER: usize = 1 << 20;
@@ -114,20 +115,16 @@ async fn ask_once(
     let host = uri.authority().ok_or("there is no host")?;
     let host = HeaderValue::try_from(host.as_str())?;
     request.headers_mut().insert(HOST, host);
-    let response = client.send(request).await.map_err(why)?;
+    let response = client
+        .send(request)
+        .await
+        .map_err(|err| ErrorChain(&err).to_string())?;
     let (head, body) = response.into_parts();
     let body = Limited::new(body, MOST_ANSWER).collect().await?;
     Ok((head.status, body.to_bytes()))
 }
 
 /// An error with what is behind it.
-fn why(err: ProxyError) -> BoxError {
-    match err.source() {
-        Some(cause) => format!("{err}: {cause}").into(),
-        None => err.into(),
-    }
-}
-
 fn read(status: StatusCode, body: Bytes) -> Result<Option<Bytes>, &'static str> {
     match status {
         StatusCode::OK => Ok(Some(body)),

@@ -1,6 +1,6 @@
 //! What came of a transfer, told to people and programs.
 
-use std::{collections::BTreeMap, error::Error, io};
+use std::{collections::BTreeMap, io};
 
 use serde::Serialize;
 use serde_json::json;
@@ -192,16 +192,4 @@ fn kind(name: &str) -> Option<&'static str> {
     ];
     let of_key = |(begins, kind): &(&str, &'static str)| name.starts_with(begins).then_some(*kind);
     KINDS.iter().find_map(of_key)
-}
-
-/// An error and what is behind it, in one line.
-pub(super) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

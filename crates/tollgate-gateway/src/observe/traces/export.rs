@@ -28,6 +28,7 @@ use opentelemetry_sdk::{
     trace::{SpanData, SpanExporter},
 };
 use prost::Message;
+use tollgate_core::ErrorChain;
 
 use crate::{
     config::{OpenTelemetryOptions, TracesTls},
@@ -121,7 +122,8 @@ impl OtlpExporter {
         };
         let sending = async {
             let response = self.client.send_over(protocol, self.request(spans)).await;
-            let response = response.map_err(|err| ExportError::Unreachable(said(&err)))?;
+            let response =
+                response.map_err(|err| ExportError::Unreachable(ErrorChain(&err).to_string()))?;
             self.read(response).await
         };
         let sent = tokio::time::timeout(self.timeout, sending).await;
@@ -156,7 +158,7 @@ impl OtlpExporter {
     async fn read(&self, response: Response<ProxyBody>) -> Result<(), ExportError> {
         let (head, body) = response.into_parts();
         let body = Limited::new(body, MOST_ANSWER).collect().await;
-        let body = body.map_err(|err| ExportError::Unreachable(said(&*err)))?;
+        let body = body.map_err(|err| ExportError::Unreachable(ErrorChain(&*err).to_string()))?;
         if !head.status.is_success() {
             return Err(ExportError::Refused(head.status.to_string()));
         }
@@ -260,15 +262,4 @@ fn tls(options: &TracesTls) -> Result<UpstreamTls, BoxError> {
         rules: TlsRules::new(oldest, newest, &[])?,
         ..UpstreamTls::of_files(unverified, authorities, certificate, &options.key_file)?
     })
-}
-
-/// An error with what is behind it.
-pub(super) fn said(err: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = err.to_string();
-    let mut cause = err.source();
-    while let Some(err) = cause {
-        text.push_str(&format!(": {err}"));
-        cause = err.source();
-    }
-    text
 }
