@@ -47,7 +47,7 @@ async fn attack_22_23_what_can_be_read_in_two_ways_reaches_no_upstream() {
     assert_eq!(upstream.seen(), 0);
 }
 
-/// Where rights decide it is refused: `tests/it/attacks.rs`.
+/// Where rights decide it is refused: `tests/it/attacks/paths.rs`.
 #[tokio::test]
 async fn attack_23_an_encoded_slash_goes_on_as_it_came() {
     let upstream = Upstream::echo().await;
