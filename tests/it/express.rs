@@ -233,3 +233,28 @@ async fn what_goes_through_at_once_gets_what_gates_would_give_it() {
         }
     }
 }
+
+/// A credential that is to be taken out is taken out of the usual request too.
+#[tokio::test]
+async fn a_credential_is_removed_however_usual_the_request() {
+    let store = MemoryStore::new();
+    let record = r#"{"access_rights": {"orders": {}}, "rate": 100, "per": 3600, "quota_max": 100}"#;
+    store.insert("joes-key", record.parse().unwrap()).unwrap();
+    let builder = || {
+        Tollgate::builder(store.clone())
+            .api("orders")
+            .rate_limit()
+            .quota()
+    };
+    let quiet = builder().headers(LimitHeaders::none()).without_context();
+    for builder in [builder(), builder().without_context(), quiet] {
+        let gate = builder.remove_credential().build().unwrap();
+        let seen = service_fn(async |request: Request<Body>| {
+            assert!(!request.headers().contains_key("authorization"));
+            Ok::<_, Infallible>(Response::new(Body::empty()))
+        });
+        let mut service = gate.layer().layer(seen);
+        let joe = || ask("/", "joes-key");
+        assert_eq!(thrice(&mut service, joe).await, [200; 3]);
+    }
+}

@@ -343,8 +343,8 @@ impl Gates {
         self.0.seats.iter().map(|seat| (&*seat.gate, seat.observed))
     }
 
-    /// Asks the gates behind those that told who calls, where they are asked at once. Fails with how many
-    /// gates have passed.
+    /// Asks the gates behind those that told who calls, where they are asked at once and none has to see the
+    /// request again once it may pass. Fails with how many gates have passed.
     #[inline]
     pub(crate) fn pass_at_once(
         &self,
@@ -352,6 +352,7 @@ impl Gates {
         visit: &mut Visit,
     ) -> Result<(), usize> {
         let express = self.0.express.as_deref();
+        let express = express.filter(|_| !self.0.acts.forward);
         express.map_or(Err(Express::GATES), |express| {
             express.pass_rest(headers, visit)
         })
