@@ -180,7 +180,7 @@ pub struct Question {
     pub method: String,
     /// Path and query, as the gateway would get them.
     pub path: String,
-    /// The host; empty for any.
+    /// The host, with its port where APIs have that for themselves; empty for any.
     #[serde(default)]
     pub host: String,
     /// Further headers.

@@ -21,7 +21,8 @@
 
 use std::{
     collections::BTreeMap,
-    net::{IpAddr, Ipv4Addr},
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    num::TryFromIntError,
     path::Path,
     sync::OnceLock,
     time::Duration,
@@ -57,8 +58,8 @@ pub use sections::{
     AccessLogs, AnalyticsOptions, AuthOverride, CertificateFile, CertificateOptions, ControlPlane,
     ControlSecurity, CoprocessOptions, DashboardOptions, DnsCache, HealthCheck, HttpServerOptions,
     LivenessCheck, LocalSessionCache, MetricsOptions, Monitor, NormalisedUrls, PoliciesOptions,
-    ServiceDiscoveryDefaults, StorageOptions, StoreRules, TollgateOptions, UptimeTestOptions,
-    WebHook,
+    PortList, PortRange, ServiceDiscoveryDefaults, StorageOptions, StoreRules, TollgateOptions,
+    UptimeTestOptions, WebHook,
 };
 pub use settings::SETTINGS;
 pub use traces::{OpenTelemetryOptions, OtlpMetricsOptions, Sampling, TracesTls};
@@ -126,8 +127,8 @@ record! {
         pub template_path: String,
         /// Where policies come from.
         pub policies: PoliciesOptions,
-        /// Ports that APIs may listen on.
-        pub ports_whitelist: Unread,
+        /// Ports that APIs may listen on, by protocol.
+        pub ports_whitelist: BTreeMap<String, PortList>,
         /// Whether APIs may listen on any port.
         pub disable_ports_whitelist: bool,
         /// The folder of API definitions.
@@ -445,6 +446,28 @@ impl Config {
             8080
         } else {
             self.listen_port
+        }
+    }
+
+    /// The port of an API with this `listen_port`; `None` is the gateway's.
+    ///
+    /// # Errors
+    ///
+    /// Where it is no port.
+    pub fn own_port(&self, listen_port: i64) -> Result<Option<u16>, TryFromIntError> {
+        let port = u16::try_from(listen_port)?;
+        Ok((port != 0 && port != self.port()).then_some(port))
+    }
+
+    /// What of the gateway, besides its APIs, listens on a port.
+    pub(crate) fn has_port(&self, port: u16) -> Option<&'static str> {
+        let metrics = self.tollgate.metrics.address.parse::<SocketAddr>();
+        if port == self.control_api_port {
+            Some("the control API")
+        } else if metrics.is_ok_and(|address| address.port() == port) {
+            Some("the metrics")
+        } else {
+            None
         }
     }
 

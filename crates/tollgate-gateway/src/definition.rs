@@ -36,6 +36,7 @@ use crate::{
     config::Config,
     document::{Document, Tree},
     overrides::ErrorOverrides,
+    ports::{OwnPort, Protocol},
     problem::{JsonPath, Problem, Report},
     record::{Unread, record},
     reference::{Environment, References, SecretSources},
@@ -92,7 +93,7 @@ record! {
         pub domain_disabled: bool,
         /// `http`, `https`, `h2c`, `tcp` or `tls`.
         pub protocol: String,
-        /// A port of its own.
+        /// A port of its own, where the API is served alone with those that have it too. Zero: the gateway's.
         pub listen_port: i64,
         /// Whether connections begin with the client's address.
         pub enable_proxy_protocol: bool,
@@ -432,6 +433,8 @@ pub(crate) struct Outline {
     pub(crate) api_id: String,
     pub(crate) listen_path: String,
     pub(crate) domain: String,
+    /// `None` where it can not be read.
+    pub(crate) listen_port: Option<i64>,
 }
 
 impl Definition {
@@ -538,6 +541,14 @@ impl Definition {
         config.host_of(own)
     }
 
+    /// Its own port; `None` where it shares that of the gateway, or where `listen_port` is no port.
+    pub fn own_port(&self, config: &Config) -> Option<OwnPort> {
+        let port = config.own_port(self.listen_port).ok()??;
+        let protocol = Protocol::of(&self.protocol, config);
+        let protocol = protocol.unwrap_or(Protocol::Http); // Others are refused by name.
+        Some(OwnPort { port, protocol })
+    }
+
     /// Where a token is looked for: `auth_configs.authToken`, or `auth` where that is not given.
     pub fn token_source(&self) -> &AuthSource {
         self.auth_configs.get("authToken").unwrap_or(&self.auth)
@@ -572,6 +583,11 @@ pub(crate) fn outline(tree: &Tree) -> Outline {
         api_id: text(tree.member("api_id")),
         listen_path: text(proxy.and_then(|proxy| proxy.member("listen_path"))),
         domain: text(tree.member("domain")),
+        listen_port: match tree.member("listen_port") {
+            None | Some(Tree::Null) => Some(0),
+            Some(Tree::Number(number)) => number.as_i64(),
+            Some(_) => None,
+        },
     }
 }
 
@@ -706,6 +722,56 @@ mod tests {
     }
 
     #[test]
+    fn a_port_of_its_own_is_looked_at() {
+        let config: Config = serde_json::from_str(
+            r#"{"listen_port": 80, "control_api_port": 9001, "tollgate": {"metrics": {"address": "[::]:9002"}},
+                "ports_whitelist": {"http": {"ranges": [{"from": 9000, "to": 9002}]}, "https": {"ports": [9000]}}}"#,
+        )
+        .unwrap();
+        let check = |members: &str, expected: &[&str]| {
+            let proxy = r#""version_data": {"not_versioned": true}, "proxy": {"listen_path": "/a/", "target_url": "http://up"}"#;
+            let text = format!(r#"{{{members}, "api_id": "a", {proxy}}}"#);
+            let (definition, problems) = load(&text, &config);
+            assert_eq!(problems, expected, "{members}");
+            definition.unwrap().own_port(&config).map(|own| own.port)
+        };
+        assert_eq!(check(r#""listen_port": 9000"#, &[]), Some(9000));
+        assert_eq!(check(r#""listen_port": 80"#, &[]), None);
+        assert_eq!(check(r#""listen_port": 0"#, &[]), None);
+        let wrong = |what: &str| format!("error: d.json:1:17: listen_port: {what}");
+        for (port, told) in [
+            (
+                "65536",
+                "65536 is no port: expected 1 to 65535, or 0 for the gateway's",
+            ),
+            (
+                "-1",
+                "-1 is no port: expected 1 to 65535, or 0 for the gateway's",
+            ),
+            ("9001", "9001 is the port of the control API"),
+            ("9002", "9002 is the port of the metrics"),
+            (
+                "9003",
+                "port 9003 is not in `ports_whitelist.http` of the configuration (put it there, or set \
+                 `disable_ports_whitelist`)",
+            ),
+        ] {
+            check(&format!(r#""listen_port": {port}"#), &[&wrong(told)]);
+        }
+        let no_certificate = "port 9000 speaks TLS, and `http_server_options` of the configuration has no \
+                              certificate for it";
+        let https = r#""listen_port": 9000, "protocol": "https""#;
+        check(https, &[&wrong(no_certificate)]);
+        let (_, problems) = load(r#"{"listen_port": 9000, "protocol": "tls"}"#, &config);
+        assert!(
+            problems
+                .iter()
+                .any(|told| told.contains("this protocol is not built"))
+        );
+        assert!(!problems.iter().any(|told| told.contains("listen_port")));
+    }
+
+    #[test]
     fn an_open_api_definition_is_refused_by_name() {
         let (definition, problems) = load(r#"{"openapi": "3.0.3"}"#, &Config::default());
         assert!(definition.is_none());
@@ -716,13 +782,14 @@ mod tests {
     fn an_outline_is_read_of_anything() {
         let document = Document::parse(
             Path::new("x"),
-            r#"{"Api_Id": "a", "domain": 5, "proxy": {"LISTEN_PATH": "/a/"}, "active": "no"}"#
+            r#"{"Api_Id": "a", "domain": 5, "proxy": {"LISTEN_PATH": "/a/"}, "active": "no", "listen_port": "1"}"#
                 .into(),
         );
         let expected = Outline {
             api_id: "a".into(),
             listen_path: "/a/".into(),
             domain: String::new(),
+            listen_port: None,
         };
         assert_eq!(outline(&document.unwrap().tree), expected);
     }

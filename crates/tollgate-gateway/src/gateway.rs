@@ -6,6 +6,7 @@
 
 use std::{
     borrow::Cow,
+    collections::BTreeMap,
     convert::Infallible,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,8 +19,11 @@ use http::{
     Request, Response, StatusCode,
     header::{CONTENT_TYPE, LOCATION, X_CONTENT_TYPE_OPTIONS},
     request::Parts,
+    uri::Authority,
 };
+use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
+use tokio::sync::watch;
 use tollgate::{
     KeyScheme, Rejection, Session, SharedStore,
     access::clean_target,
@@ -29,6 +33,7 @@ use tollgate::{
     token::{HashFunction, TokenForm},
 };
 use tollgate_admin::ApiSet;
+use tollgate_core::ErrorChain;
 use tower::ServiceExt;
 use tower_service::Service;
 
@@ -37,22 +42,23 @@ use crate::{
     api::Api,
     compose::{Composer, Names},
     config::Config,
-    load::{self, Loaded, RefusedApi},
+    load::{self, Loaded, RefusedApi, ServedApi},
     meta_schema::MetaSchemas,
     observe::{ApiWatch, Observer, meters},
     onward::Directory,
     problem::{Problem, Report, Severity},
     proxy::{ClientError, ClientOptions, UpstreamPools, UpstreamWay},
     reference::{Environment, SecretSources},
-    route::{self, Routes},
+    route::{self, PortRoutes},
     serve::RequestBody,
     serving::FrontFuture,
+    sockets::{ApiPorts, OpenPort, SocketError, Sockets},
 };
 
 /// What is served at one time.
 #[derive(Debug)]
 pub struct Snapshot {
-    routes: Routes<Served>,
+    routes: PortRoutes<Served>,
     directory: Directory,
     policies: PolicySet,
     apis: Arc<ApiSet>,
@@ -71,9 +77,16 @@ enum Served {
     Refused,
 }
 
+/// The ports that APIs have for themselves.
+pub type OpenPorts = BTreeMap<u16, OpenPort>;
+
 /// A gateway: the snapshot in force, and what a reload needs.
 pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
+    sockets: Sockets,
+    own_ports: watch::Sender<OpenPorts>,
+    /// Held by whoever makes a snapshot: two at once would want the same ports.
+    reloading: Mutex<()>,
     config: Arc<Config>,
     environment: Environment,
     store: SharedStore,
@@ -121,9 +134,13 @@ impl Snapshot {
         Some(api.explain(head, now).await)
     }
 
-    /// The API that serves a path of a host.
+    /// The API that serves a path of a host. A port behind the host counts where APIs have it for themselves.
     pub fn find(&self, host: Option<&str>, path: &str) -> Option<&Arc<Api>> {
-        match self.routes.find(host, path)?.0 {
+        let authority = host.and_then(|host| host.parse::<Authority>().ok());
+        let port = authority.as_ref().and_then(Authority::port_u16);
+        let port = port.filter(|port| self.routes.at(Some(*port)).is_some());
+        let host = authority.as_ref().map(Authority::host).or(host);
+        match self.routes.at(port)?.find(host, path)?.0 {
             Served::Api(api) => Some(api),
             Served::Refused => None,
         }
@@ -142,6 +159,7 @@ impl Gateway {
         environment: Environment,
         store: SharedStore,
         observer: Observer,
+        api_ports: ApiPorts,
     ) -> Result<(Arc<Self>, Report), ClientError> {
         let config = loaded.config.clone();
         let options = ClientOptions {
@@ -154,15 +172,18 @@ impl Gateway {
         let gateway = Self {
             snapshot: ArcSwap::from_pointee(Snapshot::empty(pools)),
             keys: key_scheme(&config),
+            sockets: Sockets::new(config.clone(), api_ports),
+            own_ports: watch::Sender::default(),
+            reloading: Mutex::default(),
             config,
             environment,
             store,
             watch: observer.no_api(),
             observer,
         };
-        let (snapshot, report) = gateway.compose(loaded);
+        let (snapshot, ports, report) = gateway.compose(loaded);
         snapshot.tell();
-        gateway.snapshot.store(Arc::new(snapshot));
+        gateway.put_in_force(snapshot, ports);
         Ok((Arc::new(gateway), report))
     }
 
@@ -181,18 +202,36 @@ impl Gateway {
         &self.keys
     }
 
+    /// What opens its sockets.
+    pub fn sockets(&self) -> &Sockets {
+        &self.sockets
+    }
+
+    /// The ports that APIs have for themselves, as they are with each snapshot. They are listened on already;
+    /// whoever watches takes the connections, for a [`Front::at_port`].
+    pub fn own_ports(&self) -> watch::Receiver<OpenPorts> {
+        self.own_ports.subscribe()
+    }
+
+    /// Lets go of the ports that APIs have for themselves, when no further connections are to be taken.
+    pub fn close_own_ports(&self) {
+        self.own_ports.send_replace(OpenPorts::new());
+    }
+
     /// What is in force.
     pub fn snapshot(&self) -> Arc<Snapshot> {
         self.snapshot.load_full()
     }
 
     /// Reads definitions and policies anew, and puts them in force. Where the policies can not be read,
-    /// or an API or a policy that was in force can no longer be used, the old snapshot stays.
+    /// or an API or a policy that was in force can no longer be used, the old snapshot stays. Several at once wait
+    /// for each other.
     ///
     /// # Errors
     ///
     /// Fails with what is wrong.
     pub fn reload(&self) -> Result<Report, Report> {
+        let _reloading = self.reloading.lock();
         let reloaded = self.replace();
         match &reloaded {
             Ok(_) => self.snapshot().tell(),
@@ -206,7 +245,7 @@ impl Gateway {
         let Some(loaded) = loaded else {
             return Err(report);
         };
-        let (snapshot, more) = self.compose(&loaded);
+        let (snapshot, ports, more) = self.compose(&loaded);
         report.extend(more.problems);
         let old = self.snapshot();
         let lost_api = old
@@ -219,13 +258,35 @@ impl Gateway {
             .of(Severity::Error)
             .any(|problem| problem.file == folder);
         if lost_folder || lost_api || lost_policy(&old.policies, &snapshot.policies) {
-            return Err(report);
+            return Err(report); // What was opened for it closes.
         }
-        self.snapshot.store(Arc::new(snapshot));
+        self.put_in_force(snapshot, ports);
         Ok(report)
     }
 
-    fn compose(&self, loaded: &Loaded) -> (Snapshot, Report) {
+    fn put_in_force(&self, snapshot: Snapshot, ports: OpenPorts) {
+        self.snapshot.store(Arc::new(snapshot));
+        self.own_ports.send_replace(ports);
+    }
+
+    /// Listens on the ports of these APIs; and what is wrong with those that can not be had.
+    fn open(&self, loaded: &Loaded) -> (OpenPorts, BTreeMap<u16, SocketError>) {
+        let (mut open, mut failed) = (OpenPorts::new(), BTreeMap::new());
+        let apis = loaded.served().filter(|_| self.sockets.are_for_apis());
+        for own in apis.filter_map(|api| api.listens_on()) {
+            let port = own.port;
+            if open.contains_key(&port) || failed.contains_key(&port) {
+                continue;
+            }
+            match self.sockets.own(own) {
+                Ok(listener) => drop(open.insert(port, listener)),
+                Err(error) => drop(failed.insert(port, error)),
+            }
+        }
+        (open, failed)
+    }
+
+    fn compose(&self, loaded: &Loaded) -> (Snapshot, OpenPorts, Report) {
         let mut pools = self.snapshot.load().pools.next();
         let names = Names::of(loaded.served().map(|api| &api.definition));
         let composer = Composer {
@@ -244,19 +305,25 @@ impl Gateway {
             templates: &loaded.templates,
         };
         let mut report = Report::default();
-        let mut routes = Routes::new(self.config.http_server_options.enable_strict_routes);
+        let (ports, without) = self.open(loaded);
+        let is_strict = self.config.http_server_options.enable_strict_routes;
+        let mut routes = PortRoutes::new(is_strict, ports.keys().copied());
         let (mut records, mut refused) = (Vec::new(), Vec::new());
         let mut composed = Vec::new();
         for served in loaded.served() {
             records.extend(record(&served.file, &mut report));
-            let api = composer.api(served).map(Arc::new);
+            let api = check_port(served, &without).and_then(|()| composer.api(served));
+            let api = api.map(Arc::new);
             let api = api.map_err(|problem| {
                 refused.push(served.file.clone());
                 report.push(problem);
             });
             composed.extend(api.clone());
             let path = served.listen_path.clone();
-            if let Some(path) = path.filter(|_| !served.definition.internal) {
+            let routes = routes.at_mut(served.own_port.map(|own| own.port));
+            if let Some(path) = path.filter(|_| !served.definition.internal)
+                && let Some(routes) = routes
+            {
                 let serves = api.map_or(Served::Refused, Served::Api);
                 routes.add(served.host.clone(), path, serves);
             }
@@ -265,11 +332,14 @@ impl Gateway {
             file,
             listen_path,
             host,
+            own_port,
             ..
         } in loaded.refused()
         {
             refused.push(file.clone());
-            if let Some(path) = listen_path.clone() {
+            if let Some(path) = listen_path.clone()
+                && let Some(routes) = routes.at_mut(*own_port)
+            {
                 routes.add(host.clone(), path, Served::Refused);
             }
         }
@@ -291,22 +361,24 @@ impl Gateway {
                 meta_schemas,
                 named: loaded.named_files(),
             },
+            ports,
             report,
         )
     }
 
-    /// Answers a request to an API.
-    fn serve(&self, mut request: Request<RequestBody>) -> FrontFuture {
+    /// Answers a request to an API that came in at this port; `None` is the gateway's.
+    fn serve(&self, mut request: Request<RequestBody>, port: Option<u16>) -> FrontFuture {
         let is_cleaned = !self.config.http_server_options.skip_url_cleaning;
         if let Some(target) = clean_target(request.uri()).filter(|_| is_cleaned) {
             return self.unserved(request, moved(&target), "moved");
         }
         let snapshot = self.snapshot.load();
-        let routes = &snapshot.routes;
-        let host = || route::host(request.headers(), request.uri());
-        let host = routes.have_hosts().then(host).flatten();
         let path = decoded(request.uri().path());
-        let found = routes.find(host, &path);
+        let found = snapshot.routes.at(port).and_then(|routes| {
+            let host = || route::host(request.headers(), request.uri());
+            let host = routes.have_hosts().then(host).flatten();
+            routes.find(host, &path)
+        });
         match found.map(|(served, _)| served) {
             Some(Served::Api(api)) => {
                 if api.hands_on {
@@ -348,7 +420,7 @@ impl Snapshot {
     fn empty(pools: UpstreamPools<RequestBody>) -> Self {
         Self {
             pools,
-            routes: Routes::new(false),
+            routes: PortRoutes::new(false, []),
             directory: Directory::default(),
             policies: PolicySet::default(),
             apis: Arc::default(),
@@ -359,6 +431,16 @@ impl Snapshot {
             named: Vec::new(),
         }
     }
+}
+
+/// Whether the port of an API could be opened.
+fn check_port(api: &ServedApi, failed: &BTreeMap<u16, SocketError>) -> Result<(), Problem> {
+    let port = api.listens_on().map(|own| own.port);
+    let Some((port, error)) = port.and_then(|port| failed.get_key_value(&port)) else {
+        return Ok(());
+    };
+    let message = format!("port {port} can not be opened: {}", ErrorChain(error));
+    Err(Problem::error(&api.file, message).at("listen_port".into()))
 }
 
 /// Whether a policy was in force that can no longer be read.
@@ -469,17 +551,27 @@ fn moved(target: &str) -> Response<AnswerBody> {
 #[derive(Clone)]
 pub struct Front {
     gateway: Arc<Gateway>,
+    own_port: Option<u16>,
     admin: Option<Router>,
     admin_paths: Arc<[String]>,
 }
 
 impl Front {
-    /// APIs alone.
+    /// APIs alone, of those that share the gateway's port.
     pub fn new(gateway: Arc<Gateway>) -> Self {
         Self {
             gateway,
+            own_port: None,
             admin: None,
             admin_paths: Arc::default(),
+        }
+    }
+
+    /// APIs alone, of those that have this port for themselves.
+    pub fn at_port(gateway: Arc<Gateway>, port: u16) -> Self {
+        Self {
+            own_port: Some(port),
+            ..Self::new(gateway)
         }
     }
 
@@ -514,7 +606,7 @@ impl Service<Request<RequestBody>> for Front {
                 let Ok(response) = admin.oneshot(request.map(axum::body::Body::new)).await;
                 response.map(AnswerBody::other)
             })),
-            None => self.gateway.serve(request),
+            None => self.gateway.serve(request, self.own_port),
         }
     }
 }

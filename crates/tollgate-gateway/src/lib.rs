@@ -9,7 +9,7 @@
 //! - [`compose`]: a definition becomes an [`api`], found by its [`route`];
 //! - [`edge`]: what is decided before a key is looked for;
 //! - [`proxy`] and [`serve`]: the way to upstreams, and the listeners;
-//! - [`tls`]: which TLS is spoken on both;
+//! - [`tls`]: which TLS is spoken on both; [`ports`] and [`sockets`]: where is listened;
 //! - [`gateway`]: a snapshot in force, and how it is replaced;
 //! - [`observe`]: the access log and metrics; [`health`]: whether the store answers.
 //! - [`schema`]: JSON schemas of the files.
@@ -29,6 +29,7 @@ pub mod meta_schema;
 pub mod observe;
 mod onward;
 pub mod overrides;
+pub mod ports;
 pub mod problem;
 pub mod proxy;
 pub mod record;
@@ -39,6 +40,7 @@ pub mod secret_stores;
 pub mod serve;
 mod serving;
 mod shape;
+pub mod sockets;
 pub mod storage;
 mod suggest;
 pub mod support;

@@ -25,6 +25,7 @@ use crate::{
     definition::{Definition, ListenPath, Outline, outline},
     document::Document,
     overrides::Templates,
+    ports::OwnPort,
     problem::{Problem, Report, Severity},
     reference::{Environment, SecretSources},
     secret_stores::SecretStores,
@@ -102,6 +103,8 @@ pub struct ServedApi {
     pub listen_path: Option<ListenPath>,
     /// Its host, in small letters; `None` for any.
     pub host: Option<String>,
+    /// Its own port; `None` where it shares that of the gateway.
+    pub own_port: Option<OwnPort>,
 }
 
 /// An API that can not be served.
@@ -115,8 +118,18 @@ pub struct RefusedApi {
     pub listen_path: Option<ListenPath>,
     /// Its host, in small letters; `None` for any.
     pub host: Option<String>,
+    /// Its own port; `None` where it shares that of the gateway.
+    pub own_port: Option<u16>,
     /// Why.
     pub problems: Vec<Problem>,
+}
+
+impl ServedApi {
+    /// The port that is opened for it; `None` where it has none, or no public path.
+    pub fn listens_on(&self) -> Option<OwnPort> {
+        let is_public = !self.definition.internal && self.listen_path.is_some();
+        self.own_port.filter(|_| is_public)
+    }
 }
 
 impl Api {
@@ -302,6 +315,7 @@ fn api(file: &Path, sources: SecretSources<'_>, report: &mut Report) -> Api {
         file: file.to_owned(),
         listen_path: ListenPath::clean(&definition.proxy.listen_path),
         host: definition.host(config),
+        own_port: definition.own_port(config),
         definition,
     });
     if api.definition.is_active(config) {
@@ -312,11 +326,15 @@ fn api(file: &Path, sources: SecretSources<'_>, report: &mut Report) -> Api {
 }
 
 fn refused(file: &Path, outline: Outline, config: &Config, problems: Vec<Problem>) -> Api {
+    let own_port = outline.listen_port.map(|port| config.own_port(port));
+    let has_place = matches!(own_port, Some(Ok(_)));
     Api::Refused(RefusedApi {
         file: file.to_owned(),
         id: outline.api_id.into(),
-        listen_path: ListenPath::clean(&outline.listen_path),
+        // Where it is not known whose port it would be served on, it is told on none.
+        listen_path: ListenPath::clean(&outline.listen_path).filter(|_| has_place),
         host: config.host_of(&outline.domain),
+        own_port: own_port.and_then(Result::ok).flatten(),
         problems,
     })
 }

@@ -12,6 +12,7 @@ use tollgate_gateway::{
     load::{self, DefaultSecret, LoadOptions, Store},
     reference::Environment,
     serve::{Listener, RequestBody, ServeOptions, Stop, serve},
+    sockets::ApiPorts,
 };
 use tower::{ServiceExt, service_fn};
 
@@ -64,6 +65,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<i32> {
         conf: &conf,
         environment,
         options,
+        api_ports: ApiPorts::Opened,
     };
     let port = arguments.port;
     start::with_server(setup, &data, |server| async move {

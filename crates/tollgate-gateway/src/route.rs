@@ -1,4 +1,6 @@
-//! Which API serves a request: by host, then by the longest listen path.
+//! Which API serves a request: by the port it came in at, by host, then by the longest listen path.
+
+use std::collections::BTreeMap;
 
 use http::{HeaderMap, Uri, header::HOST};
 
@@ -9,6 +11,14 @@ use crate::definition::ListenPath;
 pub struct Routes<T> {
     routes: Vec<Route<T>>, // In the order in which they are tried.
     strict: bool,
+}
+
+/// Routes by port: those of the gateway's own, and of ports that APIs have for themselves. What is served on one
+/// is found on no other.
+#[derive(Debug)]
+pub struct PortRoutes<T> {
+    gateway: Routes<T>,
+    own: BTreeMap<u16, Routes<T>>,
 }
 
 #[derive(Debug)]
@@ -70,6 +80,33 @@ impl<T> Routes<T> {
     /// All that is served.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.routes.iter().map(|route| &route.serves)
+    }
+}
+
+impl<T> PortRoutes<T> {
+    /// No routes, with these ports besides the gateway's. `strict` as in [`Routes::new`].
+    pub fn new(strict: bool, own: impl IntoIterator<Item = u16>) -> Self {
+        let own = own.into_iter().map(|port| (port, Routes::new(strict)));
+        Self {
+            gateway: Routes::new(strict),
+            own: own.collect(),
+        }
+    }
+
+    /// The routes of a port, if it is open; `None` is the gateway's.
+    pub fn at(&self, port: Option<u16>) -> Option<&Routes<T>> {
+        match port {
+            None => Some(&self.gateway),
+            Some(port) => self.own.get(&port),
+        }
+    }
+
+    /// As [`at`](Self::at), to add to.
+    pub fn at_mut(&mut self, port: Option<u16>) -> Option<&mut Routes<T>> {
+        match port {
+            None => Some(&mut self.gateway),
+            Some(port) => self.own.get_mut(&port),
+        }
     }
 }
 
@@ -167,6 +204,21 @@ mod tests {
         let routes = routes(false, &[("", "/a/b/"), ("x.example", "/a/")]);
         check(&routes, "X.Example", "/a/b/c", Some("x.example/a/"));
         check(&routes, "y.example", "/a/b/c", Some("/a/b/"));
+    }
+
+    #[test]
+    fn a_port_has_routes_of_its_own() {
+        let mut routes = PortRoutes::new(false, [9000]);
+        for (port, serves) in [(None, "gateway"), (Some(9000), "own"), (Some(1), "none")] {
+            let path = ListenPath::clean("/a/").expect("a path");
+            if let Some(routes) = routes.at_mut(port) {
+                routes.add(None, path, serves);
+            }
+        }
+        let found = |port| Some(*routes.at(port)?.find(None, "/a/x")?.0);
+        assert_eq!(found(None), Some("gateway"));
+        assert_eq!(found(Some(9000)), Some("own"));
+        assert_eq!(found(Some(1)), None);
     }
 
     #[test]

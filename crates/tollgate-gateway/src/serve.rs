@@ -128,10 +128,10 @@ impl Default for ServeOptions {
     }
 }
 
-/// A socket that takes connections.
-#[derive(Debug)]
+/// A socket that takes connections. Clones take from the same one, which closes with the last of them.
+#[derive(Clone, Debug)]
 pub struct Listener {
-    tcp: TcpListener,
+    tcp: Arc<TcpListener>,
     tls: Option<ServerTls>,
 }
 
@@ -163,6 +163,12 @@ impl Listener {
 
 impl From<TcpListener> for Listener {
     fn from(tcp: TcpListener) -> Self {
+        Self::from(Arc::new(tcp))
+    }
+}
+
+impl From<Arc<TcpListener>> for Listener {
+    fn from(tcp: Arc<TcpListener>) -> Self {
         Self { tcp, tls: None }
     }
 }

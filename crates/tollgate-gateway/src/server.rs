@@ -1,6 +1,7 @@
 //! A gateway with its control API: its listeners, from the first to the last.
 
 mod listening;
+mod own_ports;
 mod reload;
 
 use std::{path::Path, sync::Arc, time::Duration};
@@ -17,11 +18,13 @@ use tollgate_gateway::{
     observe::prometheus::Exporter,
     reference::Environment,
     serve::{Listener, ServeOptions, Stop, serve},
+    sockets::ApiPorts,
 };
 use tollgate_redis::RedisStore;
 
 use self::{
-    listening::{Tls, listen, serve_options},
+    listening::serve_options,
+    own_ports::OwnPorts,
     reload::{Configuration, Reloads},
 };
 use crate::{
@@ -48,6 +51,7 @@ pub(crate) struct Setup<'a> {
     pub(crate) environment: Environment,
     /// What the command line says.
     pub(crate) options: LoadOptions,
+    pub(crate) api_ports: ApiPorts,
 }
 
 /// Where keys and counters are.
@@ -68,7 +72,8 @@ impl Server {
         let observer = observation.observer();
         let configuration = Configuration::of(&setup);
         let (loaded, environment) = (setup.loaded, setup.environment);
-        let (gateway, report) = Gateway::new(loaded, environment, backing.store, observer)?;
+        let (store, ports) = (backing.store, setup.api_ports);
+        let (gateway, report) = Gateway::new(loaded, environment, store, observer, ports)?;
         tell(&report);
         if let Some(redis) = &backing.others {
             reload::with_others(&gateway, redis);
@@ -102,7 +107,6 @@ impl Server {
     pub(crate) async fn serve(self, within: Duration, watches: bool) -> anyhow::Result<()> {
         let config = self.gateway.config();
         let options = serve_options(config)?;
-        let tls = Tls::of(config)?;
         // Before anybody is told that it is ready: what changes from then on is seen.
         let changes = if watches {
             let places = places(&self.gateway, self.configuration.file());
@@ -124,19 +128,26 @@ impl Server {
                 serving.push(tokio::spawn(serve));
             }
         }
+        let sockets = self.gateway.sockets();
         if let Some(control) = control {
-            let listener = listen(config, config.control_api_port, tls.as_ref()).await?;
+            let listener = sockets.listen(config.control_api_port)?;
             let serve = serve(listener, control, options.clone(), self.stop.clone());
             serving.push(tokio::spawn(serve));
         }
-        let listener = listen(config, config.port(), tls.as_ref()).await?;
+        let listener = sockets.listen(config.port())?;
         tracing::info!(address = %listener.local_addr()?, "serving");
-        let serve = serve(listener, public, options, self.stop.clone());
+        let serve = serve(listener, public, options.clone(), self.stop.clone());
         serving.push(tokio::spawn(serve));
+        let own_ports = OwnPorts {
+            gateway: self.gateway.clone(),
+            options,
+            stop: self.stop.clone(),
+            within,
+        };
+        serving.push(tokio::spawn(own_ports.serve()));
         let reloads = Reloads {
             gateway: self.gateway.clone(),
             configuration: self.configuration.clone(),
-            tls,
         };
         reloads.until_told(changes).await?;
         tracing::info!("stopping");

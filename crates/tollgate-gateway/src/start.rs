@@ -11,6 +11,7 @@ use tollgate_gateway::{
     load::{self, Store},
     problem::Report,
     reference::Environment,
+    sockets::ApiPorts,
     storage,
 };
 use tollgate_redis::RedisOptions;
@@ -55,6 +56,7 @@ pub(crate) fn run(arguments: &ServeArguments, environment: Environment) -> anyho
         conf: &arguments.files.conf,
         environment,
         options,
+        api_ports: ApiPorts::Opened,
     };
     let serve = |server: Server| server.serve(within, watches);
     match storage::redis(&loaded.config).filter(|_| options.store == Store::FromConfig) {

@@ -32,6 +32,7 @@ mod serve {
     mod observe;
     mod open_limits;
     mod overrides;
+    mod own_ports;
     mod redis;
     mod reloads;
     mod rewrites;

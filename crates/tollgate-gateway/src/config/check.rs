@@ -12,6 +12,7 @@ use crate::{
     load::{DefaultSecret, LoadOptions, Store},
     observe::access_log::Field,
     overrides,
+    ports::Protocol,
     problem::{JsonPath, Problem},
     storage,
     tls::{TlsMembers, UNVERIFIED},
@@ -65,12 +66,19 @@ impl Config {
             problems.push(Problem::error("", message).at("version_header".into()));
         }
         problems.extend(self.check_addresses());
+        for name in self.ports_whitelist.keys() {
+            if !Protocol::NAMES.contains(&name.as_str()) {
+                let path = JsonPath::from("ports_whitelist").key(name);
+                let message = "no protocol has this name, in small letters";
+                problems.push(Problem::warning("", message).at(path));
+            }
+        }
         problems.extend(self.kv.check());
         if options.store == Store::FromConfig {
             problems.extend(storage::check(self));
         }
         let server = &self.http_server_options;
-        if server.use_ssl && server.certificates.is_empty() && server.ssl_certificates.is_empty() {
+        if server.use_ssl && !server.has_certificates() {
             let path = JsonPath::from("http_server_options.use_ssl");
             problems.push(Problem::error("", "there is no certificate").at(path));
         }

@@ -149,8 +149,10 @@ pub(super) fn apply(document: &mut Document, environment: &Environment) -> Vec<P
 fn settings() -> BTreeMap<String, (JsonPath, Node<'static>)> {
     let leaves: Vec<_> = Config::shape().root().leaves();
     let mut settings = BTreeMap::new();
-    for (path, node) in leaves.into_iter().filter(|(path, _)| !path.contains('*')) {
-        let path = path.split('[').next().unwrap_or_default().to_owned();
+    for (path, node) in leaves {
+        // Lists and maps of objects are set as a whole.
+        let whole = path.split(['[', '*']).next().unwrap_or_default();
+        let path = whole.trim_end_matches('.').to_owned();
         let other = OTHER_NAMES.iter().find(|(_, other)| **other == *path);
         let value = (
             JsonPath::from(path.as_str()),
@@ -304,6 +306,10 @@ mod tests {
     fn every_kind_of_value_is_read() {
         check(("TYK_GW_SECRET", "s,t"), json!({"secret": "s,t"}));
         check(("TYK_GW_LISTENPORT", "80"), json!({"listen_port": 80}));
+        check(
+            ("TYK_GW_PORTWHITELIST", r#"{"http": {"ports": [9000]}}"#),
+            json!({"ports_whitelist": {"http": {"ports": [9000]}}}),
+        );
         check(
             ("TYK_GW_DRLTHRESHOLD", "2.5"),
             json!({"drl_threshold": 2.5}),

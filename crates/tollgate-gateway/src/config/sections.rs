@@ -98,6 +98,22 @@ record! {
         pub key_file: String,
     }
 
+    /// Ports that APIs may listen on.
+    pub struct PortList {
+        /// From one to another.
+        pub ranges: Vec<PortRange>,
+        /// Single ones.
+        pub ports: Vec<i64>,
+    }
+
+    /// Ports from one to another, both included.
+    pub struct PortRange {
+        /// The first.
+        pub from: i64,
+        /// The last.
+        pub to: i64,
+    }
+
     /// Where policies come from.
     pub struct PoliciesOptions {
         /// `file`, `service` or `rpc`; anything else is `file`.
@@ -465,6 +481,11 @@ record! {
 }
 
 impl HttpServerOptions {
+    /// Whether there is a certificate to serve.
+    pub(crate) fn has_certificates(&self) -> bool {
+        !self.certificates.is_empty() || !self.ssl_certificates.is_empty()
+    }
+
     pub(crate) fn tls_members(&self) -> TlsMembers<'_> {
         let path = JsonPath::from("http_server_options");
         TlsMembers {

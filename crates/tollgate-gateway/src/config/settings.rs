@@ -19,7 +19,6 @@ const NO_EFFECT: &str = "has no effect";
 const DASHBOARD: &str = "a dashboard is not asked; definitions and policies come from files";
 const REDIS_TLS: &str = "1.2 and 1.3 are spoken with Redis, and neither can be left out";
 const ONE_CONNECTION: &str = "one connection carries all calls";
-const OWN_PORTS: &str = "no API has a port of its own";
 const UPTIME: &str = "upstreams are not tested";
 const OAUTH: &str = "use_oauth2";
 
@@ -89,8 +88,8 @@ pub const SETTINGS: &[Row] = &[
     warns("policies.allow_explicit_policy_id", NO_EFFECT),
     works("policies.policy_path"),
     works("policies.allow_unsafe_policy_ids"),
-    warns("ports_whitelist", OWN_PORTS),
-    warns("disable_ports_whitelist", OWN_PORTS),
+    works("ports_whitelist"),
+    works("disable_ports_whitelist"),
     works("app_path"),
     refused("use_db_app_configs", "definitions come from files alone"),
     part_of("db_app_conf_options", "use_db_app_configs"),

@@ -13,6 +13,7 @@ use super::{Cors, Definition, ListenPath, Transport, internal_target, version::e
 use crate::{
     config::Config,
     meta_schema, overrides,
+    ports::Protocol,
     problem::{JsonPath, Problem, last_line},
     proxy::ForwardProxy,
     reference::SecretSources,
@@ -31,6 +32,7 @@ pub(super) fn check(definition: &Definition, sources: SecretSources<'_>) -> Vec<
         sources,
     };
     checks.names(definition, config);
+    checks.port(definition);
     checks.targets(definition);
     checks.transport(&definition.proxy.transport);
     checks.addresses("allowed_ips", &definition.allowed_ips);
@@ -102,6 +104,36 @@ impl Checks<'_> {
         {
             let message = "not looked at: the configuration has no `enable_custom_domains`";
             self.warning("domain".into(), message);
+        }
+    }
+
+    fn port(&mut self, definition: &Definition) {
+        let (config, number) = (self.config, definition.listen_port);
+        let path = || JsonPath::from("listen_port");
+        if config.own_port(number).is_err() {
+            let message =
+                format!("{number} is no port: expected 1 to 65535, or 0 for the gateway's");
+            self.error(path(), message);
+        }
+        let Some(own) = definition.own_port(config) else {
+            return;
+        };
+        if Protocol::of(&definition.protocol, config).is_none() {
+            return; // Which is told of.
+        }
+        let (port, protocol) = (own.port, own.protocol.name());
+        if let Some(whose) = config.has_port(port) {
+            self.error(path(), format!("{port} is the port of {whose}"));
+        } else if !own.is_allowed(config) {
+            let message =
+                format!("port {port} is not in `ports_whitelist.{protocol}` of the configuration");
+            let hint = "put it there, or set `disable_ports_whitelist`";
+            self.problems
+                .push(Problem::error("", message).at(path()).help(hint));
+        }
+        if own.protocol == Protocol::Https && !config.http_server_options.has_certificates() {
+            let message = "`http_server_options` of the configuration has no certificate for it";
+            self.error(path(), format!("port {port} speaks TLS, and {message}"));
         }
     }
 

@@ -27,7 +27,7 @@ pub const FIELDS: &[Row] = &[
         &["", "http", "https", "h2c"],
         "this protocol is not built",
     ),
-    refused("listen_port", "APIs share the port of the gateway"),
+    works("listen_port"),
     refused("enable_proxy_protocol", "the PROXY protocol is not built"),
     part_of("json_rpc_version", "application_protocol"),
     refused("application_protocol", "MCP and JSON-RPC are not built"),

@@ -21,6 +21,7 @@ use tollgate_gateway::{
     problem::Severity,
     proxy::{ClientOptions, Roots, UpstreamClient, UpstreamTls},
     reference::Environment,
+    sockets::ApiPorts,
     tls::is_readable_on_the_way,
 };
 use tower::ServiceExt;
@@ -208,6 +209,7 @@ impl Reach {
             conf,
             environment,
             options: OPTIONS,
+            api_ports: ApiPorts::LeftAlone,
         };
         start::with_server(setup, &file, |server| async move {
             let router = server.admin().router();

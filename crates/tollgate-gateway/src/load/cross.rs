@@ -16,15 +16,21 @@ use crate::{
     compose::Names,
     definition::{Definition, ListenPath, internal_target},
     document::Document,
+    ports::{OwnPort, Protocol},
     problem::{JsonPath, Problem},
 };
 
-/// Refuses what claims an id or a path that another API has. The first by file name keeps it; one that
-/// is refused for other reasons keeps its path too, so that no other API is served in its place.
+/// Where an API answers: on which port, under which host and path.
+type Place = (Option<u16>, Option<String>, ListenPath);
+
+/// Refuses what claims an id or a path that another API has, or speaks otherwise on its port. The first by file
+/// name keeps it; one that is refused for other reasons keeps its path too, so that no other API is served in its
+/// place.
 pub(super) fn separate(apis: &mut [Api]) -> Vec<Problem> {
     let mut problems = Vec::new();
     let mut ids: HashMap<ApiId, PathBuf> = HashMap::new();
-    let mut paths: HashMap<(Option<String>, ListenPath), PathBuf> = HashMap::new();
+    let mut paths: HashMap<Place, PathBuf> = HashMap::new();
+    let mut ports: HashMap<u16, (Protocol, PathBuf)> = HashMap::new();
     for api in apis.iter_mut() {
         let mut own = Vec::new();
         let file = api.file().to_owned();
@@ -36,11 +42,19 @@ pub(super) fn separate(apis: &mut [Api]) -> Vec<Problem> {
         }
         let mut keeps_path = true;
         if let Some(place) = public_place(api) {
-            let path = place.1.as_str().to_owned();
+            let path = place.2.as_str().to_owned();
             let first = paths.entry(place).or_insert_with(|| file.clone());
             if *first != file {
                 keeps_path = false;
                 own.push(claimed(&file, "proxy.listen_path", &path, first));
+            }
+        }
+        if let Some(OwnPort { port, protocol }) = listens_on(api).filter(|_| own.is_empty()) {
+            let first = ports
+                .entry(port)
+                .or_insert_with(|| (protocol, file.clone()));
+            if first.0 != protocol {
+                own.push(otherwise(&file, port, protocol, first));
             }
         }
         if !own.is_empty() {
@@ -56,7 +70,19 @@ fn claimed(file: &Path, field: &str, value: &str, first: &Path) -> Problem {
         "`{value}` is that of {} too, which comes first",
         first.display()
     );
-    let problem = Problem::error(file, message).at(field.into());
+    placed(Problem::error(file, message).at(field.into()), file)
+}
+
+fn otherwise(file: &Path, port: u16, own: Protocol, first: &(Protocol, PathBuf)) -> Problem {
+    let (protocol, first) = (first.0.name(), first.1.display());
+    let message = format!(
+        "port {port} can not speak `{}`, as it speaks `{protocol}` for {first}, which comes first",
+        own.name(),
+    );
+    placed(Problem::error(file, message).at("protocol".into()), file)
+}
+
+fn placed(problem: Problem, file: &Path) -> Problem {
     // Read once more for the place alone: this is rare, and all texts need not be kept for it.
     match Document::read(file) {
         Ok(document) => document.place(problem),
@@ -64,13 +90,22 @@ fn claimed(file: &Path, field: &str, value: &str, first: &Path) -> Problem {
     }
 }
 
-/// Host and path that an API answers under.
-fn public_place(api: &Api) -> Option<(Option<String>, ListenPath)> {
+/// Where an API answers, if only with 503.
+fn public_place(api: &Api) -> Option<Place> {
     match api {
         Api::Served(api) if !api.definition.internal => {
-            Some((api.host.clone(), api.listen_path.clone()?))
+            let port = api.own_port.map(|own| own.port);
+            Some((port, api.host.clone(), api.listen_path.clone()?))
         }
-        Api::Refused(api) => Some((api.host.clone(), api.listen_path.clone()?)),
+        Api::Refused(api) => Some((api.own_port, api.host.clone(), api.listen_path.clone()?)),
+        _ => None,
+    }
+}
+
+/// The port that is opened for an API.
+fn listens_on(api: &Api) -> Option<OwnPort> {
+    match api {
+        Api::Served(api) => api.listens_on(),
         _ => None,
     }
 }
@@ -84,12 +119,14 @@ fn refuse(api: &mut Api, problems: &[Problem], keeps_path: bool) {
                 definition,
                 listen_path,
                 host,
+                own_port,
             } = &**served;
             RefusedApi {
                 file: file.clone(),
                 id: definition.api_id.clone(),
                 listen_path: listen_path.clone().filter(|_| !definition.internal),
                 host: host.clone(),
+                own_port: own_port.map(|own| own.port),
                 problems: Vec::new(),
             }
         }

@@ -7,12 +7,13 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Weak,
         atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
+use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
@@ -51,6 +52,14 @@ pub enum Stopped {
 #[derive(Debug)]
 pub(super) struct Life {
     phase: watch::Sender<Phase>,
+    /// Those that end with this one.
+    branches: Mutex<Vec<Weak<Life>>>,
+    counts: Arc<Counts>,
+}
+
+/// What is under way, with all branches together.
+#[derive(Debug, Default)]
+struct Counts {
     connections: AtomicUsize,
     requests: AtomicUsize,
     tunnels: AtomicUsize,
@@ -61,14 +70,20 @@ impl Stop {
     /// Nothing is stopped yet.
     pub fn new() -> Self {
         Self {
-            life: Arc::new(Life {
-                phase: watch::Sender::new(Phase::Running),
-                connections: AtomicUsize::new(0),
-                requests: AtomicUsize::new(0),
-                tunnels: AtomicUsize::new(0),
-                gone: Notify::new(),
-            }),
+            life: Arc::new(Life::new(Phase::Running, Arc::default())),
         }
+    }
+
+    /// Ends with this one, or before it where it is told itself. What is under way is counted for both.
+    #[must_use]
+    pub fn branch(&self) -> Self {
+        let mut branches = self.life.branches.lock();
+        branches.retain(|branch| branch.strong_count() > 0);
+        // Under the lock: whoever reaches a later phase finds the branch in the list.
+        let life = Life::new(*self.life.phase.borrow(), self.life.counts.clone());
+        let life = Arc::new(life);
+        branches.push(Arc::downgrade(&life));
+        Self { life }
     }
 
     /// Takes no further connections, and lets those that are open end.
@@ -79,6 +94,11 @@ impl Stop {
     /// Whether [`begin`](Self::begin) was called.
     pub fn has_begun(&self) -> bool {
         *self.life.phase.borrow() != Phase::Running
+    }
+
+    /// Waits until [`begin`](Self::begin) is called.
+    pub async fn begun(&self) {
+        reached(&mut self.life.phase(), Phase::Draining).await;
     }
 
     /// Cuts all that is under way.
@@ -104,9 +124,9 @@ impl Stop {
     /// What is under way.
     pub fn in_flight(&self) -> InFlight {
         InFlight {
-            connections: self.life.connections.load(Ordering::Relaxed),
-            requests: self.life.requests.load(Ordering::Relaxed),
-            tunnels: self.life.tunnels.load(Ordering::Relaxed),
+            connections: self.life.counts.connections.load(Ordering::Relaxed),
+            requests: self.life.counts.requests.load(Ordering::Relaxed),
+            tunnels: self.life.counts.tunnels.load(Ordering::Relaxed),
         }
     }
 
@@ -122,6 +142,14 @@ impl Default for Stop {
 }
 
 impl Life {
+    fn new(phase: Phase, counts: Arc<Counts>) -> Self {
+        Self {
+            phase: watch::Sender::new(phase),
+            branches: Mutex::default(),
+            counts,
+        }
+    }
+
     fn reach(&self, phase: Phase) {
         self.phase.send_if_modified(|current| {
             let later = *current < phase;
@@ -130,6 +158,9 @@ impl Life {
             }
             later
         });
+        for branch in self.branches.lock().iter().filter_map(Weak::upgrade) {
+            branch.reach(phase);
+        }
     }
 
     pub(super) fn phase(&self) -> watch::Receiver<Phase> {
@@ -138,11 +169,11 @@ impl Life {
 
     async fn all_gone(&self) {
         loop {
-            let gone = self.gone.notified();
+            let gone = self.counts.gone.notified();
             tokio::pin!(gone);
             gone.as_mut().enable(); // Before the look, so that no last one is missed.
-            let left =
-                self.connections.load(Ordering::Acquire) + self.tunnels.load(Ordering::Acquire);
+            let (connections, tunnels) = (&self.counts.connections, &self.counts.tunnels);
+            let left = connections.load(Ordering::Acquire) + tunnels.load(Ordering::Acquire);
             if left == 0 {
                 return;
             }
@@ -152,7 +183,7 @@ impl Life {
 
     fn left(&self, counter: &AtomicUsize) {
         if counter.fetch_sub(1, Ordering::AcqRel) == 1 {
-            self.gone.notify_waiters();
+            self.counts.gone.notify_waiters();
         }
     }
 }
@@ -169,14 +200,14 @@ pub(super) struct CountedConnection(Arc<Life>);
 
 impl CountedConnection {
     pub(super) fn open(life: &Arc<Life>) -> Self {
-        life.connections.fetch_add(1, Ordering::AcqRel);
+        life.counts.connections.fetch_add(1, Ordering::AcqRel);
         Self(life.clone())
     }
 }
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        self.0.left(&self.0.connections);
+        self.0.left(&self.0.counts.connections);
     }
 }
 
@@ -186,14 +217,14 @@ pub(super) struct CountedRequest(Arc<Life>);
 
 impl CountedRequest {
     pub(super) fn open(life: &Arc<Life>) -> Self {
-        life.requests.fetch_add(1, Ordering::Relaxed);
+        life.counts.requests.fetch_add(1, Ordering::Relaxed);
         Self(life.clone())
     }
 }
 
 impl Drop for CountedRequest {
     fn drop(&mut self) {
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
+        self.0.counts.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -203,7 +234,7 @@ pub(crate) struct Tunnel(Arc<Life>);
 
 impl Tunnel {
     pub(super) fn open(life: &Arc<Life>) -> Self {
-        life.tunnels.fetch_add(1, Ordering::AcqRel);
+        life.counts.tunnels.fetch_add(1, Ordering::AcqRel);
         Self(life.clone())
     }
 
@@ -215,7 +246,7 @@ impl Tunnel {
 
 impl Drop for Tunnel {
     fn drop(&mut self) {
-        self.0.left(&self.0.tunnels);
+        self.0.left(&self.0.counts.tunnels);
     }
 }
 
@@ -255,5 +286,21 @@ mod tests {
         let stopped = stop.wait(Duration::from_secs(9)).await;
         assert!(matches!(stopped, Stopped::Cut(InFlight { tunnels: 1, .. })));
         task.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_branch_ends_alone_or_with_the_whole() {
+        let stop = Stop::new();
+        let (one, other) = (stop.branch(), stop.branch());
+        let tunnel = Tunnel::open(one.life());
+        assert_eq!(stop.in_flight().tunnels, 1, "the whole counts it");
+        let task = tokio::spawn(async move { tunnel.cut().await });
+        one.begin();
+        assert!(one.has_begun() && !other.has_begun() && !stop.has_begun());
+        one.cut();
+        task.await.unwrap();
+        assert_eq!(stop.wait(Duration::from_secs(9)).await, Stopped::Clean);
+        other.begun().await;
+        assert!(stop.branch().has_begun(), "nothing begins after the end");
     }
 }

@@ -11,14 +11,13 @@ use tollgate_gateway::{
 };
 use tollgate_redis::RedisStore;
 
-use super::{Setup, listening::Tls};
+use super::Setup;
 use crate::watch::Changes;
 
 /// What is read anew.
 pub(super) struct Reloads {
     pub(super) gateway: Arc<Gateway>,
     pub(super) configuration: Configuration,
-    pub(super) tls: Option<Tls>,
 }
 
 impl Reloads {
@@ -48,8 +47,13 @@ impl Reloads {
 
     /// Reads certificates, definitions and policies anew.
     async fn reload(&self) -> anyhow::Result<()> {
-        if let Some(tls) = &self.tls {
-            tls.reload();
+        match self.gateway.sockets().read_certificates_anew() {
+            Ok(true) => tracing::info!("certificates read anew"),
+            Ok(false) => {}
+            Err(err) => {
+                let err = anyhow::Error::from(err);
+                tracing::error!("the old certificates stay: {err:#}");
+            }
         }
         let (gateway, configuration) = (self.gateway.clone(), self.configuration.clone());
         let work = move || {

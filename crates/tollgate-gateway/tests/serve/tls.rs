@@ -24,10 +24,10 @@ use serde_json::json;
 use crate::{Gateway, api, read_head, upstream};
 
 /// A certificate that signs others.
-struct Authority(CertifiedIssuer<'static, KeyPair>);
+pub(super) struct Authority(CertifiedIssuer<'static, KeyPair>);
 
 impl Authority {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap());
@@ -35,7 +35,7 @@ impl Authority {
     }
 
     /// Writes a certificate of a host, with its key. Returns the public key.
-    fn sign(&self, file: &Path, host: &str) -> String {
+    pub(super) fn sign(&self, file: &Path, host: &str) -> String {
         let key = KeyPair::generate().unwrap();
         let params = CertificateParams::new(vec![host.to_owned()]).unwrap();
         let certificate = params.signed_by(&key, &self.0).unwrap();
@@ -51,7 +51,7 @@ impl Authority {
         Arc::new(roots)
     }
 
-    fn client(&self) -> Arc<ClientConfig> {
+    pub(super) fn client(&self) -> Arc<ClientConfig> {
         let roots = self.roots();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
@@ -63,7 +63,7 @@ impl Authority {
     }
 }
 
-fn folder(name: &str) -> PathBuf {
+pub(super) fn folder(name: &str) -> PathBuf {
     let folder = std::env::temp_dir().join(format!("tollgate-{name}-{}", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
     folder
