@@ -9,6 +9,7 @@ use crate::{
     case::{AREAS, Case, folder},
     gateway::Store,
     needs::Need,
+    play::Played,
 };
 
 /// Of the cases that count, this many of a hundred pass in each file.
@@ -31,6 +32,15 @@ pub(crate) enum Verdict {
     Differs(Vec<String>),
     /// What is not built.
     Pending(Vec<Need>),
+}
+
+impl Verdict {
+    pub(crate) fn of(played: Played) -> Self {
+        match played.differences.is_empty() {
+            true => Self::Equal,
+            false => Self::Differs(played.differences),
+        }
+    }
 }
 
 #[derive(Default)]

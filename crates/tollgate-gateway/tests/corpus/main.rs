@@ -1,8 +1,8 @@
 //! Plays the conformance corpus against the `tollgate` program, over sockets: once with the embedded store, and
 //! once on a real Redis, where steps that look into it are played too.
 //!
-//! Cases of one configuration share a gateway and an upstream; several play side by side. For each file
-//! this prints how many cases are
+//! Cases of one configuration share a gateway and an upstream; several play side by side. One that differs and lasted
+//! so long that this may be why is played once more, alone. For each file this prints how many cases are
 //!
 //! - built: all that they need is there (`needs.rs`), and they say of no defect of the reference;
 //! - passing: answered as recorded;
@@ -49,6 +49,7 @@ use crate::{
     gateway::{Gateway, Store},
     ledger::{Ledger, Verdict},
     needs::Need,
+    play::Played,
 };
 
 /// How many gateways there are at a time: more than cores, as cases sleep.
@@ -142,47 +143,77 @@ fn batches<'a>(cases: &[&'a Case]) -> Vec<Vec<&'a Case>> {
 
 fn play_all<'a>(batches: &[Vec<&'a Case>], store: Store) -> BTreeMap<&'a str, Verdict> {
     let next = AtomicUsize::new(0);
-    let verdicts = Mutex::new(BTreeMap::new());
+    let (verdicts, late) = (Mutex::new(BTreeMap::new()), Mutex::new(Vec::new()));
     thread::scope(|scope| {
         for _ in 0..SIDE_BY_SIDE {
             scope.spawn(|| {
                 while let Some(batch) = batches.get(next.fetch_add(1, Ordering::Relaxed)) {
-                    let played = play_batch(batch, store, false);
-                    verdicts.lock().expect("no panics").extend(played);
+                    for (case, played) in play_batch(batch, store, false) {
+                        if played.is_late && !played.differences.is_empty() {
+                            late.lock().expect("no panics").push(case);
+                        } else {
+                            let verdict = Verdict::of(played);
+                            let mut verdicts = verdicts.lock().expect("no panics");
+                            verdicts.insert(case.name.as_str(), verdict);
+                        }
+                    }
                 }
             });
         }
     });
-    verdicts.into_inner().expect("no panics")
+    let mut verdicts = verdicts.into_inner().expect("no panics");
+    for case in late.into_inner().expect("no panics") {
+        verdicts.insert(&case.name, Verdict::of(play_alone(case, store)));
+    }
+    verdicts
 }
 
-fn play_batch<'a>(batch: &[&'a Case], store: Store, trace: bool) -> Vec<(&'a str, Verdict)> {
+/// Plays a case that was late, on a gateway of its own, until it is in time. Where it never is, what differs last
+/// counts.
+fn play_alone(case: &Case, store: Store) -> Played {
+    let play = || play_batch(&[case], store, false).remove(0).1;
+    let mut played = play();
+    for _ in 0..2 {
+        if !played.is_late || played.differences.is_empty() {
+            break;
+        }
+        played = play();
+    }
+    played
+}
+
+fn play_batch<'a>(batch: &[&'a Case], store: Store, trace: bool) -> Vec<(&'a Case, Played)> {
     let mut gateway = match Gateway::start(batch, store) {
         Ok(gateway) => gateway,
         Err(why) => {
-            let failed =
-                |case: &&'a Case| (case.name.as_str(), Verdict::Differs(vec![why.clone()]));
+            let failed = |case: &&'a Case| {
+                let played = Played {
+                    differences: vec![why.clone()],
+                    is_late: false,
+                };
+                (*case, played)
+            };
             return batch.iter().map(failed).collect();
         }
     };
-    let mut verdicts = Vec::new();
+    let mut all = Vec::new();
     for case in batch {
-        let mut differences = play::play(case, &gateway, trace).unwrap_or_else(|err| vec![err]);
-        match gateway.revive() {
-            Ok(false) => {}
-            Ok(true) => differences.push("the gateway ended".into()),
-            Err(why) => differences.push(format!("the gateway ended, and does not start: {why}")),
-        }
-        let verdict = match differences.is_empty() {
-            true => Verdict::Equal,
-            false => Verdict::Differs(differences),
+        let mut played = play::play(case, &gateway, trace);
+        let ended = match gateway.revive() {
+            Ok(false) => None,
+            Ok(true) => Some("the gateway ended".into()),
+            Err(why) => Some(format!("the gateway ended, and does not start: {why}")),
         };
-        verdicts.push((case.name.as_str(), verdict));
+        if let Some(ended) = ended {
+            played.differences.push(ended);
+            played.is_late = false; // That is not why.
+        }
+        all.push((*case, played));
     }
     if trace {
         tell_log(&gateway);
     }
-    verdicts
+    all
 }
 
 #[expect(clippy::print_stdout, reason = "the trace of cases is asked for")]
@@ -199,10 +230,10 @@ fn play_traced(cases: &[Case], wanted: &str, store: Store) {
             println!("  marked: {mark}");
         }
         println!("  needs: {:?}", needs::of(case));
-        for (_, verdict) in play_batch(&[case], store, true) {
-            if let Verdict::Differs(differences) = verdict {
+        for (_, played) in play_batch(&[case], store, true) {
+            if !played.differences.is_empty() {
                 differing += 1;
-                println!("  differs:\n    {}", differences.join("\n    "));
+                println!("  differs:\n    {}", played.differences.join("\n    "));
             }
         }
     }

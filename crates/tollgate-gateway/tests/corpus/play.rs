@@ -18,32 +18,33 @@ use crate::{
     wire::{self, Answer},
 };
 
-/// Plays the case and returns what differs, a line for each place. With `trace`, tells what happens.
-///
-/// # Errors
-///
-/// Fails, with the reason, where the case could not be played to its end.
-pub(crate) fn play(case: &Case, gateway: &Gateway, trace: bool) -> Result<Vec<String>, String> {
-    let mut play = Play {
+/// How much longer than its sleeps a case may last before its times and windows say nothing: keys that are written
+/// wait for the disk, and the disk for others.
+const LATE: Duration = Duration::from_millis(500);
+
+/// What came of a case.
+pub(crate) struct Played {
+    /// What differs, a line for each place.
+    pub(crate) differences: Vec<String>,
+    /// Whether it lasted so long that this may be why.
+    pub(crate) is_late: bool,
+}
+
+/// Plays the case. With `trace`, tells what happens.
+pub(crate) fn play(case: &Case, gateway: &Gateway, trace: bool) -> Played {
+    let begun = Instant::now();
+    let play = Play {
         case,
         gateway,
         variables: gateway.variables.clone(),
         trace,
     };
-    gateway
-        .upstream
-        .answer_with(play.variables.fill(&case.responses));
-    for (token, session) in &case.keys {
-        play.create_key(token, session)?;
+    let differences = play.to_its_end().unwrap_or_else(|err| vec![err]);
+    let least = Duration::from_millis(case.sleeps_ms());
+    Played {
+        differences,
+        is_late: least + LATE < begun.elapsed(),
     }
-    let mut differences = Vec::new();
-    for (index, step) in case.steps.iter().enumerate() {
-        let place = format!("step {index}");
-        if let Some(observed) = play.step(step).map_err(|err| format!("{place}: {err}"))? {
-            compare(&step.expect, &observed, &place, &mut differences);
-        }
-    }
-    Ok(differences)
 }
 
 struct Play<'a> {
@@ -54,6 +55,28 @@ struct Play<'a> {
 }
 
 impl Play<'_> {
+    /// What differs.
+    ///
+    /// # Errors
+    ///
+    /// Fails, with the reason, where the case could not be played to its end.
+    fn to_its_end(mut self) -> Result<Vec<String>, String> {
+        let case = self.case;
+        let upstream = &self.gateway.upstream;
+        upstream.answer_with(self.variables.fill(&case.responses));
+        for (token, session) in &case.keys {
+            self.create_key(token, session)?;
+        }
+        let mut differences = Vec::new();
+        for (index, step) in case.steps.iter().enumerate() {
+            let place = format!("step {index}");
+            if let Some(observed) = self.step(step).map_err(|err| format!("{place}: {err}"))? {
+                compare(&step.expect, &observed, &place, &mut differences);
+            }
+        }
+        Ok(differences)
+    }
+
     fn create_key(&self, token: &str, session: &Value) -> Result<(), String> {
         let request = json!({
             "method": "POST",
