@@ -9,12 +9,12 @@ use tollgate_core::limits::{Limit, Period, Quota};
 use tollgate_redis::{LimitMode, OnStoreError, RedisOptions, RedisStore};
 
 use crate::{
-    oversell::{Log, alone, counted, length, play_all},
+    oversell::{Log, Use, alone, counted, hardly_less, length, play_all},
     proxy::{Faults, Proxy},
     server::Server,
 };
 
-/// How late a busy machine may be.
+/// How late an answer may be on a machine that is in time.
 const LATE: Duration = Duration::from_millis(400);
 
 /// The deadline that is the default, or one that a machine which is busy with tests can keep.
@@ -42,13 +42,19 @@ async fn answers(store: &RedisStore) {
 #[track_caller]
 fn check_waits(what: &str, log: &Log) {
     println!(
-        "{what}: offered {}, admitted {}, without an answer {}, the slowest took {:?}",
+        "{what}: offered {}, admitted {}, without an answer {}, the slowest took {:?}, {:?} late",
         log.offered,
         log.admitted.len(),
         log.failed,
+        log.slowest,
+        log.late
+    );
+    // The timer and the task that waits for it are both as late as the machine makes them.
+    assert!(
+        log.slowest < deadline() + LATE + 2 * log.late,
+        "{:?}",
         log.slowest
     );
-    assert!(log.slowest < deadline() + LATE, "{:?}", log.slowest);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -61,23 +67,26 @@ async fn attack_57_a_slow_server_makes_nobody_wait_longer_than_the_deadline() {
         let store = [options(&proxy.url(), mode).connect().unwrap()];
         answers(&store[0]).await;
         let lasts = Duration::from_secs(1) * length();
-        let quick = play_all(&store, &quota(1_000_000), 500, lasts).await;
-        check_waits(&format!("{mode:?}, in time"), &quick);
-        assert!(
-            quick.admitted.len() as u64 * 10 >= quick.offered * 9,
-            "in time"
-        );
+        let in_time = async || {
+            let what = format!("{mode:?}, in time");
+            hardly_less(&what, async || {
+                let quick = play_all(&store, &quota(1_000_000), 500, lasts).await;
+                check_waits(&what, &quick);
+                Use::of(
+                    &quick,
+                    quick.offered * 9 <= quick.admitted.len() as u64 * 10,
+                )
+            })
+            .await;
+        };
+        in_time().await;
         proxy.set(Faults::far(Duration::from_secs(2)));
         let slow = play_all(&store, &quota(1_000_000), 500, lasts).await;
         check_waits(&format!("{mode:?}, two seconds late"), &slow);
         assert!(0 < slow.failed, "what was held is used up");
         proxy.set(Faults::default());
         answers(&store[0]).await;
-        let again = play_all(&store, &quota(1_000_000), 500, lasts).await;
-        assert!(
-            again.admitted.len() as u64 * 10 >= again.offered * 9,
-            "{again:?}"
-        );
+        in_time().await;
     }
 }
 

@@ -47,6 +47,9 @@ pub(crate) struct Log {
     pub(crate) failed: u64,
     pub(crate) slowest: Duration,
     pub(crate) admitted: Vec<Admission>,
+    /// The longest between two looks at what is due, which are to be a millisecond apart: how late the machine made
+    /// all that ran.
+    pub(crate) late: Duration,
 }
 
 impl Log {
@@ -128,8 +131,10 @@ pub(crate) async fn play(
     log: SharedLog,
 ) {
     let (start, batch) = (Instant::now(), Arc::new([charge]));
-    let (mut sent, mut waiting) = (0, Vec::new());
+    let (mut sent, mut waiting, mut looked) = (0, Vec::new(), start);
     while start.elapsed() < lasts {
+        let between = looked.elapsed();
+        looked += between;
         let due = (start.elapsed().as_secs_f64() * per_second as f64) as u64;
         while sent < due {
             sent += 1;
@@ -145,6 +150,10 @@ pub(crate) async fn play(
             }));
         }
         waiting.retain(|task| !task.is_finished());
+        {
+            let mut log = log.lock();
+            log.late = log.late.max(between);
+        }
         tokio::time::sleep(Duration::from_millis(1)).await; // The pace, not a condition.
     }
     for task in waiting {
@@ -201,32 +210,62 @@ fn nodes(url: &str, count: usize, mode: LimitMode, naming: Naming) -> Vec<RedisS
     (0..count).map(connect).collect()
 }
 
-/// Plays until hardly less than the limit was admitted: a machine that is busy with other things is given three tries.
-async fn hardly_less(what: &str, mut play: impl AsyncFnMut() -> bool) {
-    for _ in 0..3 {
-        if play().await {
-            return;
-        }
-    }
-    panic!("{what}: less than 95 of a hundred were admitted");
+/// Whether a load was let pass as far as it may.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Use {
+    /// Hardly less was admitted.
+    Full,
+    /// Too little was, on a machine that had the time for it.
+    Short,
+    /// Too little was, of a machine that was busy with other things: requests waited for it, so that more of them were
+    /// under way when a connection was lost, or were not even sent. It says nothing of the store.
+    Late,
 }
 
-/// Never more than the limit; whether it is hardly less.
+impl Use {
+    pub(crate) fn of(log: &Log, is_full: bool) -> Self {
+        const IN_TIME: Duration = Duration::from_millis(20);
+        match is_full {
+            true => Self::Full,
+            false if log.late <= IN_TIME => Self::Short,
+            false => Self::Late,
+        }
+    }
+}
+
+/// Plays until hardly less than the limit was admitted. There are three tries, and some more where the machine is busy;
+/// one that always is can not tell.
+pub(crate) async fn hardly_less(what: &str, mut play: impl AsyncFnMut() -> Use) {
+    let (mut short, mut late) = (0, 0);
+    while short < 3 && late < 5 {
+        match play().await {
+            Use::Full => return,
+            Use::Short => short += 1,
+            Use::Late => late += 1,
+        }
+    }
+    assert!(
+        short < 3,
+        "{what}: too little was admitted, or at too many round trips"
+    );
+    println!("{what}: the machine is too busy to tell whether hardly less is admitted");
+}
+
+/// Never more than the limit, and hardly less.
 #[track_caller]
-fn check_quota(what: &str, log: &Log, limit: u64) -> bool {
+fn check_quota(what: &str, log: &Log, limit: u64) -> Use {
     let (offered, admitted) = (log.offered, log.admitted.len() as u64);
     println!(
-        "{what}: offered {offered}, admitted {admitted}, limit {limit}, without an answer {}",
-        log.failed
+        "{what}: offered {offered}, admitted {admitted}, limit {limit}, without an answer {}, {:?} late",
+        log.failed, log.late
     );
-    assert!(3 * limit <= offered, "enough is offered: {offered}");
     assert!(admitted <= limit, "{admitted} of {limit}");
-    95 * limit <= 100 * admitted
+    Use::of(log, 3 * limit <= offered && 95 * limit <= 100 * admitted)
 }
 
 /// The same for a rate.
 #[track_caller]
-fn check_rate(what: &str, log: &Log, rate: &Rate, lasts: Duration) -> bool {
+fn check_rate(what: &str, log: &Log, rate: &Rate, lasts: Duration) -> Use {
     let most = match rate.algorithm {
         Algorithm::Sliding => log.fullest(rate.window),
         _ => log.fullest_side_by_side(rate.window),
@@ -236,16 +275,13 @@ fn check_rate(what: &str, log: &Log, rate: &Rate, lasts: Duration) -> bool {
     let (offered, admitted) = (log.offered, log.admitted.len());
     println!(
         "{what}: offered {offered}, admitted {admitted} in {windows:.1} windows, in the fullest {most}, limit {limit}, \
-         without an answer {}",
-        log.failed
-    );
-    assert!(
-        3.0 * limit as f64 * windows <= offered as f64 * 1.05,
-        "enough is offered"
+         without an answer {}, {:?} late",
+        log.failed, log.late
     );
     assert!(most <= limit, "{most} of {limit} in one window");
+    let is_enough = 3.0 * limit as f64 * windows <= offered as f64 * 1.05;
     let possible = limit as f64 * windows.floor();
-    0.95 * possible <= admitted as f64
+    Use::of(log, is_enough && 0.95 * possible <= admitted as f64)
 }
 
 const COUNTS: [usize; 3] = [1, 4, 16];
@@ -477,7 +513,7 @@ async fn play_with_crashes(limit: u64) -> (Log, u32) {
 }
 
 /// Plays a quota over a fail-over to a replica that was held up, and says how many units it had not heard of.
-async fn fail_over(mode: LimitMode, wait_replicas: u32) -> bool {
+async fn fail_over(mode: LimitMode, wait_replicas: u32) -> Use {
     // Where replicas are waited for, there has to be one after the fail-over too.
     let mut watched = Watched::start_with(1 + wait_replicas as usize);
     let urls = watched.urls();
@@ -511,14 +547,16 @@ async fn fail_over(mode: LimitMode, wait_replicas: u32) -> bool {
     let admitted = log.admitted.len() as u64;
     println!(
         "fail-over, {mode:?}, waiting for {wait_replicas} replicas: offered {}, admitted {admitted}, limit {limit}, \
-         forgotten {forgotten}, without an answer {}",
-        log.offered, log.failed
+         forgotten {forgotten}, without an answer {}, {:?} late",
+        log.offered, log.failed, log.late
     );
-    assert!(3 * limit <= log.offered, "enough is offered");
     // Where replicas are waited for, what they do not have was not admitted either.
     let lost = if wait_replicas == 0 { forgotten } else { 0 };
     assert!(admitted <= limit + lost, "{admitted} of {limit} and {lost}");
-    95 * limit <= 100 * admitted
+    Use::of(
+        &log,
+        3 * limit <= log.offered && 95 * limit <= 100 * admitted,
+    )
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
