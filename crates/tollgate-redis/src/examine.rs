@@ -8,19 +8,26 @@ use std::{
     time::Duration,
 };
 
+use futures_util::stream::{self, StreamExt};
 use redis::{Client, Cmd, RedisError, RedisResult, aio::MultiplexedConnection};
 use serde::Serialize;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
+use self::nodes::Node;
 use crate::{
     Naming, RedisStore, keys,
     options::{RedisOptions, Topology},
 };
 
 mod judge;
+mod nodes;
 
 /// How long a server may take for one thing that is asked.
 const PATIENCE: Duration = Duration::from_secs(3);
+/// How long all servers may take together.
+const DEADLINE: Duration = Duration::from_secs(20);
+/// How many servers are looked at at once: few, so that round trips are measured and not this machine.
+const AT_ONCE: usize = 8;
 /// How many round trips are measured.
 const TRIPS: usize = 5;
 
@@ -87,58 +94,121 @@ pub struct Server {
     pub round_trip_micros: u64,
     /// What the user may not do, of what is needed: commands, and beginnings of names.
     pub missing: BTreeSet<String>,
+    /// What a cluster calls it; empty elsewhere.
+    #[serde(skip)]
+    node: String,
     /// The lines of `INFO`, for what is rarely needed.
     #[serde(skip)]
     info: BTreeMap<String, String>,
 }
 
 impl RedisStore {
-    /// Looks at the servers: whether they answer, what they are, and whether a store of limits does well on them. Asks on
-    /// connections of its own, and writes nothing.
+    /// Looks at the servers: whether they answer, what they are, and whether a store of limits does well on them. Of a
+    /// cluster all masters and replicas are looked at that it tells of. Asks on connections of its own, writes nothing,
+    /// and takes half a minute at most.
     pub async fn examine(&self) -> Examined {
         let mut examined = Examined::default();
         let (link, options) = (self.link(), self.options());
-        let error = |server: String, message: String| Finding {
-            weight: Weight::Error,
-            server,
-            message,
-        };
         let clients = match timeout(PATIENCE, link.clients()).await {
             Ok(Ok(clients)) => clients,
             Ok(Err(failed)) => {
                 let message = format!("the master is not found: {}", told(&failed));
-                examined.findings.push(error(String::new(), message));
+                examined.add(Weight::Error, "", message);
                 Vec::new()
             }
             Err(_) => {
-                let message = "no Sentinel answers".to_owned();
-                examined.findings.push(error(String::new(), message));
+                examined.add(Weight::Error, "", "no Sentinel answers".to_owned());
                 Vec::new()
             }
         };
-        for client in clients {
-            let address = client.get_connection_info().addr().to_string();
-            match look(&client, options).await {
-                Ok(server) => {
-                    examined.findings.extend(judge::server(&server, options));
-                    examined.servers.push(server);
-                }
-                Err(reason) => examined.findings.push(error(address, reason)),
-            }
+        let until = Instant::now() + DEADLINE;
+        if matches!(options.topology, Topology::Cluster(_)) {
+            examined.look_at_cluster(clients, options, until).await;
+        } else {
+            let places = clients.into_iter().map(Place::named).collect();
+            examined.look_at(places, options, until).await;
         }
         if let Topology::Sentinel { master, .. } = &options.topology {
             for sentinel in link.sentinels() {
                 let address = sentinel.get_connection_info().addr().to_string();
                 if let Err(reason) = quorum(sentinel, master).await {
-                    examined.findings.push(Finding {
-                        weight: Weight::Warning,
-                        server: address,
-                        message: reason,
-                    });
+                    examined.add(Weight::Warning, &address, reason);
                 }
             }
         }
         examined
+    }
+}
+
+/// A server that is to be looked at.
+struct Place {
+    client: Client,
+    /// What the cluster tells of it, if one did.
+    node: Option<Node>,
+}
+
+impl Place {
+    fn named(client: Client) -> Self {
+        Self { client, node: None }
+    }
+
+    fn address(&self) -> String {
+        self.client.get_connection_info().addr().to_string()
+    }
+}
+
+impl Examined {
+    fn add(&mut self, weight: Weight, server: &str, message: String) {
+        self.findings.push(Finding {
+            weight,
+            server: server.to_owned(),
+            message,
+        });
+    }
+
+    /// Looks at all masters and replicas of a cluster, by the nodes that the settings name.
+    async fn look_at_cluster(
+        &mut self,
+        named: Vec<Client>,
+        options: &RedisOptions,
+        until: Instant,
+    ) {
+        let (places, refused) = nodes::places(named, until).await;
+        self.look_at(places, options, until).await;
+        for (address, reason) in refused {
+            // Of one that does not answer at all it is told already.
+            if self.servers.iter().any(|server| server.address == address) {
+                let message = format!("the cluster's other nodes are not known: {reason}");
+                self.add(Weight::Error, &address, message);
+            }
+        }
+    }
+
+    /// Looks at these servers, some at once, each once however many names it has.
+    async fn look_at(&mut self, places: Vec<Place>, options: &RedisOptions, until: Instant) {
+        let looks = stream::iter(places).map(async |place| {
+            let looked = timeout_at(until, look(&place.client, options)).await;
+            let late = |_| Err(format!("not all could be asked within {DEADLINE:?}"));
+            let looked = looked.unwrap_or_else(late);
+            (place, looked)
+        });
+        let mut looks = std::pin::pin!(looks.buffered(AT_ONCE));
+        let mut known = BTreeSet::new();
+        while let Some((place, looked)) = looks.next().await {
+            match looked {
+                Ok(server) => {
+                    if !server.node.is_empty() && !known.insert(server.node.clone()) {
+                        continue;
+                    }
+                    self.findings.extend(judge::server(&server, options));
+                    self.servers.push(server);
+                }
+                Err(reason) => {
+                    let (weight, message) = judge::silent(place.node.as_ref(), reason);
+                    self.add(weight, &place.address(), message);
+                }
+            }
+        }
     }
 }
 
@@ -224,6 +294,10 @@ async fn look(client: &Client, options: &RedisOptions) -> Result<Server, String>
         server.clock_ahead_millis = there - i64::try_from(here).unwrap_or(there);
     }
     server.names = asks.ask(&redis::cmd("DBSIZE")).await.unwrap_or_default();
+    if matches!(options.topology, Topology::Cluster(_)) {
+        let mut id = redis::cmd("CLUSTER");
+        server.node = asks.ask(id.arg("MYID")).await.unwrap_or_default();
+    }
     let mut save = redis::cmd("CONFIG");
     save.arg("GET").arg("save");
     let save: Result<BTreeMap<String, String>, _> = asks.ask(&save).await;

@@ -11,9 +11,9 @@ use std::{
 
 use parking_lot::Mutex;
 use redis::{
-    Client, Cmd, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo, Pipeline,
-    RedisConnectionInfo, RedisError, RedisFuture, RedisResult, ScriptInvocation, ServerErrorKind,
-    Value,
+    Client, Cmd, ConnectionAddr, ConnectionInfo, ErrorKind, FromRedisValue, IntoConnectionInfo,
+    Pipeline, RedisConnectionInfo, RedisError, RedisFuture, RedisResult, ScriptInvocation,
+    ServerErrorKind, Value,
     aio::{ConnectionLike, ConnectionManager, ConnectionManagerConfig, PubSub},
     cluster::{ClusterClient, ClusterConfig},
     cluster_async::ClusterConnection,
@@ -529,6 +529,23 @@ fn client(info: &ConnectionInfo, certificates: Option<&Pems>) -> RedisResult<Cli
         Some(certificates) => Client::build_with_tls(info, certificates.clone()),
         _ => Client::open(info),
     }
+}
+
+/// The way to another node of the cluster that this one is of.
+pub(crate) fn beside(client: &Client, host: &str, port: u16) -> RedisResult<Client> {
+    let info = client.get_connection_info();
+    let mut addr = info.addr().clone();
+    if let ConnectionAddr::Tcp(its_host, its_port)
+    | ConnectionAddr::TcpTls {
+        host: its_host,
+        port: its_port,
+        ..
+    } = &mut addr
+    {
+        host.clone_into(its_host);
+        *its_port = port;
+    }
+    Client::open(info.clone().set_addr(addr))
 }
 
 /// What is sent goes at once. Otherwise a call waits until the calls before it are acknowledged, which is a round trip

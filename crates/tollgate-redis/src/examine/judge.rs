@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use super::{Finding, Server, Weight};
+use super::{Finding, Server, Weight, nodes::Node};
 use crate::options::{RedisOptions, Topology};
 
 /// What this server's answers say, from bad to less bad.
 pub(super) fn server(server: &Server, options: &RedisOptions) -> Vec<Finding> {
     let mut found = Vec::new();
+    let is_spare = is_spare(server, options);
     let mut push = |weight, message: String| {
         found.push(Finding {
-            weight,
+            // Nobody asks it until it takes its master's place.
+            weight: if is_spare { Weight::Warning } else { weight },
             server: server.address.clone(),
             message,
         });
@@ -62,6 +64,28 @@ pub(super) fn server(server: &Server, options: &RedisOptions) -> Vec<Finding> {
     found
 }
 
+/// What it means that nobody could look at a server, and what of it is to be said.
+pub(super) fn silent(node: Option<&Node>, reason: String) -> (Weight, String) {
+    let Some(node) = node else {
+        return (Weight::Error, reason);
+    };
+    let weight = if node.is_replica {
+        Weight::Warning
+    } else {
+        Weight::Error
+    };
+    (
+        weight,
+        format!("{reason} (to the cluster it is {})", node.role()),
+    )
+}
+
+/// Whether it is a replica of a cluster, as belongs there.
+fn is_spare(server: &Server, options: &RedisOptions) -> bool {
+    let is_cluster = matches!(options.topology, Topology::Cluster(_));
+    is_cluster && server.mode == "cluster" && server.role == "slave"
+}
+
 /// From so far on clocks are apart.
 const APART: Duration = Duration::from_secs(1);
 
@@ -83,6 +107,10 @@ fn state(server: &Server) -> Told {
         (
             is("cluster_state", "fail"),
             "the cluster does not serve: slots have no master",
+        ),
+        (
+            is("master_link_status", "down"),
+            "it does not hear its master: what came since is lost where it takes its place",
         ),
     ];
     let cases = cases.into_iter().filter(|(is_so, _)| *is_so);
@@ -112,7 +140,7 @@ fn role(server: &Server, options: &RedisOptions) -> Told {
         push(Weight::Error, "it is a replica, and can not be written");
     }
     let wanted = u64::from(options.wait_replicas);
-    if server.replicas < wanted {
+    if server.replicas < wanted && !is_spare(server, options) {
         let message = format!(
             "{} replicas are connected, and {wanted} are waited for: every charge fails",
             server.replicas
@@ -264,6 +292,45 @@ mod tests {
                 .insert("aof_last_write_status".into(), "err".into());
         };
         check(can_not_write, &[(Error, "can not write its file")]);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_replica_of_a_cluster_is_less_bad() {
+        let options = RedisOptions::cluster(&["redis://r:6379"]).expect("a URL");
+        let options = options.wait_replicas(1);
+        let replica = |server: &mut Server| {
+            server.mode = "cluster".into();
+            server.role = "slave".into();
+        };
+        check_with(&options, replica, &[]);
+        let narrow = |server: &mut Server| {
+            replica(server);
+            server.missing = ["ZADD".to_owned()].into();
+            let link = ("master_link_status".to_owned(), "down".to_owned());
+            server.info.extend([link]);
+        };
+        let expected = [(Weight::Warning, "its master"), (Weight::Warning, "ZADD")];
+        check_with(&options, narrow, &expected);
+        let master = |server: &mut Server| server.mode = "cluster".into();
+        check_with(&options, master, &[(Weight::Error, "0 replicas")]);
+    }
+
+    #[test]
+    fn a_node_that_can_not_be_asked_is_told_with_what_it_is() {
+        let node = |is_replica, trouble: &str| Node {
+            is_replica,
+            trouble: trouble.into(),
+            ..Node::default()
+        };
+        let check = |node: Option<Node>, weight, message: &str| {
+            let told = silent(node.as_ref(), "silent".into());
+            assert_eq!(told, (weight, message.to_owned()));
+        };
+        check(None, Weight::Error, "silent");
+        let told = "silent (to the cluster it is a master)";
+        check(Some(node(false, "")), Weight::Error, told);
+        let told = "silent (to the cluster it is a replica, and failed)";
+        check(Some(node(true, "failed")), Weight::Warning, told);
     }
 
     #[test]

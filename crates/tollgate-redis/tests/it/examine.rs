@@ -166,3 +166,121 @@ async fn a_server_that_is_something_else_is_told() {
         .filter(|finding| finding.weight == Weight::Error);
     assert_eq!(errors.count(), 0, "{:?}", all.findings);
 }
+
+/// What is found out about a cluster of which the settings name these nodes.
+async fn of_cluster(urls: &[String]) -> Examined {
+    let urls: Vec<_> = urls.iter().map(String::as_str).collect();
+    examined(RedisOptions::cluster(&urls).unwrap()).await
+}
+
+/// Role and address of the servers.
+fn places(examined: &Examined) -> Vec<(&str, &str)> {
+    let servers = examined.servers.iter();
+    let mut places: Vec<_> = servers
+        .map(|server| (&*server.role, &*server.address))
+        .collect();
+    places.sort_unstable();
+    places
+}
+
+fn address(server: &Server) -> String {
+    format!("127.0.0.1:{}", server.port())
+}
+
+#[tokio::test]
+async fn all_nodes_of_a_cluster_are_looked_at_whichever_is_named() {
+    let mut cluster = Cluster::start();
+    let mut replica = cluster.add_replica();
+    let masters: Vec<_> = cluster.nodes().iter().map(address).collect();
+    let at_replica = address(&replica);
+    let mut expected: Vec<_> = masters.iter().map(|master| ("master", &**master)).collect();
+    expected.push(("slave", &at_replica));
+    expected.sort_unstable();
+    let urls = cluster.urls();
+    let found = of_cluster(&urls[..1]).await;
+    assert_eq!(places(&found), expected, "{found:?}");
+    let found = of_cluster(&[replica.url()]).await;
+    assert_eq!(places(&found), expected, "{found:?}");
+    let errors = found.findings.iter();
+    let errors = errors.filter(|finding| finding.weight == Weight::Error);
+    assert_eq!(errors.count(), 0, "{:?}", found.findings);
+    // By another name it is the same node.
+    let other = urls[1].replace("127.0.0.1", "localhost");
+    let found = of_cluster(&[other, urls[0].clone()]).await;
+    assert_eq!(found.servers.len(), 4, "{found:?}");
+    for node in cluster.nodes() {
+        for command in ["set", "del", "incrby", "zadd", "publish", "script|load"] {
+            assert_eq!(node.calls(command), 0, "{command}");
+        }
+    }
+
+    replica.kill();
+    let found = of_cluster(&urls[1..2]).await;
+    let told = found.findings.iter();
+    let mut told = told.filter(|finding| finding.server == at_replica);
+    let told = told.next().unwrap();
+    assert_eq!(told.weight, Weight::Warning, "{told:?}");
+    let parts = ["can not be reached", "to the cluster it is a replica"];
+    assert!(
+        parts.iter().all(|part| told.message.contains(part)),
+        "{told:?}"
+    );
+    assert_eq!(found.servers.len(), 3);
+    assert!(!format!("{found:?}").contains("redis://"));
+}
+
+#[tokio::test]
+async fn a_master_that_can_not_be_asked_is_told_by_those_that_can_within_the_deadline() {
+    let mut cluster = Cluster::start();
+    let urls = cluster.urls();
+    let nodes = cluster.nodes();
+    let (killed, frozen) = (address(&nodes[1]), address(&nodes[2]));
+    nodes[1].kill();
+    nodes[2].freeze();
+    let begun = std::time::Instant::now();
+    let found = of_cluster(&urls[..2]).await;
+    let took = begun.elapsed();
+    nodes[2].thaw();
+    assert!(took < std::time::Duration::from_secs(30), "{took:?}");
+    assert_eq!(found.servers.len(), 1, "{found:?}");
+    for (address, reason) in [(killed, "refused"), (frozen, "can not be reached")] {
+        let findings = found.findings.iter();
+        let mut findings = findings.filter(|finding| finding.server == address);
+        let told = findings.next().unwrap();
+        assert_eq!(told.weight, Weight::Error, "{told:?}");
+        let role = "to the cluster it is a master";
+        assert!(
+            told.message.contains(reason) && told.message.contains(role),
+            "{told:?}"
+        );
+        assert!(findings.next().is_none(), "{found:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_ask_for_the_nodes_is_told() {
+    let mut cluster = Cluster::start();
+    let url = cluster.urls()[0].replace("//", "//narrow:p@");
+    let mut narrow = |rule: &str| {
+        let user = "on >p allkeys allchannels +@all".split(' ').chain([rule]);
+        let command: Vec<_> = ["ACL", "SETUSER", "narrow"]
+            .into_iter()
+            .chain(user)
+            .collect();
+        for node in cluster.nodes() {
+            assert_eq!(node.cli(&command), "OK");
+        }
+    };
+    narrow("-cluster|shards"); // As with servers that are older.
+    let found = of_cluster(std::slice::from_ref(&url)).await;
+    assert_eq!(found.servers.len(), 3, "{found:?}");
+    narrow("-cluster");
+    let found = of_cluster(&[url]).await;
+    has(
+        &found,
+        Weight::Error,
+        "the cluster's other nodes are not known: it answers NOPERM",
+    );
+    assert_eq!(found.servers.len(), 1, "{found:?}");
+    assert!(!format!("{found:?}").contains(":p@"));
+}

@@ -131,9 +131,12 @@ fn spawn(port: u16, folder: &TempDir, arguments: &[String]) -> Child {
 pub(crate) struct Cluster(Vec<Server>);
 
 impl Cluster {
+    const ARGUMENTS: [&str; 4] = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
+
     pub(crate) fn start() -> Self {
-        let arguments = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000"];
-        let nodes: Vec<_> = (0..3).map(|_| Server::start_with(&arguments)).collect();
+        let nodes: Vec<_> = (0..3)
+            .map(|_| Server::start_with(&Self::ARGUMENTS))
+            .collect();
         let addresses = nodes.iter().map(|node| format!("127.0.0.1:{}", node.port));
         let made = Command::new("redis-cli")
             .args(["--cluster", "create"])
@@ -152,6 +155,41 @@ impl Cluster {
 
     pub(crate) fn urls(&self) -> Vec<String> {
         self.0.iter().map(Server::url).collect()
+    }
+
+    pub(crate) fn nodes(&mut self) -> &mut [Server] {
+        &mut self.0
+    }
+
+    /// A replica of the first master, which all nodes know.
+    pub(crate) fn add_replica(&self) -> Server {
+        let replica = Server::start_with(&Self::ARGUMENTS);
+        let address = |server: &Server| format!("127.0.0.1:{}", server.port);
+        let master = self.0[0].cli(&["CLUSTER", "MYID"]);
+        let made = Command::new("redis-cli")
+            .args([
+                "--cluster",
+                "add-node",
+                &address(&replica),
+                &address(&self.0[0]),
+            ])
+            .args(["--cluster-slave", "--cluster-master-id", &master])
+            .output()
+            .expect("redis-cli is installed");
+        assert!(made.status.success(), "{made:?}");
+        for node in &self.0 {
+            wait_for("the replica is known and in step", || {
+                let nodes = node.cli(&["CLUSTER", "NODES"]);
+                let mut lines = nodes
+                    .lines()
+                    .map(|line| line.contains(&address(&replica)) && line.contains("slave"));
+                lines.any(|is_it| is_it)
+                    && replica
+                        .cli(&["INFO", "replication"])
+                        .contains("master_link_status:up")
+            });
+        }
+        replica
     }
 }
 
