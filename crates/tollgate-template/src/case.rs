@@ -68,9 +68,10 @@ fn is_connector(char: char) -> bool {
 pub(crate) fn pascal_case(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();
-    // Connectors in front are kept.
+    // Connectors in front are kept, and where there is nothing else, the last of them is written twice.
     let mut last = loop {
         let Some(char) = chars.next() else {
+            out.extend(out.chars().next_back());
             return out;
         };
         if !is_connector(char) {

@@ -59,6 +59,10 @@ pub(crate) fn json(out: &mut Vec<u8>, value: f64) {
     }
 }
 
+/// No float has more digits than this, before its point or behind it: what follows are zeros. The standard library
+/// panics where it is asked for many more.
+const LONGEST: usize = 1100;
+
 /// The digits of a number, and where its point is: `0.digits * 10^point`.
 struct Digits {
     is_negative: bool,
@@ -70,11 +74,13 @@ impl Digits {
     fn of(value: f64, significant: Option<usize>) -> Self {
         let written = match significant {
             Some(0) | None => format!("{:e}", value.abs()),
-            Some(digits) => format!("{:.*e}", digits - 1, value.abs()),
+            Some(digits) => format!("{:.*e}", digits.min(LONGEST) - 1, value.abs()),
         };
         let (mantissa, exponent) = written.split_once('e').unwrap_or((&written, "0"));
         let exponent: i32 = exponent.parse().unwrap_or(0);
-        let digits = mantissa.replace('.', "");
+        let mut digits = mantissa.replace('.', "");
+        let zeros = significant.unwrap_or(0).saturating_sub(digits.len());
+        digits.extend(std::iter::repeat_n('0', zeros));
         let is_zero = digits.bytes().all(|digit| digit == b'0');
         Self {
             is_negative: value.is_sign_negative(),
@@ -100,7 +106,10 @@ pub(crate) fn format(value: f64, verb: char, precision: Option<usize>) -> String
             exponential(&digits, verb)
         }
         'f' | 'F' => match precision {
-            Some(precision) => format!("{value:.precision$}"),
+            Some(precision) => {
+                let written = precision.min(LONGEST);
+                format!("{value:.written$}{}", "0".repeat(precision - written))
+            }
             None => fixed(&Digits::of(value, None)),
         },
         _ => {

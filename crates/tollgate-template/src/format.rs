@@ -175,7 +175,8 @@ impl<'r> Printer<'r> {
                 cursor.is_good_index = false; // `%[3]2d`
             }
         }
-        if cursor.peek() == Some(b'.') {
+        // A point that ends the format is its verb.
+        if cursor.peek() == Some(b'.') && cursor.at + 1 < cursor.format.len() {
             cursor.at += 1;
             if after_index {
                 cursor.is_good_index = false; // `%[3].2d`
@@ -183,9 +184,10 @@ impl<'r> Printer<'r> {
             after_index = cursor.index(arguments.len());
             if cursor.peek() == Some(b'*') {
                 cursor.at += 1;
-                match cursor.star(arguments) {
-                    Some(precision) => self.flags.precision = usize::try_from(precision).ok(),
-                    None => self.push(b"%!(BADPREC)")?,
+                let precision = cursor.star(arguments);
+                self.flags.precision = precision.and_then(|number| usize::try_from(number).ok());
+                if self.flags.precision.is_none() {
+                    self.push(b"%!(BADPREC)")?;
                 }
                 after_index = false;
             } else {
@@ -209,7 +211,7 @@ impl<'r> Printer<'r> {
             return self.complain(verb, b"(MISSING)");
         };
         cursor.argument += 1;
-        if verb == 'v' {
+        if matches!(verb, 'v' | 'w') {
             self.flags.sharp_v = std::mem::take(&mut self.flags.sharp);
             self.flags.plus = false;
         }
@@ -246,6 +248,8 @@ impl<'r> Printer<'r> {
             (_, Value::Missing | Value::Nil) => self.bad_verb(verb, value),
             ('T', value) => self.formatted(value.type_name().as_bytes()),
             ('p', value) => self.bad_verb(verb, value),
+            // It is for errors, and for the whole of what is none.
+            ('w', value) => self.bad_verb(verb, value),
             (verb, value) => self.value(value, verb, 0),
         }
     }
@@ -418,7 +422,7 @@ impl<'r> Printer<'r> {
             };
             written.push_str(&byte);
         }
-        self.pad_left_with_spaces(written.as_bytes())
+        self.pad(written.as_bytes())
     }
 
     fn pad_left_with_spaces(&mut self, text: &[u8]) -> Result<(), Fault> {
@@ -465,8 +469,13 @@ impl<'r> Printer<'r> {
                 } else {
                     size
                 };
-                let width = self.flags.precision.unwrap_or(4).max(4);
-                let mut text = format!("U+{size:0width$X}");
+                let digits = format!("{size:X}");
+                let least = self.flags.precision.unwrap_or(4).max(4);
+                if least + self.out.len() > self.most {
+                    return Err(self.heap.too_long());
+                }
+                let zeros = "0".repeat(least.saturating_sub(digits.len()));
+                let mut text = format!("U+{zeros}{digits}");
                 if let Some(char) = char().filter(|char| self.flags.sharp && is_print(*char)) {
                     text.push_str(&format!(" '{char}'"));
                 }
@@ -505,11 +514,13 @@ impl<'r> Printer<'r> {
         }
         match (base, verb) {
             (2, _) if flags.sharp => text.insert_str(0, "0b"),
-            (8, 'O') => text.insert_str(0, "0o"),
             (8, _) if flags.sharp && !text.starts_with('0') => text.insert(0, '0'),
             (16, 'X') if flags.sharp => text.insert_str(0, "0X"),
             (16, _) if flags.sharp => text.insert_str(0, "0x"),
             _ => {}
+        }
+        if verb == 'O' {
+            text.insert_str(0, "0o");
         }
         if is_negative {
             text.insert(0, '-');
@@ -592,11 +603,9 @@ fn with_point(text: &str, verb: char, precision: Option<usize>) -> String {
     let is_hex = matches!(verb, 'x' | 'X');
     let exponent = rest.find(if is_hex { ['p', 'P'] } else { ['e', 'E'] });
     let (number, tail) = rest.split_at(exponent.unwrap_or(rest.len()));
-    let mut digits = match verb {
-        'g' | 'G' => precision.unwrap_or(6),
-        'e' | 'E' | 'f' | 'F' | 'x' | 'X' => 0,
-        _ => 0,
-    };
+    // Of the two for hexadecimal digits, Go fills up the lower case alone.
+    let is_filled = matches!(verb, 'g' | 'G' | 'x');
+    let mut digits = if is_filled { precision.unwrap_or(6) } else { 0 };
     let mut has_point = false;
     let mut seen_nonzero = false;
     for char in number.chars() {
@@ -618,11 +627,7 @@ fn with_point(text: &str, verb: char, precision: Option<usize>) -> String {
         }
         "."
     };
-    let zeros = if matches!(verb, 'g' | 'G') {
-        "0".repeat(digits)
-    } else {
-        String::new()
-    };
+    let zeros = "0".repeat(digits);
     format!("{sign}{number}{point}{zeros}{tail}")
 }
 

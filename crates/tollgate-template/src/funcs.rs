@@ -291,7 +291,7 @@ fn text_of<'r>(value: Value<'r>) -> &'r [u8] {
 
 /// The same as text; bytes that are no UTF-8 are replaced.
 fn str_of<'r>(value: Value<'r>) -> std::borrow::Cow<'r, str> {
-    String::from_utf8_lossy(text_of(value))
+    crate::unicode::lossy(text_of(value))
 }
 
 fn int_of(value: Value<'_>) -> i64 {

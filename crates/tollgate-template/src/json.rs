@@ -9,6 +9,7 @@ use crate::{
     float,
     out::Out,
     print::{DEEPEST_VALUE, too_deep},
+    unicode::lossy,
     value::{Heap, Items, Map, MapKind, Value},
 };
 
@@ -26,7 +27,7 @@ pub(crate) enum Style {
 /// Reads JSON. As in Go, bytes that are no UTF-8 and halves of surrogate pairs are U+FFFD, and of two
 /// members with one name the last counts.
 pub(crate) fn decode(text: &[u8]) -> Result<Json, serde_json::Error> {
-    let text = String::from_utf8_lossy(text);
+    let text = lossy(text);
     let decoded = serde_json::from_str(&text);
     match decoded {
         Err(_) if has_surrogates(&text) => serde_json::from_str(&without_halves(&text)),

@@ -93,21 +93,19 @@ pub(crate) fn json<'r>(
     })
 }
 
-/// The text of a body, with U+FFFD for what is no UTF-8, in a buffer of just that size.
+/// The text of a body, with U+FFFD for each byte that is no UTF-8, in a buffer of just that size.
 fn replaced(body: &[u8]) -> String {
     let mut text = String::with_capacity(replaced_length(body));
     for chunk in body.utf8_chunks() {
         text.push_str(chunk.valid());
-        if !chunk.invalid().is_empty() {
-            text.push('\u{fffd}');
-        }
+        text.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
     }
     text
 }
 
 fn replaced_length(body: &[u8]) -> usize {
     let lengths = body.utf8_chunks().map(|chunk| {
-        let replaced = if chunk.invalid().is_empty() { 0 } else { 3 };
+        let replaced = chunk.invalid().len() * '\u{fffd}'.len_utf8();
         chunk.valid().len() + replaced
     });
     lengths.sum()

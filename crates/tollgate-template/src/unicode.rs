@@ -1,5 +1,7 @@
 //! Classes of characters as Go's `unicode` package has them.
 
+use std::borrow::Cow;
+
 use unicode_general_category::{GeneralCategory as Category, get_general_category};
 
 pub(crate) fn is_letter(char: char) -> bool {
@@ -116,4 +118,12 @@ pub(crate) fn chars(text: &[u8]) -> impl Iterator<Item = char> {
         let broken = chunk.invalid().iter().map(|_| '\u{fffd}');
         chunk.valid().chars().chain(broken)
     })
+}
+
+/// A text as UTF-8, with U+FFFD for each byte that is none. The standard library puts one for several.
+pub(crate) fn lossy(text: &[u8]) -> Cow<'_, str> {
+    match str::from_utf8(text) {
+        Ok(text) => Cow::Borrowed(text),
+        Err(_) => Cow::Owned(chars(text).collect()),
+    }
 }

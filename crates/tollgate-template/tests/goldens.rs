@@ -147,3 +147,103 @@ fn templates_print_what_go_prints() {
         "{told}"
     );
 }
+
+/// What Go 1.26 prints with sprig 3.3, for odd arguments that the record has not.
+#[test]
+fn odd_arguments_print_what_go_prints() {
+    let cases = [
+        // Verbs, their flags, and numbers for them.
+        (
+            r#"{{printf "%w %#w" (list 1) "a"}}"#,
+            Ok("%!w([]interface {}=[1]) %!w(string=\"a\")"),
+        ),
+        (r#"{{printf "%#O %#O" 8 0}}"#, Ok("0o010 0o0")),
+        (
+            r#"{{printf "%.*f|%.*d" -1 1.5 -2 3}}"#,
+            Ok("%!(BADPREC)1.500000|%!(BADPREC)3"),
+        ),
+        (
+            r#"{{printf "%05x|%-5x|%5X" "a" "b" "c"}}"#,
+            Ok("00061|62   |   63"),
+        ),
+        (
+            r#"{{printf "%#x|%#X|%#.2x" 0.0 1.0 1.5}}"#,
+            Ok("0x0.0000p+00|0X1.P+00|0x1.80p+00"),
+        ),
+        (r#"{{printf "%d %-." 1 2}}"#, Ok("1 %!.(int=2)")),
+        (
+            r#"{{printf "%.70000f" 1.5 | len}} {{printf "%.70000e" 1.5 | len}} {{printf "%.70000U" 1 | len}}"#,
+            Ok("70002 70006 70002"),
+        ),
+        // Expressions.
+        (
+            r#"{{regexReplaceAll "\\p{Lu}+" "aBCd" "-"}} {{regexMatch "^\\x{e9}$" "é"}} {{regexFind "\\p{Greek}" "aλ"}}"#,
+            Ok("a-d true λ"),
+        ),
+        (
+            r#"{{regexReplaceAll "x*" "aé" "-"}} {{regexFindAll "" "é" -1 | len}} {{regexSplit "" "é1" -1}}"#,
+            Ok("-a-é- 2 [é 1]"),
+        ),
+        (
+            r#"{{regexReplaceAll "[[:punct:]+--]" "a,b+c" "_"}}"#,
+            Ok("a_b_c"),
+        ),
+        (r#"{{regexFind "(?x)a" "a"}}"#, Err(())),
+        (r#"{{regexFind "[a--b]" "a"}}"#, Err(())),
+        (r#"{{regexFind "\\p{Script=Greek}" "λ"}}"#, Err(())),
+        // Encodings that are broken.
+        (
+            r#"{{b64dec "YWJ j"}}|{{b64dec "YWJ"}}|{{b64dec "YW=j"}}|{{b64dec "YWJj="}}"#,
+            Ok(
+                "illegal base64 data at input byte 3|illegal base64 data at input byte 0|illegal base64 data at input byte 2|illegal base64 data at input byte 4",
+            ),
+        ),
+        (
+            r#"{{b32dec "MFRGG"}}|{{b32dec "mf"}}|{{b32dec "MFRGG=="}}|{{b32dec "MFRGG===x"}}"#,
+            Ok(
+                "illegal base32 data at input byte 0|illegal base32 data at input byte 0|illegal base32 data at input byte 7|abc",
+            ),
+        ),
+        // The rest.
+        (
+            r#"{{unset .missing "a"}} {{camelcase "--"}}"#,
+            Ok("map[] ---"),
+        ),
+        (r#"{{chunk 0 (list)}}"#, Err(())),
+        (
+            r#"{{with toDate "2006-01-02T15:04:05Z07:00" "2024-07-15T01:02:03+02:00"}}{{.Local}}{{end}}"#,
+            Ok("2024-07-14 23:02:03 +0000 UTC"),
+        ),
+    ];
+    for (text, expected) in cases {
+        let template = Options::new().parse("", text).unwrap();
+        let rendered = template.render(&serde_json::json!({}));
+        let rendered = rendered.map(|text| String::from_utf8(text).unwrap());
+        assert_eq!(
+            rendered.map_err(drop).as_deref(),
+            expected.as_deref(),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn broken_documents_are_read_as_in_go() {
+    let read = |text: &str| xml(text.as_bytes(), MixedContent::Tyk).ok();
+    let a = |text: &str| Some(serde_json::json!({"a": text}));
+    for (text, expected) in [
+        ("<a>&#xD800;</a>", a("\u{fffd}")),
+        ("<?xml encoding='utf-8'?><a>x</a>", a("x")),
+        ("<?xml version='1.1'?><a/>", None),
+        ("junk<a/>", a("")),
+        ("]]><a/>", None),
+        ("\0<a/>", None),
+    ] {
+        assert_eq!(read(text), expected, "{text:?}");
+    }
+    let broken = b"[\"\xe2\x80\"]";
+    assert_eq!(
+        json(broken).unwrap(),
+        serde_json::json!({"array": ["\u{fffd}\u{fffd}"]})
+    );
+}

@@ -147,17 +147,35 @@ fn from_base64(text: &[u8]) -> Result<Vec<u8>, usize> {
         &ALPHABET,
         GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
     );
-    let kept: Vec<u8> = text
-        .iter()
-        .copied()
-        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-        .collect();
-    engine.decode(&kept).map_err(|err| match err {
-        base64::DecodeError::InvalidByte(at, _) | base64::DecodeError::InvalidLastSymbol(at, _) => {
-            at
+    let kept: Vec<u8> = text.iter().copied().filter(|byte| is_kept(*byte)).collect();
+    engine.decode(&kept).map_err(|_| broken_base64(text))
+}
+
+/// Whether a byte counts in a text of base64 or base32.
+fn is_kept(byte: u8) -> bool {
+    !matches!(byte, b'\r' | b'\n')
+}
+
+/// Where Go finds a text of base64 broken: at the first byte that has no place there, or at the start of the last
+/// digits, where some are missing.
+fn broken_base64(text: &[u8]) -> usize {
+    let is_digit = |byte: u8| ALPHABET.as_str().as_bytes().contains(&byte);
+    let mut kept = (0..).zip(text).filter(|(_, byte)| is_kept(**byte));
+    let mut digits = 0;
+    loop {
+        match kept.next() {
+            Some((_, byte)) if is_digit(*byte) => digits = (digits + 1) % 4,
+            Some((_, b'=')) if digits == 3 => break,
+            Some((_, b'=')) if digits == 2 => match kept.next() {
+                Some((_, b'=')) => break,
+                Some((second, _)) => return second - 1,
+                None => return text.len(),
+            },
+            Some((at, _)) => return at,
+            None => return text.len() - digits,
         }
-        _ => kept.len() / 4 * 4,
-    })
+    }
+    kept.next().map_or(text.len(), |(at, _)| at)
 }
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -181,31 +199,41 @@ fn to_base32(bytes: &[u8]) -> String {
     out
 }
 
-/// As Go's `base32.StdEncoding`. Fails with where it is broken.
+/// As Go's `base32.StdEncoding`: line breaks are passed over. Fails with where it is broken.
 fn from_base32(text: &[u8]) -> Result<Vec<u8>, usize> {
-    let kept: Vec<u8> = text
-        .iter()
-        .copied()
-        .filter(|byte| !matches!(byte, b'\r' | b'\n'))
-        .collect();
-    let digits = kept
-        .iter()
-        .position(|byte| *byte == b'=')
-        .unwrap_or(kept.len());
-    let is_whole = kept.len().is_multiple_of(8) && matches!(digits % 8, 0 | 2 | 4 | 5 | 7);
-    let padding = &kept[digits..];
-    let mut out = Vec::with_capacity(digits * 5 / 8);
-    for (at, chunk) in kept[..digits].chunks(8).enumerate() {
+    let kept: Vec<u8> = text.iter().copied().filter(|byte| is_kept(*byte)).collect();
+    let mut out = Vec::with_capacity(kept.len() * 5 / 8);
+    for (at, chunk) in kept.chunks(8).enumerate() {
+        let start = at * 8;
         let mut bits = 0_u64;
-        for (place, byte) in chunk.iter().enumerate() {
+        let mut digits = 0;
+        while let Some(byte) = chunk
+            .get(digits)
+            .filter(|byte| **byte != b'=' || digits < 2)
+        {
             let digit = BASE32.iter().position(|known| known == byte);
-            let digit = digit.ok_or(at * 8 + place)?;
-            bits |= (digit as u64) << (35 - 5 * place);
+            bits |= (digit.ok_or(start + digits)? as u64) << (35 - 5 * digits);
+            digits += 1;
         }
-        out.extend_from_slice(&bits.to_be_bytes()[3..3 + chunk.len() * 5 / 8]);
-    }
-    if !is_whole || padding.len() >= 8 || padding.iter().any(|byte| *byte != b'=') {
-        return Err(kept.len());
+        out.extend_from_slice(&bits.to_be_bytes()[3..3 + digits * 5 / 8]);
+        if digits == 8 {
+            continue;
+        }
+        let end = start + digits;
+        let Some(rest) = kept.get(end + 1..) else {
+            return Err(start);
+        };
+        if rest.len() >= 8 {
+            return Err(end);
+        }
+        let padding = rest.get(..7 - digits).ok_or(kept.len())?;
+        if let Some(other) = padding.iter().position(|byte| *byte != b'=') {
+            return Err(end + other);
+        }
+        if matches!(digits, 3 | 6) {
+            return Err(end);
+        }
+        break; // What follows the padding is not looked at.
     }
     Ok(out)
 }

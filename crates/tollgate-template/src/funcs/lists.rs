@@ -253,7 +253,7 @@ fn chunk<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let list = copied(render, given[1], "chunk")?;
     render.heap.room_for(2 * room_of(list.len()))?;
     let length = int_of(given[0]);
-    if length <= 0 && !list.is_empty() {
+    if length <= 0 {
         return Err(Fault::new("chunks need a size"));
     }
     let items: Vec<_> = list.iter().collect();

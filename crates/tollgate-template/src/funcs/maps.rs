@@ -23,10 +23,11 @@ pub(super) const ALL: &[Function] = &[
     }),
     of("set", &[Dict, Str, Any], set),
     of("unset", &[Dict, Str], |render, given| {
-        if let Some(map) = map_of(given[0]) {
-            let own = render.heap.own(map)?;
-            own.entries.borrow_mut().remove(text_of(given[1]));
-        }
+        let Some(map) = map_of(given[0]) else {
+            return own_map(render, BTreeMap::new());
+        };
+        let own = render.heap.own(map)?;
+        own.entries.borrow_mut().remove(text_of(given[1]));
         Ok(given[0])
     }),
     of("hasKey", &[Dict, Str], |render, given| {

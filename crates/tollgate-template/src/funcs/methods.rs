@@ -69,10 +69,8 @@ const TIME: &[Function] = &[
             Value::Bool((time.seconds, time.nanos) == (ZERO.seconds, 0))
         })
     }),
-    of("UTC", &[Any], |render, given| {
-        let time = time_of(given[0])?;
-        render.heap.time(Time::utc(time.seconds, time.nanos))
-    }),
+    of("UTC", &[Any], utc),
+    of("Local", &[Any], utc), // The zone of the program is UTC.
     of("String", &[Any], |render, given| {
         let time = time_of(given[0])?;
         render.heap.str(time.to_string())
@@ -121,6 +119,11 @@ const EPOCH: Time<'static> = Time {
     offset: 0,
     zone: "UTC",
 };
+
+fn utc<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
+    let time = time_of(given[0])?;
+    render.heap.time(Time::utc(time.seconds, time.nanos))
+}
 
 fn time_of<'r>(value: Value<'r>) -> Result<Time<'r>, crate::error::Fault> {
     match value {

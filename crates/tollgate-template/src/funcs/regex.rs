@@ -1,12 +1,13 @@
 //! Regular expressions.
 
-use regex::bytes::{Captures, Regex};
+use regex::bytes::{Captures, Match, Regex};
 
 use super::{
     Answer, Function, Int, Str, int_of, lists::room_of, of, str_of, strings::no_texts, text_of,
 };
 use crate::{
     error::Fault,
+    lex::first_char,
     render::Render,
     value::{Items, Value},
 };
@@ -66,13 +67,28 @@ fn regex<'r>(
 
 fn is_match<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let (regex, text) = regex(render, given)?;
-    Ok(Value::Bool(regex.is_match(text)))
+    let mut found = regex.find_iter(text);
+    Ok(Value::Bool(
+        found.any(|found| is_between_chars(text, &found)),
+    ))
 }
 
 fn find<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let (regex, text) = regex(render, given)?;
-    let found = regex.find(text).map(|found| &text[found.range()]);
+    let mut found = regex
+        .find_iter(text)
+        .filter(|found| is_between_chars(text, found));
+    let found = found.next().map(|found| &text[found.range()]);
     Ok(Value::Str(found.unwrap_or_default()))
+}
+
+/// Whether what was found is something, or nothing between two characters: the engine finds nothing within them too,
+/// and Go does not.
+fn is_between_chars(text: &[u8], found: &Match<'_>) -> bool {
+    let at = found.start();
+    let starts = (1..4).filter_map(|back| Some((back, text.get(at.checked_sub(back)?..)?)));
+    let mut starts = starts.filter_map(|(back, text)| Some((back, first_char(text)?.1)));
+    !found.is_empty() || !starts.any(|(back, size)| size > back)
 }
 
 /// How many are wanted; below 0 all.
@@ -83,7 +99,10 @@ fn most(count: i64) -> usize {
 fn find_all<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let (regex, text) = regex(render, given)?;
     let mut found = Vec::new();
-    for range in regex.find_iter(text).take(most(int_of(given[2]))) {
+    let ranges = regex
+        .find_iter(text)
+        .filter(|found| is_between_chars(text, found));
+    for range in ranges.take(most(int_of(given[2]))) {
         render.step(1)?;
         render.heap.room_for(room_of(found.len()))?;
         found.push(Value::Str(&text[range.range()]));
@@ -104,7 +123,10 @@ fn replace<'r>(
     let (mut out, mut end) = (Vec::new(), 0);
     for captures in regex.captures_iter(text) {
         render.step(1)?;
-        let Some(found) = captures.get(0) else {
+        let Some(found) = captures
+            .get(0)
+            .filter(|found| is_between_chars(text, found))
+        else {
             continue;
         };
         out.extend_from_slice(&text[end..found.start()]);
@@ -176,7 +198,10 @@ fn split<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
         return render.heap.strings([b""]);
     }
     let (mut parts, mut start, mut end) = (Vec::new(), 0, 0);
-    for found in regex.find_iter(text) {
+    for found in regex
+        .find_iter(text)
+        .filter(|found| is_between_chars(text, found))
+    {
         render.step(1)?;
         if parts.len() + 1 >= most {
             break;

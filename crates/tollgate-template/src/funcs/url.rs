@@ -151,7 +151,10 @@ impl Url {
     fn hostname(&self) -> &str {
         match self.host.strip_prefix('[') {
             Some(inner) => inner.split(']').next().unwrap_or(inner),
-            None => self.host.split(':').next().unwrap_or(&self.host),
+            None => self
+                .host
+                .rsplit_once(':')
+                .map_or(&*self.host, |(name, _)| name),
         }
     }
 }

@@ -219,8 +219,7 @@ impl<'r> Document<'r> {
                     }
                 }
                 Event::Decl(declaration) => {
-                    let version = declaration.version().map_err(|err| err.to_string())?;
-                    if version != "1.0" {
+                    if declared(&declaration, "version=").is_some_and(|version| version != "1.0") {
                         return Err("only version 1.0 is supported".into());
                     }
                     self.end_text()?;
@@ -279,9 +278,6 @@ impl<'r> Document<'r> {
 
     /// Text as it stands in the document.
     fn append(&mut self, text: &str) -> Result<(), Stop> {
-        if self.open.is_empty() {
-            return Ok(()); // Before the root anything may stand.
-        }
         if text.contains("]]>") {
             return Err("unescaped ]]> not in CDATA section".into());
         }
@@ -289,10 +285,10 @@ impl<'r> Document<'r> {
     }
 
     fn append_checked(&mut self, text: &str) -> Result<(), Stop> {
-        if self.open.is_empty() {
-            return Ok(());
-        }
         check_chars(text)?;
+        if self.open.is_empty() {
+            return Ok(()); // Before the root any text may stand.
+        }
         let is_first = self.whole.is_none() && self.text.is_empty();
         if is_first
             && !text.contains('\r')
@@ -444,6 +440,18 @@ impl<'r> Document<'r> {
     }
 }
 
+/// What a declaration says of itself, in quotes behind a name.
+fn declared<'d>(declaration: &'d str, name: &str) -> Option<&'d str> {
+    let mut parts = declaration.split(name).skip(1);
+    parts.find_map(|value| {
+        let quote = value
+            .chars()
+            .next()
+            .filter(|char| matches!(char, '"' | '\''))?;
+        value[1..].split(quote).next()
+    })
+}
+
 fn check_chars(text: &str) -> Result<(), String> {
     match text.chars().find(|char| !is_char(*char)) {
         Some(char) => Err(format!("illegal character code U+{:04X}", u32::from(char))),
@@ -478,7 +486,11 @@ fn entity(name: &str) -> Result<char, String> {
             Some(hex) => u32::from_str_radix(hex, 16).ok(),
             None => number.parse().ok(),
         });
-    let char = code.and_then(char::from_u32).filter(|char| is_char(*char));
+    // As in Go, half a pair of UTF-16 is a character that is not known.
+    let char = code.and_then(|code| match code {
+        0xd800..0xe000 => Some(char::REPLACEMENT_CHARACTER),
+        code => char::from_u32(code).filter(|char| is_char(*char)),
+    });
     char.ok_or_else(|| "invalid character entity".into())
 }
 

@@ -9,6 +9,7 @@ use crate::{
     error::Fault,
     out::Out,
     print::{DEEPEST_VALUE, too_deep},
+    unicode::lossy,
     value::{Heap, List, Map, MapKind, Value},
 };
 
@@ -200,11 +201,11 @@ impl<'r> Writer<'_, 'r> {
             Value::Float(value) => crate::float::format(value, 'g', None),
             Value::Str(text) => {
                 self.heap.room_for(text.len().saturating_mul(3))?;
-                String::from_utf8_lossy(text).into_owned()
+                lossy(text).into_owned()
             }
             value => {
                 let text = crate::print::text(self.heap, value)?;
-                String::from_utf8_lossy(&text).into_owned()
+                lossy(&text).into_owned()
             }
         };
         self.bare_element(name, &text)
