@@ -163,7 +163,10 @@ fn find(admin: &Inner, id: &str) -> Result<Arc<ApiRecord>, Refusal> {
 
 fn read(call: &Call) -> Result<(ApiRecord, Members), Refusal> {
     let malformed = || Refusal::new(400, "Request malformed");
-    let text = json_text(&call.body, Tail::Ignored).ok_or_else(malformed)?;
+    let text = match json_text(&call.body, Tail::Ignored).ok_or_else(malformed)? {
+        null if null == "null" => "{}".to_owned(),
+        text => text,
+    };
     let members = Members::of(&text).map_err(|_| malformed())?;
     let record = ApiRecord::from_json(text).map_err(|_| malformed())?;
     Ok((record, members))

@@ -103,18 +103,22 @@ impl Inner {
 
     /// Starts the counters of an organisation afresh.
     pub(crate) async fn reset_organisation(&self, loaded: &Loaded) -> Result<(), StoreError> {
-        let record = Loaded::new(
-            loaded.key().clone(),
-            loaded.session().clone(),
-            loaded.version(),
-        );
-        let Ok(pass) = self.plan().organisation_pass(&record) else {
+        let Some(pass) = self.organisation_pass(loaded) else {
             return Ok(());
         };
         for name in pass.root().all_charges().filter_map(name) {
             self.store.reset(&name).await?;
         }
         Ok(())
+    }
+
+    fn organisation_pass(&self, loaded: &Loaded) -> Option<Arc<Pass>> {
+        let record = Loaded::new(
+            loaded.key().clone(),
+            loaded.session().clone(),
+            loaded.version(),
+        );
+        self.plan().organisation_pass(&record).ok()
     }
 
     /// Whether the counters of a record that is to go are still another's: a key and the one it was
@@ -152,26 +156,46 @@ impl Inner {
             seen.push((api, &charge.limit, self.standing(charge).await?));
         }
         for (api, limit, standing) in seen {
-            let used = standing.max.saturating_sub(standing.remaining);
-            let remaining = i64::try_from(standing.remaining).unwrap_or(i64::MAX);
-            let renews = self.renews(limit, &standing);
-            match api {
-                None if 0 < used => {
-                    merged.quota_remaining = remaining;
-                    merged.quota_renews = renews.unwrap_or(merged.quota_renews);
-                }
-                None => {}
-                Some(api) => {
-                    if let Some(right) = merged.access_rights.get_mut(api)
-                        && 0 < right.limit.quota_max
-                    {
-                        right.limit.quota_remaining = remaining;
-                        right.limit.quota_renews = renews.unwrap_or(right.limit.quota_renews);
-                    }
-                }
+            let Some(api) = api else {
+                self.fill_in_root(limit, &standing, merged);
+                continue;
+            };
+            if let Some(right) = merged.access_rights.get_mut(api)
+                && 0 < right.limit.quota_max
+            {
+                let remaining = i64::try_from(standing.remaining).unwrap_or(i64::MAX);
+                right.limit.quota_remaining = remaining;
+                let renews = self.renews(limit, &standing);
+                right.limit.quota_renews = renews.unwrap_or(right.limit.quota_renews);
             }
         }
         Ok(())
+    }
+
+    /// The same for an organisation's record. Tyk writes the numbers into it with each request.
+    pub(crate) async fn fill_in_organisation(
+        &self,
+        loaded: &Loaded,
+        shown: &mut Session,
+    ) -> Result<(), StoreError> {
+        let Some(pass) = self.organisation_pass(loaded) else {
+            return Ok(());
+        };
+        let Some(charge) = pass.root().charges(Kinds::Quota, None).first() else {
+            return Ok(());
+        };
+        let standing = self.standing(charge).await?;
+        self.fill_in_root(&charge.limit, &standing, shown);
+        Ok(())
+    }
+
+    /// The session's own numbers, where something was used.
+    fn fill_in_root(&self, limit: &Limit, standing: &Standing, shown: &mut Session) {
+        if standing.remaining < standing.max {
+            shown.quota_remaining = i64::try_from(standing.remaining).unwrap_or(i64::MAX);
+            let renews = self.renews(limit, standing);
+            shown.quota_renews = renews.unwrap_or(shown.quota_renews);
+        }
     }
 
     /// When a quota renews that was used, as the record tells it. Tyk writes it with the second request of

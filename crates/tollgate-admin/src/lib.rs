@@ -79,6 +79,8 @@ pub struct Admin(Arc<Inner>);
 struct Inner {
     store: SharedStore,
     keys: KeyScheme,
+    /// As `keys`, for whatever length: who administers keys names those too that nobody can present by id.
+    names: KeyScheme,
     control: Arc<dyn Control>,
     settings: Settings,
 }
@@ -98,6 +100,7 @@ impl Admin {
         settings.check()?;
         Ok(Self(Arc::new(Inner {
             store,
+            names: keys.clone().with_min_length(1),
             keys,
             control,
             settings,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use tollgate_core::{
     Loaded, OrgId, StoreError,
     store::{StorageKey, StoreErrorKind},
-    token::Candidates,
+    token::{Candidates, Token},
 };
 
 use crate::{Inner, call::Query};
@@ -15,9 +15,10 @@ pub(crate) enum Named<'a> {
     /// Its name in the store: `hashed=…`.
     Stored(&'a str),
     /// Its token, or an id within an organisation.
-    Presented(OrgId, String),
-    /// Something that no key has.
-    Nothing,
+    Presented(OrgId, &'a str),
+    /// An id within an organisation, `username=true`, with the token that it has there; or else what
+    /// [`Self::Presented`] is.
+    Username(OrgId, Token, &'a str),
 }
 
 /// A key that was found.
@@ -28,35 +29,38 @@ pub(crate) struct Found {
 }
 
 impl Inner {
-    /// Reads what a request names a key by. `username=true` makes the token of the id first.
+    /// Reads what a request names a key by.
     pub(crate) fn named<'a>(&self, query: &Query, org: OrgId, id: &'a str) -> Named<'a> {
         if query.given("hashed").is_some() {
             return Named::Stored(id);
         }
-        if query.get("username") != "true" {
-            return Named::Presented(org, id.to_owned());
+        let is_username = query.get("username") == "true" && self.settings.actions_by_username;
+        if is_username
+            && !id.is_empty()
+            && let Ok(token) = self.keys.generate(&org, Some(id))
+        {
+            return Named::Username(org, token, id);
         }
-        if !self.settings.actions_by_username || id.is_empty() {
-            return Named::Nothing;
-        }
-        match self.keys.generate(&org, Some(id)) {
-            Ok(token) => Named::Presented(org, token.expose().to_owned()),
-            Err(_) => Named::Nothing,
-        }
+        Named::Presented(org, id)
     }
 
     /// The names under which the key may be stored, in order.
     pub(crate) fn candidates(&self, named: &Named<'_>) -> Candidates {
         match named {
-            Named::Nothing => Candidates::new(),
             Named::Stored(name) if is_organisation(name) => Candidates::new(),
             Named::Stored(name) => std::iter::once(StorageKey::from(*name)).collect(),
             Named::Presented(org, text) => {
-                let mut candidates = self.keys.candidates(org, text);
+                let mut candidates = self.names.candidates(org, text);
                 if !self.settings.actions_by_username {
-                    let own = self.keys.storage_key(text);
+                    let own = self.names.storage_key(text);
                     candidates.retain(|candidate| *candidate == own);
                 }
+                candidates
+            }
+            Named::Username(org, token, id) => {
+                let mut candidates = self.names.candidates(org, token.expose());
+                let others = self.names.candidates(org, id);
+                candidates.extend(others);
                 candidates
             }
         }
@@ -84,8 +88,12 @@ impl Inner {
     /// What answers call the key that was found under this name.
     pub(crate) fn shown(&self, named: &Named<'_>, key: &StorageKey) -> String {
         let token = match named {
-            Named::Presented(org, text) => self.keys.found_token(org, text, key),
-            _ => None,
+            Named::Presented(org, text) => self.names.found_token(org, text, key),
+            Named::Username(org, token, id) => {
+                let by_name = self.names.found_token(org, token.expose(), key);
+                by_name.or_else(|| self.names.found_token(org, id, key))
+            }
+            Named::Stored(_) => None,
         };
         token.map_or_else(
             || key.as_str().to_owned(),

@@ -24,6 +24,11 @@ impl Members {
         member.map(|(_, value)| value.get())
     }
 
+    /// All of them, with their JSON.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(name, value)| (&**name, value.get()))
+    }
+
     /// Sets a member, at its place or at the end.
     pub(crate) fn set(&mut self, name: &str, value: &impl Serialize) {
         let value = serde_json::value::to_raw_value(value).expect("a plain value is JSON");

@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 use tollgate_core::{
-    Loaded, OrgId,
+    Loaded, OrgId, Session,
     store::{Expect, ListQuery, StorageKey, StoreErrorKind, Version},
     token::MAX_TOKEN_LENGTH,
 };
@@ -42,12 +42,14 @@ pub(crate) async fn list(admin: &Inner, call: &Call) -> Answer {
 
 /// `GET /tyk/org/keys/{org}`.
 pub(crate) async fn show(admin: &Inner, org: &str) -> Answer {
+    if admin.control.apis().is_empty() {
+        return Err(Refusal::new(404, "Org not found"));
+    }
     let loaded = find(admin, org).await?;
     let loaded = loaded.ok_or(Refusal::new(404, "Org not found"))?;
-    Ok(json(
-        StatusCode::OK,
-        to_json(loaded.session(), Policies::Ignored),
-    ))
+    let mut session = Session::clone(loaded.session());
+    admin.fill_in_organisation(&loaded, &mut session).await?;
+    Ok(json(StatusCode::OK, to_json(&session, Policies::Ignored)))
 }
 
 /// `POST` and `PUT /tyk/org/keys/{org}`, which differ in the word alone.

@@ -10,6 +10,9 @@ use crate::{
     members::Members,
 };
 
+/// A member that Tyk's policies have, and nothing here asks for.
+const GRAPHQL: &str = "graphql_access_rights";
+
 const INVALID_ID: &str = "Invalid Policy ID: Allowed characters: a-z, A-Z, 0-9, ., _, -, ~";
 
 /// `GET /tyk/policies`.
@@ -17,7 +20,8 @@ pub(crate) fn list(admin: &Inner) -> Answer {
     let policies = admin.control.policies();
     let mut all: Vec<&Policy> = policies.iter().collect();
     all.sort_by(|a, b| (&a.id, &a.org_id).cmp(&(&b.id, &b.org_id)));
-    let all: Vec<String> = all.into_iter().map(to_json).collect();
+    let all = all.into_iter().map(|policy| to_json(admin, policy));
+    let all: Vec<String> = all.collect();
     Ok(json(StatusCode::OK, format!("[{}]", all.join(","))))
 }
 
@@ -26,7 +30,7 @@ pub(crate) fn show(admin: &Inner, id: &str) -> Answer {
     let policies = admin.control.policies();
     let policy = policies.get(&OrgId::default(), &id.into());
     let policy = policy.ok_or(Refusal::new(404, "Policy not found"))?;
-    Ok(json(StatusCode::OK, to_json(policy)))
+    Ok(json(StatusCode::OK, to_json(admin, policy)))
 }
 
 /// `POST /tyk/policies` and `PUT /tyk/policies/{id}`; a `PUT` may make one.
@@ -100,14 +104,22 @@ fn refused(error: &ControlError, otherwise: &'static str) -> Refusal {
     }
 }
 
-/// A policy with every member that Tyk writes.
-fn to_json(policy: &Policy) -> String {
-    let json = policy.to_json();
+/// A policy with every member that Tyk writes, and no others where those are not kept.
+fn to_json(admin: &Inner, policy: &Policy) -> String {
+    let json = if admin.settings.drop_unknown_members {
+        let mut policy = policy.clone();
+        let graphql = policy.unknown.remove_entry(GRAPHQL);
+        policy.forget_unknown();
+        policy.unknown.extend(graphql);
+        policy.to_json()
+    } else {
+        policy.to_json()
+    };
     let Ok(mut members) = Members::of(&json) else {
         return json;
     };
     members.set_default("_id", &"");
-    members.set_default("graphql_access_rights", &());
+    members.set_default(GRAPHQL, &());
     members.set_default("smoothing", &());
     members.to_json()
 }

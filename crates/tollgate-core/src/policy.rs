@@ -37,7 +37,7 @@ use crate::{
     ids::{ApiId, OrgId, PolicyId},
     meta::MetaData,
     session::{AccessDefinition, Session, Smoothing},
-    wire::{self, RecordError, record},
+    wire::{self, Member, RecordError, record},
 };
 
 mod limits;
@@ -150,6 +150,11 @@ impl Policy {
     /// Writes the policy.
     pub fn to_json(&self) -> String {
         wire::to_json(self)
+    }
+
+    /// Drops the members that are not of the record, at every level.
+    pub fn forget_unknown(&mut self) {
+        Member::forget_unknown(self);
     }
 
     /// The policy's patterns that can not be used, for a report when it is loaded. A problem's place

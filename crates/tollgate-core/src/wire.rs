@@ -56,10 +56,18 @@ impl RecordError {
     }
 }
 
-/// Reads a record; text after the object is an error, and broken UTF-8 is read as U+FFFD.
+/// Reads a record; text after the object is an error, and broken UTF-8 and escapes of half a character are
+/// read as U+FFFD.
 pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordError> {
     let json = String::from_utf8_lossy(json);
-    let mut deserializer = serde_json::Deserializer::from_str(&json);
+    read(&json).or_else(|error| match without_halves(&json) {
+        Some(json) => read(&json),
+        None => Err(error),
+    })
+}
+
+fn read<T: DeserializeOwned>(json: &str) -> Result<T, RecordError> {
+    let mut deserializer = serde_json::Deserializer::from_str(json);
     let value = serde_path_to_error::deserialize(&mut deserializer).map_err(|err| {
         let path = err.path().to_string();
         record_error(path, err.inner())
@@ -68,6 +76,42 @@ pub(crate) fn from_json<T: DeserializeOwned>(json: &[u8]) -> Result<T, RecordErr
         .end()
         .map_err(|err| record_error(".".into(), &err))?;
     Ok(value)
+}
+
+/// The text with U+FFFD for each escape of a surrogate that is half of no pair, as Go reads it; `None` where
+/// there is none.
+fn without_halves(json: &str) -> Option<String> {
+    let mut whole = String::new();
+    let mut rest = json;
+    while let Some(at) = rest.find('\\') {
+        let (before, escape) = rest.split_at(at);
+        let length = match (surrogate(escape), escape.get(6..).and_then(surrogate)) {
+            (Some(true), Some(false)) => 12,
+            (Some(_), _) => 0,
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        whole.push_str(before);
+        if length == 0 {
+            whole.push_str("\\ufffd");
+            rest = &escape[6..];
+        } else {
+            whole.push_str(&escape[..length]);
+            rest = &escape[length..];
+        }
+    }
+    whole.push_str(rest);
+    (whole != json).then_some(whole)
+}
+
+/// Whether a text starts with the escape of a surrogate, and with that of a first half.
+fn surrogate(text: &str) -> Option<bool> {
+    let digits = text.strip_prefix("\\u")?.get(..4)?;
+    let unit = u16::from_str_radix(digits, 16).ok()?;
+    match unit {
+        0xd800..0xdc00 => Some(true),
+        0xdc00..0xe000 => Some(false),
+        _ => None,
+    }
 }
 
 fn record_error(path: String, err: &serde_json::Error) -> RecordError {

@@ -21,8 +21,8 @@ static PUT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("script
 /// How many names are looked at in one call of a listing.
 pub(crate) const SCANNED: usize = 1000;
 
-/// A record and its count of writes, as they stand in Redis.
-type Stored = (Option<String>, Option<u64>);
+/// A record and its count of writes, as they stand in Redis. Not every text there is UTF-8.
+type Stored = (Option<Vec<u8>>, Option<u64>);
 
 impl SessionStore for RedisStore {
     async fn get(&self, key: &str) -> Result<Option<Arc<Loaded>>, StoreError> {
@@ -53,9 +53,9 @@ impl SessionStore for RedisStore {
             let record = keys::record(key.as_str());
             command.arg(&record).arg(keys::writes(&record));
         }
-        let stored: Vec<Option<String>> = self.link().command(&command).await?;
+        let stored: Vec<Option<Vec<u8>>> = self.link().command(&command).await?;
         for (key, pair) in keys.iter().zip(stored.chunks_exact(2)) {
-            let writes = pair[1].as_deref().and_then(|writes| writes.parse().ok());
+            let writes = pair[1].as_deref().and_then(number);
             if let Some(found) = loaded(key.as_str(), (pair[0].clone(), writes))? {
                 return Ok(Some(found));
             }
@@ -194,7 +194,7 @@ fn loaded(key: &str, (text, writes): Stored) -> Result<Option<Arc<Loaded>>, Stor
     let Some(text) = text else {
         return Ok(None);
     };
-    let session: Session = text.parse().map_err(|err| {
+    let session = Session::from_json(&text).map_err(|err| {
         let message = "a record can not be read";
         StoreError::new(StoreErrorKind::Corrupt, message).with_source(err)
     })?;
@@ -202,12 +202,16 @@ fn loaded(key: &str, (text, writes): Stored) -> Result<Option<Arc<Loaded>>, Stor
     Ok(Some(Arc::new(Loaded::new(key, session, version))))
 }
 
+fn number(text: &[u8]) -> Option<u64> {
+    str::from_utf8(text).ok()?.parse().ok()
+}
+
 /// Milliseconds from 1970 to 2020: counts of writes are times at least, and fit into 40 bits so.
 const YEAR_2020: u64 = 1_577_836_800_000;
 const TEXT_BITS: u32 = 24;
 
 /// The count of writes, then the start of the text's SHA-1: Tyk writes texts and does not count.
-fn version(writes: u64, text: &str) -> Version {
+fn version(writes: u64, text: impl AsRef<[u8]>) -> Version {
     let hash = sha1_smol::Sha1::from(text).digest().bytes();
     let start = u64::from(u32::from_be_bytes([0, hash[0], hash[1], hash[2]]));
     Version(writes.saturating_sub(YEAR_2020) << TEXT_BITS | start)

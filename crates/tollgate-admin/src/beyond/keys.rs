@@ -29,7 +29,7 @@ struct Name<'a> {
 /// `POST /tollgate/find`.
 pub(super) async fn find(admin: &Inner, asked: &Asked) -> Answer {
     let Find { token, org_id } = asked.read()?;
-    let named = Named::Presented(org_id, token.expose().to_owned());
+    let named = Named::Presented(org_id, token.expose());
     let found = admin.find(&named).await?;
     let found = found.ok_or_else(unknown_key)?;
     let key = found.loaded.key().as_str();

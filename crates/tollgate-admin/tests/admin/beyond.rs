@@ -6,7 +6,10 @@ use axum::body::Body;
 use http::Request;
 use serde_json::{Value, json};
 
-use crate::world::{Answer, SECRET, START, World};
+use crate::{
+    gateway::Kept,
+    world::{Answer, SECRET, START, World, hashed},
+};
 
 fn session(alias: &str) -> Value {
     json!({
@@ -290,6 +293,21 @@ async fn holder(world: &World, authorization: Option<&str>, query: &str) -> Answ
         request = request.header("authorization", value);
     }
     world.send(request.body(Body::empty()).unwrap()).await
+}
+
+#[tokio::test]
+async fn usage_is_not_told_by_an_id_that_is_too_short_to_be_presented() {
+    let world = World::with(hashed(), Kept::InFolder, |settings| {
+        settings.refuse_short_ids = false;
+    });
+    let made = world
+        .ask_json("POST", "/tyk/keys/ab", &session("ab"))
+        .await
+        .json();
+    let token = made["key"].as_str();
+    let by_id = holder(&world, Some("ab"), "?org_id=default").await;
+    let by_token = holder(&world, token, "?org_id=default").await;
+    assert_eq!((by_id.status, by_token.status), (401, 200));
 }
 
 #[tokio::test]

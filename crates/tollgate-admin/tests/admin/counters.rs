@@ -9,7 +9,7 @@ use tollgate_core::{
     store::Verdict,
 };
 
-use crate::world::World;
+use crate::world::{START, World};
 
 const KEY: &str = "/tyk/keys/ann?org_id=default";
 
@@ -183,8 +183,25 @@ async fn the_counters_of_an_organisation_go_with_its_record() {
         }
         spent
     };
+    let told = async || {
+        let shown = world.ask("GET", PATH, "").await.json();
+        (
+            shown["quota_remaining"].clone(),
+            shown["quota_renews"].clone(),
+        )
+    };
     world.ask_json("POST", PATH, &org).await;
+    assert_eq!(told().await, (json!(0), json!(0)), "as it was sent");
     assert_eq!(spend().await, 2);
+    assert_eq!(told().await, (json!(0), json!(START + 60)));
+    world
+        .ask_json(
+            "PUT",
+            PATH,
+            &json!({"quota_max": 5, "quota_renewal_rate": 60}),
+        )
+        .await;
+    assert_eq!(told().await, (json!(3), json!(START + 60)));
     world.ask_json("PUT", PATH, &org).await;
     assert_eq!(spend().await, 0);
     world

@@ -213,8 +213,56 @@ async fn ids_are_not_names_where_that_is_switched_off() {
     }
     let token = format!("/tyk/keys/{}", made["key"].as_str().unwrap());
     assert_eq!(world.ask("GET", &token, "").await.status, 200);
+    let token = format!("{token}?username=true");
+    assert_eq!(world.ask("GET", &token, "").await.status, 200);
     let hash = format!("/tyk/keys/{}?hashed=1", made["key_hash"].as_str().unwrap());
     assert_eq!(world.ask("DELETE", &hash, "").await.status, 200);
+}
+
+#[tokio::test]
+async fn a_key_is_found_by_all_its_names_however_short() {
+    let world = World::with(hashed(), Kept::InFolder, |settings| {
+        settings.refuse_short_ids = false;
+    });
+    let made = world.ask_json("POST", "/tyk/keys/ab", &session()).await;
+    let made = made.json();
+    let token = made["key"].as_str().unwrap();
+    let names = [
+        "ab?org_id=default".to_owned(),
+        "ab?org_id=default&username=true".to_owned(),
+        token.to_owned(),
+        format!("{token}?username=true"),
+        format!("{token}?org_id=default&username=true"),
+    ];
+    for name in names {
+        let path = format!("/tyk/keys/{name}");
+        assert_eq!(world.ask("GET", &path, "").await.status, 200, "{path}");
+        let updated = world.ask_json("PUT", &path, &session()).await.json();
+        assert_eq!(updated["key"], token, "{path}");
+        let deleted = world.ask("DELETE", &path, "").await.json();
+        assert_eq!(deleted["key"], token, "{path}");
+        world.ask_json("POST", "/tyk/keys/ab", &session()).await;
+    }
+    let wrong = "/tyk/keys/abc?org_id=default&username=true";
+    assert_eq!(world.ask("GET", wrong, "").await.status, 404);
+}
+
+#[tokio::test]
+async fn policies_are_shown_with_tyks_members_alone_where_others_are_not_kept() {
+    const POLICY: &str = r#"{"id": "gold", "later": 1, "graphql_access_rights": {"later": 2},
+        "access_rights": {"orders": {"later": 3}}}"#;
+    for (drops, kept) in [(false, 3), (true, 1)] {
+        let world = World::with(hashed(), Kept::InFolder, |settings| {
+            settings.drop_unknown_members = drops;
+        });
+        let made = world.ask("POST", "/tyk/policies", POLICY).await;
+        assert_eq!(made.status, 200, "{}", made.text);
+        world.ask("GET", "/tyk/reload?block=true", "").await;
+        for path in ["/tyk/policies", "/tyk/policies/gold"] {
+            let shown = world.ask("GET", path, "").await.text;
+            assert_eq!(shown.matches("later").count(), kept, "{path}: {shown}");
+        }
+    }
 }
 
 #[tokio::test]
@@ -437,6 +485,8 @@ async fn apis_that_can_not_be_written() {
 #[tokio::test]
 async fn a_definition_is_written_as_it_was_sent() {
     let world = world();
+    let made = world.ask("POST", "/tyk/apis", "null").await;
+    assert_eq!(made.status, 200, "{}", made.text);
     let text = r#"{"name":"n","b":9007199254740993,"a":1}"#;
     let made = world.ask("POST", "/tyk/apis", text).await.json();
     world.ask("GET", "/tyk/reload?block=true", "").await;

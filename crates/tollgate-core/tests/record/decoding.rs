@@ -220,3 +220,27 @@ fn broken_utf8_is_read_as_the_replacement_character() {
     assert_eq!(session.alias, "a\u{fffd}b");
     assert!(Session::from_json(b"\xff{}").is_err());
 }
+
+#[test]
+fn half_a_character_is_read_as_the_replacement_character() {
+    for (escapes, read) in [
+        (r"a\ud800b", "a\u{fffd}b"),
+        (
+            r"\udc00\ud800\uD83D\uDE00\ud800",
+            "\u{fffd}\u{fffd}😀\u{fffd}",
+        ),
+        (r"\\ud800\ud800", "\\ud800\u{fffd}"),
+        (
+            r"\ud800\u0041\ud800\n\ud800é",
+            "\u{fffd}A\u{fffd}\n\u{fffd}é",
+        ),
+    ] {
+        let json = format!(r#"{{"alias":"{escapes}","tags":["{escapes}"]}}"#);
+        let session = Session::from_json(&json).expect(&json);
+        assert_eq!((&*session.alias, &*session.tags[0]), (read, read), "{json}");
+    }
+    for broken in [r"\ud80", r"\ud800\", r"\ud800\x"] {
+        let json = format!(r#"{{"alias":"{broken}"}}"#);
+        assert!(Session::from_json(&json).is_err(), "{json}");
+    }
+}

@@ -1,6 +1,6 @@
-//! `X-RateLimit-…` on answers, as Tyk writes them: of the quota, on every answer to a request with a
+//! `X-RateLimit-…` on answers, as Tyk writes them: of the key's quota, on every answer to a request with a
 //! session, whether it has a quota or not; zeros on answers to others, where the upstream said nothing of
-//! its own. Answers of the gateway itself have none.
+//! its own. Answers of the gateway itself have none, and what is left to an organisation is no key's affair.
 //!
 //! Tyk's answer to the request that begins a quota's period has the present time as `X-RateLimit-Reset`,
 //! and all others the end of the period; so have these, unless the end is asked for (`exact_reset`).
@@ -9,8 +9,9 @@ use http::{HeaderName, HeaderValue, request::Parts};
 use tollgate::{
     ApiId, Session,
     gate::{Acts, Departure, Gate, Step},
+    rejection::LimitOwner,
     store::Standing,
-    visit::{LimitKind, Visit},
+    visit::{LimitKind, LimitStanding, Visit},
 };
 
 use super::is_own_answer;
@@ -61,9 +62,7 @@ impl Gate for LimitHeadersGate {
         };
         let mut set =
             |name: HeaderName, value: HeaderValue| drop(response.headers.insert(name, value));
-        let is_quota =
-            |limit: &&tollgate::visit::LimitStanding| matches!(limit.kind, LimitKind::Quota);
-        if let Some(quota) = visit.limits().iter().find(is_quota) {
+        if let Some(quota) = of_key(visit, LimitKind::Quota) {
             let Standing { max, remaining, .. } = quota.standing;
             let begins_now = !self.exact_reset && remaining + 1 == max;
             let left = quota.standing.resets_in.filter(|_| !begins_now);
@@ -78,6 +77,12 @@ impl Gate for LimitHeadersGate {
             set(RESET, digits(renews));
         }
     }
+}
+
+/// A limit of the key that the request was charged to, and not of its organisation.
+pub(super) fn of_key(visit: &Visit, kind: LimitKind) -> Option<&LimitStanding> {
+    let mut limits = visit.limits().iter();
+    limits.find(|limit| limit.owner == LimitOwner::Key && limit.kind == kind)
 }
 
 /// A number, in one allocation; `HeaderValue::from` takes two.

@@ -7,18 +7,19 @@
 //! # Differences from Tyk
 //!
 //! The numbers are those of the limits in force for this API, and not of the key's root; `quota_remaining`
-//! and `quota_renews` are what the next request meets, and not what was stored last.
+//! and `quota_renews` are what the next request meets, and not what was stored last. Of a quota that was not
+//! used yet they are what is stored, as Tyk tells it, unless the end of a period is told from its first
+//! request on.
 
 use http::{HeaderValue, Response, header::CONTENT_TYPE, request::Parts};
 use serde_json::{Value, json};
 use tollgate::{
     ApiId, Session, Tollgate,
     access::RequestPath,
-    rejection::LimitOwner,
     visit::{LimitKind, LimitStanding, Visit},
 };
 
-use super::limit_headers::recorded;
+use super::limit_headers::{of_key, recorded};
 use crate::api::{AnswerBody, whole};
 
 const PATH: &str = "/tyk/rate-limits/";
@@ -64,11 +65,10 @@ impl Usage {
     fn told(&self, visit: &Visit) -> Value {
         let no_session = Session::default();
         let session = visit.session().map_or(&no_session, |session| session);
-        let of_key = |kind: LimitKind| {
-            let mut limits = visit.limits().iter();
-            limits.find(|limit| limit.owner == LimitOwner::Key && limit.kind == kind)
-        };
-        let (max, remaining, renews) = match of_key(LimitKind::Quota) {
+        let quota = of_key(visit, LimitKind::Quota);
+        let is_used = |quota: &&LimitStanding| quota.standing.remaining < quota.standing.max;
+        let quota = quota.filter(|quota| self.exact_reset || is_used(quota));
+        let (max, remaining, renews) = match quota {
             Some(LimitStanding { standing, .. }) => {
                 let begins_now = !self.exact_reset && standing.remaining + 1 == standing.max;
                 let left = standing.resets_in.filter(|_| !begins_now);

@@ -68,6 +68,7 @@ fn keys_are_stored_as_they_are_sent_where_that_is_wanted() {
         200
     );
     let shown = gateway.admin("GET", "/tyk/keys/ab?org_id=org1", "");
+    assert_eq!(shown.status, 200, "{}", shown.body);
     assert!(!shown.body.contains("later"), "{}", shown.body);
 
     let ours = json!({"tollgate": {"refuse_short_ids": true, "keep_unknown_members": true}});

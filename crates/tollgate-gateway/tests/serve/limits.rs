@@ -67,3 +67,38 @@ fn a_holder_reads_its_limits_and_spends_nothing() {
     check(&gateway, "/orders/x", &key, &[200, 200, 429]);
     check(&gateway, "/orders/tyk/rate-limits/", &key, &[200]);
 }
+
+#[test]
+fn a_quota_that_was_not_used_is_told_as_it_is_stored() {
+    let gateway = gateway("unused", |_| ());
+    let rights = json!({"orders": {"api_id": "orders", "versions": ["Default"]}});
+    let session = json!({"org_id": "org1", "rate": 10, "per": 60, "quota_max": 7,
+        "quota_remaining": 3, "quota_renewal_rate": 600, "access_rights": rights});
+    let key = gateway.make_key_of(&session);
+    let left = || {
+        let told = gateway.ask("/orders/tyk/rate-limits/", &key);
+        let told: Value = serde_json::from_str(&told.body).unwrap();
+        told["quota"]["quota_remaining"].clone()
+    };
+    assert_eq!(left(), 3);
+    check(&gateway, "/orders/x", &key, &[200]);
+    assert_eq!(left(), 6);
+}
+
+#[test]
+fn what_is_left_to_an_organisation_is_not_told_to_its_keys() {
+    let target = format!("http://127.0.0.1:{}", upstream());
+    let settings = json!({"enforce_org_quotas": true});
+    let gateway = Gateway::with("org-told", &settings, &[api("orders", "/orders/", &target)]);
+    let organisation = json!({"quota_max": 5, "quota_renewal_rate": 600}).to_string();
+    gateway.admin("POST", "/tyk/org/keys/org1", &organisation);
+    let rights = json!({"orders": {"api_id": "orders", "versions": ["Default"]}});
+    for (quota, told) in [(-1, -1), (0, 0), (9, 9)] {
+        let session = json!({"org_id": "org1", "rate": 10, "per": 60, "quota_max": quota,
+            "quota_renewal_rate": 600, "access_rights": rights});
+        let key = gateway.make_key_of(&session);
+        let answer = gateway.ask("/orders/x", &key);
+        let expected = format!("x-ratelimit-limit: {told}\r\n");
+        assert!(answer.head.contains(&expected), "{}", answer.head);
+    }
+}
