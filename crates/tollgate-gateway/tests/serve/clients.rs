@@ -124,9 +124,11 @@ fn attack_18_a_rotation_under_load_has_no_gap_and_an_end() {
     let is_over = AtomicBool::new(false);
     let rotated = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {
-            let mut refused = 0;
+            let mut refused = Vec::new();
             while !is_over.load(Ordering::Acquire) {
-                refused += u32::from(gateway.ask("/orders/x", &key).status != 200);
+                if gateway.ask("/orders/x", &key).status != 200 {
+                    refused.push(now());
+                }
             }
             refused
         });
@@ -139,7 +141,12 @@ fn attack_18_a_rotation_under_load_has_no_gap_and_an_end() {
         let token = rotated["token"].as_str().unwrap();
         assert_eq!(gateway.ask("/orders/x", token).status, 200);
         is_over.store(true, Ordering::Release);
-        assert_eq!(asking.join().unwrap(), 0, "the old token had a gap");
+        let ends = rotated["old_token_ends"].as_i64().unwrap(); // A slow machine may come this far.
+        let refused = asking.join().unwrap();
+        assert!(
+            refused.iter().all(|at| ends <= *at),
+            "the old token had a gap: {refused:?} before {ends}"
+        );
         rotated
     });
     wait_until("the old token ends", || {
