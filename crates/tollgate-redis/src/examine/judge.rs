@@ -329,8 +329,8 @@ mod tests {
         check(None, Weight::Error, "silent");
         let told = "silent (to the cluster it is a master)";
         check(Some(node(false, "")), Weight::Error, told);
-        let told = "silent (to the cluster it is a replica, and failed)";
-        check(Some(node(true, "failed")), Weight::Warning, told);
+        let told = "silent (to the cluster it is a replica, health `fail`)";
+        check(Some(node(true, "fail")), Weight::Warning, told);
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) struct Node {
     pub(super) host: String,
     pub(super) port: u16,
     pub(super) is_replica: bool,
-    /// What the cluster says of it where it is not well, as `failed`; empty elsewhere, and where it does not say.
+    /// What the cluster says of its health where it is not `online`, as `fail`; empty elsewhere, and where it does not say.
     pub(super) trouble: String,
 }
 
@@ -33,7 +33,7 @@ impl Node {
         };
         match &*self.trouble {
             "" => role.to_owned(),
-            trouble => format!("{role}, and {trouble}"),
+            trouble => format!("{role}, health `{trouble}`"),
         }
     }
 }
@@ -225,7 +225,7 @@ mod tests {
             ("tls-port", Value::Int(8001)),
             ("endpoint", text("?")),
             ("role", text("replica")),
-            ("health", text("failed")),
+            ("health", text("fail")),
         ]);
         let flat = |pairs: Vec<(Value, Value)>| {
             let values = pairs.into_iter().flat_map(|(name, value)| [name, value]);
@@ -242,7 +242,7 @@ mod tests {
         for answer in [old, new] {
             let shards = Vec::from_redis_value(Value::Array(vec![answer])).expect("shards");
             let told = |has_tls, shards| asked(has_tls).shards(shards);
-            let replica = node("asked", 8001, true, "failed");
+            let replica = node("asked", 8001, true, "fail");
             let expected = [node("a", 7000, false, ""), replica.clone()];
             assert_eq!(told(false, Vec::clone(&shards)), expected);
             assert_eq!(told(true, shards), [node("a", 8000, false, ""), replica]);
