@@ -214,12 +214,28 @@ fn tyk(rejection: &Rejection, head: &Parts) -> Response<Bytes> {
 
 /// In one allocation where nothing of the message has to be escaped, as in none of ours.
 fn tyk_json(message: &str) -> String {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\';
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'~') && !b"\"\\<>&=".contains(&byte);
     if message.bytes().all(is_plain) {
         ["{\n    \"error\": \"", message, "\"\n}"].concat()
     } else {
-        format!("{{\n    \"error\": {}\n}}", json!(message))
+        format!("{{\n    \"error\": \"{}\"\n}}", script_text(message))
     }
+}
+
+/// Text of a JSON string, with the escapes that Go's templates have for scripts: it ends no element of a page
+/// either. An apostrophe has none, as JSON knows none for it.
+fn script_text(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => escaped.extend(['\\', c]),
+            '<' | '>' | '&' | '=' | '\0'..' ' | '\u{7f}'..='\u{9f}' | '\u{2028}' | '\u{2029}' => {
+                escaped.push_str(&format!("\\u{:04X}", u32::from(c)));
+            }
+            c => escaped.push(c),
+        }
+    }
+    escaped
 }
 
 /// Text between the tags of XML, escaped as Go does it, so as Tyk's refusals have it.
@@ -328,7 +344,12 @@ mod tests {
     fn a_message_can_write_neither_json_nor_xml() {
         let rejection = Rejection::custom("x", StatusCode::FORBIDDEN, "it's <\"&\n");
         let json = Refusals::tyk().render(&rejection, &head(None));
-        assert_eq!(json.body(), "{\n    \"error\": \"it's <\\\"&\\n\"\n}");
+        assert_eq!(
+            json.body(),
+            "{\n    \"error\": \"it's \\u003C\\\"\\u0026\\u000A\"\n}"
+        );
+        let read: serde_json::Value = serde_json::from_slice(json.body()).unwrap();
+        assert_eq!(read["error"], rejection.message());
         let xml = Refusals::tyk().render(&rejection, &head(Some("text/xml")));
         assert!(
             xml.body()

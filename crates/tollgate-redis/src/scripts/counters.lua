@@ -155,7 +155,8 @@ local function sentinel(c) return c.key .. '.BLOCKED' end
 
 function guarded.read(c)
     log.read(c)
-    c.blocked = redis.call('PTTL', sentinel(c)) * 1000 -- -1000: for ever; -2000: it does not stand.
+    local stands = redis.call('TYPE', sentinel(c)).ok == 'string' -- One of another kind is none.
+    c.blocked = stands and redis.call('PTTL', sentinel(c)) * 1000 or -2000 -- -1000: for ever.
 end
 
 function guarded.earliest(c, cost)

@@ -157,6 +157,7 @@ async fn a_sentinel_stands_as_long_as_the_log_refuses_and_is_followed() {
     server.cli(&["SET", SENTINEL, "theirs"]);
     assert!(!take().await);
     server.cli(&["DEL", SENTINEL]);
+    server.cli(&["RPUSH", SENTINEL, "of another kind"]);
     assert!(take().await);
 }
 
