@@ -39,7 +39,7 @@ pub(crate) fn play(case: &Case, gateway: &Gateway, trace: bool) -> Played {
         variables: gateway.variables.clone(),
         trace,
     };
-    let differences = play.to_its_end().unwrap_or_else(|err| vec![err]);
+    let differences = play.run().unwrap_or_else(|err| vec![err]);
     let least = Duration::from_millis(case.sleeps_ms());
     Played {
         differences,
@@ -60,7 +60,7 @@ impl Play<'_> {
     /// # Errors
     ///
     /// Fails, with the reason, where the case could not be played to its end.
-    fn to_its_end(mut self) -> Result<Vec<String>, String> {
+    fn run(mut self) -> Result<Vec<String>, String> {
         let case = self.case;
         let upstream = &self.gateway.upstream;
         upstream.answer_with(self.variables.fill(&case.responses));
