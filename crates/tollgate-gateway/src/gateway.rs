@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
     sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use arc_swap::ArcSwap;
@@ -54,6 +55,9 @@ use crate::{
     serving::FrontFuture,
     sockets::{ApiPorts, OpenPort, SocketError, Sockets},
 };
+
+/// How long the control API waits for the store: as Tyk, since no request of a client waits for it.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What is served at one time.
 #[derive(Debug)]
@@ -603,7 +607,8 @@ impl Service<Request<RequestBody>> for Front {
             });
         match self.admin.as_ref().filter(|_| is_admin).cloned() {
             Some(admin) => FrontFuture::control(Box::pin(async move {
-                let Ok(response) = admin.oneshot(request.map(axum::body::Body::new)).await;
+                let answered = admin.oneshot(request.map(axum::body::Body::new));
+                let Ok(response) = tollgate_redis::patiently(ADMIN_PATIENCE, answered).await;
                 response.map(AnswerBody::other)
             })),
             None => self.gateway.serve(request, self.own_port),

@@ -44,9 +44,10 @@
 //!
 //! # When the server is away
 //!
-//! A call fails after [`RedisOptions::deadline`]; after five failures within a second the server is left
-//! alone for 250 ms, then longer up to 5 s, and no request waits: the background tries whether it is back. Sessions stay in the cache before this
-//! store as its options say. For limits, [`OnStoreError`] says for rates and for quotas what happens.
+//! A call fails after [`RedisOptions::deadline`], or later where it is made [`patiently`]; after five failures within
+//! a second the server is left alone for 250 ms, then longer up to 5 s, and no request waits: the background tries
+//! whether it is back. Sessions stay in the cache before this store as its options say. For limits, [`OnStoreError`]
+//! says for rates and for quotas what happens.
 //!
 //! The script that charges may have run when its answer is lost: its units are lost, and never granted twice.
 #![warn(missing_docs)]
@@ -71,6 +72,7 @@ mod store;
 
 pub use examine::{Examined, Finding, Server, Weight};
 pub use keys::Naming;
+pub use link::patiently;
 pub use notices::ReloadSink;
 pub use options::{Certificates, LimitMode, OnStoreError, RedisOptions, Servers, Tls};
 pub use store::RedisStore;

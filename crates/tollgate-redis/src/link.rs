@@ -31,6 +31,25 @@ use crate::{
     options::{RedisOptions, Topology, tls_mode},
 };
 
+tokio::task_local! {
+    static PATIENCE: Duration;
+}
+
+/// Runs what makes calls, each of which may take this long where [`RedisOptions::deadline`] is shorter: for who
+/// administers, and keeps no request waiting. What it spawns has the deadline again.
+///
+/// ```no_run
+/// # use std::time::Duration;
+/// # use tollgate_core::{store::SessionStore, StoreError};
+/// # async fn read(store: &tollgate_redis::RedisStore) -> Result<(), StoreError> {
+/// let record = tollgate_redis::patiently(Duration::from_secs(5), store.get("a5f3")).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn patiently<T>(patience: Duration, calls: impl Future<Output = T>) -> T {
+    PATIENCE.scope(patience, calls).await
+}
+
 /// A connection that many calls share.
 #[derive(Clone)]
 enum Wire {
@@ -124,8 +143,14 @@ impl Link {
 
     /// The tick by which a call that is made now has failed.
     pub(crate) fn until(&self) -> u64 {
-        let deadline = u64::try_from(self.deadline.as_nanos()).unwrap_or(u64::MAX);
+        let deadline = u64::try_from(self.patience().as_nanos()).unwrap_or(u64::MAX);
         self.ticks().saturating_add(deadline)
+    }
+
+    /// How long a call of this task may take.
+    fn patience(&self) -> Duration {
+        let patience = PATIENCE.try_with(|patience| self.deadline.max(*patience));
+        patience.unwrap_or(self.deadline)
     }
 
     /// Runs a command.
@@ -286,7 +311,7 @@ impl Link {
     ) -> Result<T, StoreError> {
         let within = Duration::from_nanos(until.saturating_sub(self.ticks()));
         if within.is_zero() {
-            let message = format!("no answer within {:?}", self.deadline);
+            let message = format!("no answer within {:?}", self.patience());
             return Err(StoreError::new(StoreErrorKind::Unavailable, message));
         }
         let says = self.breaker.lock().ask(self.ticks(), self.deadline);
@@ -303,7 +328,7 @@ impl Link {
             Ok(Err(error)) => Err(self.failed(error)),
             Err(_) => {
                 self.unavailable();
-                let message = format!("no answer within {:?}", self.deadline);
+                let message = format!("no answer within {:?}", self.patience());
                 Err(StoreError::new(StoreErrorKind::Unavailable, message))
             }
         }

@@ -74,6 +74,22 @@ async fn a_frozen_server_makes_nobody_wait_longer_than_the_deadline() {
 }
 
 #[tokio::test]
+async fn who_is_patient_waits_for_a_slow_server() {
+    let server = Server::start();
+    let deadline = Duration::from_millis(50);
+    let store = options(&server).deadline(deadline).connect().unwrap();
+    recovers(&store).await;
+    server.freeze();
+    let thawing = async {
+        assert!(store.get("a").await.is_err(), "who is not, does not");
+        server.thaw();
+    };
+    let patient = tollgate_redis::patiently(Duration::from_secs(20), store.get("a"));
+    let (found, ()) = tokio::join!(patient, thawing);
+    assert!(found.unwrap().is_none());
+}
+
+#[tokio::test]
 async fn a_restarted_server_is_found_again_and_its_counts_are_right() {
     let mut server = Server::start_with(&["--appendonly", "yes", "--appendfsync", "always"]);
     let patient = options(&server).deadline(Duration::from_secs(2));
