@@ -7,7 +7,7 @@ use axum::body::Body;
 use http::{Request, Response};
 use tollgate::{
     LimitHeaders, MemoryStore, Tollgate,
-    clock::ManualClock,
+    clock::{Clock, ManualClock},
     gated::RefusedBy,
     policy::PolicySet,
     store::{Expect, SessionStore},
@@ -256,5 +256,45 @@ async fn a_credential_is_removed_however_usual_the_request() {
         let mut service = gate.layer().layer(seen);
         let joe = || ask("/", "joes-key");
         assert_eq!(thrice(&mut service, joe).await, [200; 3]);
+    }
+}
+
+/// The next request of a caller may use the memory of a context that nobody has any more, and of no other.
+#[tokio::test]
+async fn a_context_stays_as_it_is_while_somebody_has_it() {
+    let store = MemoryStore::new();
+    let record = r#"{"access_rights": {"orders": {}}, "rate": 100, "per": 3600, "quota_max": 100}"#;
+    store.insert("joes-key", record.parse().unwrap()).unwrap();
+    let clock = ManualClock::at(1_700_000_000);
+    let gate = Tollgate::builder(store).api("orders").rate_limit().quota();
+    let gate = gate.clock(clock.clone()).build().unwrap();
+    let mut service = gate
+        .layer()
+        .layer(service_fn(async |request: Request<Body>| {
+            let visit: &Arc<Visit> = request.extensions().get().expect("a context");
+            let mut response = Response::new(Body::empty());
+            response.extensions_mut().insert(visit.clone());
+            Ok::<_, Infallible>(response)
+        }));
+    let mut kept = Vec::new();
+    for left in (80..100).rev() {
+        let ready = service.ready().await.expect("ready");
+        let response = ready.call(ask("/", "joes-key")).await.expect("a response");
+        let visit: &Arc<Visit> = response.extensions().get().expect("a context");
+        let told = response.headers()["x-ratelimit-remaining"].clone();
+        kept.push((left, clock.now(), told, visit.clone()));
+        if left % 3 == 0 {
+            kept.pop();
+        }
+        clock.advance(Duration::from_secs(1));
+    }
+    for (left, at, told, visit) in kept {
+        let standing = |index: usize| visit.limits()[index].standing.remaining;
+        assert_eq!(
+            (visit.limits().len(), standing(0), standing(1)),
+            (2, left, left)
+        );
+        assert_eq!((visit.now(), told), (at, left.to_string().parse().unwrap()));
+        assert_eq!(visit.session().map(|joe| joe.quota_max), Some(100));
     }
 }

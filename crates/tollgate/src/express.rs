@@ -56,12 +56,25 @@ pub(crate) struct Rest {
 pub(crate) enum Look {
     /// All gates have passed.
     Through,
+    /// The same, and this is to go on with the request.
+    Met(Arc<Visit>),
     /// Session gate and access gate have passed.
     Known(Known),
     /// It takes the head itself to tell.
     Closer,
     /// The gates are to be asked.
     Unknown,
+}
+
+/// What is asked of a look.
+#[derive(Clone, Copy)]
+pub(crate) struct Asked {
+    pub(crate) now: Moment,
+    /// Whether anybody may read what gates find.
+    pub(crate) is_watched: bool,
+    /// Whether the visit goes on with the request, and no gate sees that again.
+    pub(crate) goes_on: bool,
+    pub(crate) can_wait: bool,
 }
 
 /// Who calls, and the entry of what is called.
@@ -102,16 +115,26 @@ impl Express {
         let Some(Rest { inject, limits }) = &self.rest else {
             return Err(Self::GATES);
         };
-        if !inject.set_ready(headers, visit) {
+        let pass = visit.pass();
+        if !pass.is_some_and(|pass| inject.set_ready(headers, pass)) {
             return Err(Self::GATES); // It sets them all, also those that are set.
         }
         let passed = Self::GATES + usize::from(!inject.is_empty());
         limits.admits_at_once(visit).then_some(()).ok_or(passed)
     }
 
-    /// Lets a request through, or tells who calls. Limits are charged where nobody has to be told of them.
+    /// Sets the headers of a request that was [met](Look::Met).
     #[inline]
-    pub(crate) fn look(&self, seen: Seen<'_>, now: Moment, is_watched: bool) -> Look {
+    pub(crate) fn set_ready(&self, headers: &mut HeaderMap, visit: &Visit) {
+        if let (Some(rest), Some(pass)) = (&self.rest, visit.pass()) {
+            rest.inject.set_ready(headers, pass); // All are ready, as was seen before.
+        }
+    }
+
+    /// Lets a request through, or tells who calls. Limits are charged where nobody has to be told of them,
+    /// or the visit of the caller's last request can be used again.
+    #[inline]
+    pub(crate) fn look(&self, seen: Seen<'_>, asked: Asked) -> Look {
         if self.needs_head && seen.head.is_none() {
             return Look::Closer;
         }
@@ -120,24 +143,18 @@ impl Express {
             let Ok(mut callers) = callers.try_borrow_mut() else {
                 return Look::Unknown;
             };
-            self.look_with(&mut callers, seen, now, is_watched)
+            self.look_with(&mut callers, seen, asked)
         });
         look.unwrap_or(Look::Unknown) // The thread is ending.
     }
 
     #[inline]
-    fn look_with(
-        &self,
-        callers: &mut Callers,
-        seen: Seen<'_>,
-        now: Moment,
-        is_watched: bool,
-    ) -> Look {
+    fn look_with(&self, callers: &mut Callers, seen: Seen<'_>, asked: Asked) -> Look {
         let plan = self.session.plan_id();
         let presented = self.session.only_header(seen.headers);
         let epoch = presented.and_then(|_| self.session.epoch()); // Before the record is read.
         let (Some(presented), Some(epoch)) = (presented, epoch) else {
-            return self.look_up(presented, None, seen, now, is_watched);
+            return self.look_up(presented, None, seen, asked);
         };
         let caller = callers.at(presented);
         let again = caller.kept.as_mut().filter(|kept| {
@@ -148,26 +165,49 @@ impl Express {
         });
         let Some(kept) = again else {
             let caller = callers.at(presented); // The borrow of before would last as long as `kept`.
-            return self.look_up(
-                Some(presented),
-                Some((caller, epoch)),
-                seen,
-                now,
-                is_watched,
-            );
+            return self.look_up(Some(presented), Some((caller, epoch)), seen, asked);
         };
         let entry = kept.pass.entry(kept.at);
         let opened = &mut kept.opened;
-        if !self.session.may(&kept.pass, now) || !self.access.opens_again(seen, entry, opened) {
-            Look::Unknown
-        } else if !is_watched && self.charge(entry, now) {
-            Look::Through
-        } else {
-            Look::Known(Known {
-                pass: kept.pass.clone().into(),
-                at: kept.at,
-            })
+        if !self.session.may(&kept.pass, asked.now) || !self.access.opens_again(seen, entry, opened)
+        {
+            return Look::Unknown;
         }
+        if !asked.is_watched && self.charge(entry, asked.now) {
+            return Look::Through;
+        }
+        if asked.goes_on
+            && let Some(visit) = self.visit_again(kept, asked)
+        {
+            return Look::Met(visit);
+        }
+        Look::Known(Known {
+            pass: kept.pass.clone().into(),
+            at: kept.at,
+        })
+    }
+
+    /// Charges the limits and tells where they stand to the visit of the last request, or to a new one where
+    /// somebody still has that: memory, a reference to the pass, and what else is the same each time are spared.
+    #[inline]
+    fn visit_again(&self, kept: &mut Kept, asked: Asked) -> Option<Arc<Visit>> {
+        let rest = self.rest.as_ref().filter(|_| kept.is_ready)?;
+        let entry = kept.pass.entry(kept.at);
+        let shared = kept.visit.get_or_insert_default();
+        let visit = match Arc::get_mut(shared) {
+            Some(visit) => visit,
+            None => {
+                *shared = Arc::default();
+                Arc::get_mut(shared)?
+            }
+        };
+        if !visit.has_pass() {
+            visit.set_pass(kept.pass.clone());
+            visit.set_called(kept.at);
+        }
+        visit.begin(asked.now, asked.can_wait, asked.is_watched);
+        let admits = rest.limits.admits_again(entry, visit);
+        admits.then(|| shared.clone())
     }
 
     /// The same for one who is not remembered. Who asks twice in a row is, from now on.
@@ -176,8 +216,7 @@ impl Express {
         presented: Option<&[u8]>,
         caller: Option<(&mut Caller, u64)>,
         seen: Seen<'_>,
-        now: Moment,
-        is_watched: bool,
+        asked: Asked,
     ) -> Look {
         let plan = self.session.plan_id();
         let loaded = match (self.session.find_presented(presented), seen.head) {
@@ -207,11 +246,16 @@ impl Express {
                 pass: pass.clone(),
                 at,
                 opened: Opened::none(),
+                is_ready: self
+                    .rest
+                    .as_ref()
+                    .is_some_and(|rest| rest.inject.is_ready(pass)),
+                visit: None,
             }));
         }
-        if !self.session.may(pass, now) || !self.access.opens(seen, entry) {
+        if !self.session.may(pass, asked.now) || !self.access.opens(seen, entry) {
             Look::Unknown
-        } else if !is_watched && self.charge(entry, now) {
+        } else if !asked.is_watched && self.charge(entry, asked.now) {
             Look::Through
         } else {
             Look::Known(Known { pass: held, at })
@@ -256,6 +300,8 @@ struct Kept {
     pass: Arc<Pass>,
     at: EntryAt,
     opened: Opened,
+    is_ready: bool,            // The values of all headers were made with the pass.
+    visit: Option<Arc<Visit>>, // That of the last request.
 }
 
 impl Callers {

@@ -50,7 +50,7 @@ use tollgate_core::{Clock, Moment, Rejection, future::BoxFuture};
 
 use crate::{
     clock::default_clock,
-    express::{Express, Look},
+    express::{Asked, Express, Look},
     limits::LimitGate,
     rate_headers::LimitHeaders,
     refusal::Refusals,
@@ -358,6 +358,14 @@ impl Gates {
         })
     }
 
+    /// Sets the headers of a request whose visit is known already.
+    #[inline]
+    pub(crate) fn set_ready(&self, headers: &mut HeaderMap, visit: &Visit) {
+        if let Some(express) = self.0.express.as_deref() {
+            express.set_ready(headers, visit);
+        }
+    }
+
     /// Starts a visit at the time of the clock.
     pub(crate) fn open(&self) -> Visit {
         self.open_at(self.now())
@@ -393,7 +401,14 @@ impl Gates {
         if !seen.extensions.is_empty() && seen.extensions.get::<Arc<Visit>>().is_some() {
             return Look::Unknown;
         }
-        express.look(seen, now, self.is_watched())
+        let leaves_visit = self.leaves_visit();
+        let asked = Asked {
+            now,
+            is_watched: leaves_visit || self.0.acts != Acts::NONE,
+            goes_on: leaves_visit && !self.0.acts.forward,
+            can_wait: self.0.can_wait,
+        };
+        express.look(seen, asked)
     }
 
     /// Goes on with the visit of a `Gated` further out.

@@ -119,15 +119,26 @@ where
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         let now = self.gates.now();
-        match self.gates.look((&request).into(), now) {
-            Look::Through => GatedFuture::inside(self.inner.call(request), Then::Nothing),
+        let then = match self.gates.look((&request).into(), now) {
+            Look::Through => {
+                return GatedFuture::inside(self.inner.call(request), Then::Nothing);
+            }
+            Look::Met(visit) => {
+                self.gates.set_ready(request.headers_mut(), &visit);
+                self.gates.share(request.extensions_mut(), visit, None)
+            }
             Look::Known(known) if self.gates.leaves_visit() => {
                 match self.gates.pass_known(&mut request, now, known) {
-                    Ok(then) => GatedFuture::inside(self.inner.call(request), then),
-                    Err((visit, asked)) => self.ask_rest(request, visit, asked),
+                    Ok(then) => then,
+                    Err((visit, asked)) => return self.ask_rest(request, visit, asked),
                 }
             }
-            look => self.ask(request, now, look),
+            look => return self.ask(request, now, look),
+        };
+        let future = self.inner.call(request);
+        // Written here, it is written where it is returned.
+        GatedFuture {
+            state: State::Inside { future, then },
         }
     }
 }
@@ -163,14 +174,24 @@ impl<S: Clone> Gated<S> {
         let (mut head, body) = request.into_parts();
         if let Look::Closer = look {
             look = self.gates.look((&head).into(), now);
-            if let Look::Through = look {
+        }
+        let known = match look {
+            Look::Through => {
                 let future = self.inner.call(Request::from_parts(head, body));
                 return GatedFuture::inside(future, Then::Nothing);
             }
-        }
+            Look::Met(visit) => {
+                self.gates.set_ready(&mut head.headers, &visit);
+                let then = self.gates.share(&mut head.extensions, visit, None);
+                let future = self.inner.call(Request::from_parts(head, body));
+                return GatedFuture::inside(future, then);
+            }
+            Look::Known(known) => Some(known),
+            Look::Closer | Look::Unknown => None,
+        };
         let mut visit = self.gates.open_at(now);
         let mut asked = 0;
-        if let Look::Known(known) = look {
+        if let Some(known) = known {
             known.tell(&mut visit);
             asked = Express::GATES;
         } else {
@@ -374,8 +395,10 @@ impl Gates {
         if !self.departs() {
             return Some(Then::Nothing);
         }
-        let headers = self.tells()?;
-        Some(headers.told(visit).map_or(Then::Nothing, Then::Tell))
+        Some(match self.tells()?.told(visit) {
+            Some(told) => Then::Tell(told),
+            None => Then::Nothing,
+        })
     }
 }
 

@@ -43,7 +43,7 @@ use http::{
 };
 use tollgate_core::{
     Rejection,
-    pass::{Filled, PlannedText},
+    pass::{Filled, Pass, PlannedText},
     variables::{Context, SecretMissing, Text, UnsafeValues, ValueStyle, header_value},
 };
 
@@ -292,8 +292,18 @@ impl MetaInjectGate {
 
     /// The value that was made with the session.
     fn ready<'a>(&self, at: usize, visit: &'a Visit) -> Option<&'a Filled> {
-        let filled = visit.pass()?.text(self.planned.as_ref()?, at)?;
+        self.made_with(at, visit.pass()?)
+    }
+
+    fn made_with<'a>(&self, at: usize, pass: &'a Pass) -> Option<&'a Filled> {
+        let filled = pass.text(self.planned.as_ref()?, at)?;
         (!matches!(filled, Filled::ByRequest)).then_some(filled)
+    }
+
+    /// Whether the values of all headers were made with the session.
+    pub(crate) fn is_ready(&self, pass: &Pass) -> bool {
+        let is_made = |at| matches!(self.made_with(at, pass), Some(Filled::Value(_)));
+        (0..self.headers.len()).all(is_made)
     }
 
     fn inject(&self, head: &mut Parts, visit: &mut Visit) -> Result<(), Rejection> {
@@ -327,9 +337,9 @@ impl MetaInjectGate {
     /// Sets the headers of a request whose values were made with the session. `false` where others are to be
     /// set too, or none may be.
     #[inline]
-    pub(crate) fn set_ready(&self, headers: &mut HeaderMap, visit: &Visit) -> bool {
+    pub(crate) fn set_ready(&self, headers: &mut HeaderMap, pass: &Pass) -> bool {
         for (at, header) in self.headers.iter().enumerate() {
-            let Some(Filled::Value(value)) = self.ready(at, visit) else {
+            let Some(Filled::Value(value)) = self.made_with(at, pass) else {
                 return false;
             };
             if header.side == Side::Request {

@@ -167,9 +167,8 @@ impl Told {
 
 /// A number in one allocation of its length; `HeaderValue::from` makes two.
 pub(crate) fn number(number: u64) -> HeaderValue {
-    let mut digits = itoa::Buffer::new();
-    let value = HeaderValue::from_bytes(digits.format(number).as_bytes());
-    value.expect("digits are a header's value")
+    let digits = itoa::Buffer::new().format(number).as_bytes().to_vec();
+    HeaderValue::try_from(digits).expect("digits are a header's value")
 }
 
 const PLACES: usize = 64;
@@ -204,7 +203,8 @@ impl Written {
         }
         let written = self.headers.get_or_insert_with(|| Self::headers_of(told));
         if headers.capacity() == 0 {
-            headers.clone_from(written);
+            let none = std::mem::replace(headers, HeaderMap::clone(written));
+            std::mem::forget(none); // It has nothing to let go of, and need not look.
             if let Some(remaining) = headers.values_mut().nth(1) {
                 *remaining = number(told.remaining);
             }
@@ -221,6 +221,8 @@ impl Written {
     fn headers_of(told: Told) -> Box<HeaderMap> {
         let mut headers = HeaderMap::new();
         told.put(number(told.max), number(told.reset_at), &mut headers);
+        // The one that is new each time is copied without counting references.
+        headers.insert(X_REMAINING, HeaderValue::from_static("0"));
         Box::new(headers)
     }
 }

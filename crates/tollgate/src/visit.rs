@@ -333,6 +333,18 @@ impl Visit {
         }
     }
 
+    pub(crate) fn forget_limits(&mut self) {
+        self.limits.clear();
+    }
+
+    /// Tells where a limit stands that was added before.
+    #[inline]
+    pub(crate) fn tell_again(&mut self, at: usize, standing: &Standing) {
+        if let Some(limit) = self.limits.get_mut(at) {
+            limit.standing = *standing;
+        }
+    }
+
     /// Whether charges must be kept so that they can be given back: the request is served elsewhere.
     pub(crate) fn keeps_receipt(&self) -> bool {
         self.keeps_receipt

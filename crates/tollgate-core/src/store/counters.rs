@@ -405,8 +405,7 @@ impl Counters {
                 if !tally.is_ready_for(&one.brief, now) {
                     return false;
                 }
-                tally.add_ready(&one.brief, now);
-                let standing = tally.standing_ready(&batch[0].limit, now);
+                let standing = tally.add_told(&one.brief, &batch[0].limit, now);
                 drop(tally);
                 tell(&standing);
             }
@@ -416,14 +415,11 @@ impl Counters {
                 if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
                     return false;
                 }
-                first.add_ready(&one.brief, now);
-                second.add_ready(&two.brief, now);
-                let standings = [
-                    first.standing_ready(&batch[0].limit, now),
-                    second.standing_ready(&batch[1].limit, now),
-                ];
+                let stands = first.add_told(&one.brief, &batch[0].limit, now);
+                let other_stands = second.add_told(&two.brief, &batch[1].limit, now);
                 drop((first, second));
-                standings.iter().for_each(tell);
+                tell(&stands);
+                tell(&other_stands);
             }
             _ => return false,
         }
@@ -582,11 +578,9 @@ fn take_two_ready(batch: &[Charge; 2], [one, two]: [&ReadySlot; 2], now: Moment)
     if !first.is_ready_for(&one.brief, now) || !second.is_ready_for(&two.brief, now) {
         return decide_two(batch, slots, [&mut first, &mut second], now);
     }
-    first.add_ready(&one.brief, now);
-    second.add_ready(&two.brief, now);
     let standings = [
-        first.standing_ready(&batch[0].limit, now),
-        second.standing_ready(&batch[1].limit, now),
+        first.add_told(&one.brief, &batch[0].limit, now),
+        second.add_told(&two.brief, &batch[1].limit, now),
     ];
     tally::taken(now, standings)
 }

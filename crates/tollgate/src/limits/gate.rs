@@ -168,6 +168,30 @@ impl LimitGate {
         admits
     }
 
+    /// The same of one who was told before: the visit's limits, if it has any, are those of the entry.
+    #[inline]
+    pub(crate) fn admits_again(&self, entry: &Entry, visit: &mut Visit) -> bool {
+        let rules = &*self.0;
+        let Some(ready) = rules.ready.and_then(|kinds| entry.ready_charges(kinds)) else {
+            return false;
+        };
+        let (charges, now) = (ready.charges(), visit.now());
+        let is_told = visit.limits().len() == charges.len();
+        if !is_told {
+            visit.forget_limits();
+        }
+        let mut at = 0;
+        let mut tell = |standing: &Standing| {
+            if is_told {
+                visit.tell_again(at, standing);
+            } else if let Some(charge) = charges.get(at) {
+                visit.add_limit(LimitStanding::of(charge, standing));
+            }
+            at += 1;
+        };
+        charges.is_empty() || rules.store.try_admit_told(ready, now, &mut tell)
+    }
+
     /// Which headers tell of the limits.
     pub(crate) fn headers(&self) -> LimitHeaders {
         self.0.headers

@@ -156,15 +156,25 @@ impl Tally {
             .then(|| self.0.standing(&Ask::new(&charge.limit, now), false))
     }
 
-    /// Where the limit stands right after [`add_ready`](Self::add_ready).
+    /// Counts as [`add_ready`](Self::add_ready) does, and tells where the limit of the charge stands then.
     #[inline(always)]
-    pub(crate) fn standing_ready(&self, limit: &Limit, now: Moment) -> Standing {
-        let (used, resets_at) = match &self.0 {
-            State::Slots(slots) => slots.after_adding(),
-            State::Quota { used, ends, .. } => ((*used).into(), ends.tick(now)),
-            state => return state.standing(&Ask::new(limit, now), false),
+    pub(crate) fn add_told(&mut self, brief: &Brief, limit: &Limit, now: Moment) -> Standing {
+        let (used, resets_at) = match &mut self.0 {
+            State::Slots(slots) => {
+                slots.add_ready(now.ticks, brief.cost);
+                slots.after_adding()
+            }
+            State::Quota { used, ends, .. } => {
+                let sum = u64::from(*used) + brief.cost; // Not above the maximum.
+                *used = sum.into();
+                (sum, ends.tick(now))
+            }
+            _ => {
+                self.add_ready(brief, now);
+                return self.0.standing(&Ask::new(limit, now), false);
+            }
         };
-        let remaining = max(limit).saturating_sub(used);
+        let remaining = brief.max.saturating_sub(used);
         if remaining == 0 {
             return self.0.standing(&Ask::new(limit, now), false);
         }
