@@ -352,7 +352,7 @@ impl<'t> Parser<'t> {
 
     fn pipe(&mut self, context: &'static str, end: Kind) -> Result<Pipe, Wrong> {
         let at = self.peek_solid()?.at;
-        let sets = self.declarations(context)?;
+        let (mut sets, declared) = self.declarations(context)?;
         let mut commands = Vec::<Command>::new();
         loop {
             let token = self.next_solid()?;
@@ -387,17 +387,21 @@ impl<'t> Parser<'t> {
             let message = format!("non executable command in pipeline stage {}", stage + 2);
             return Err((at, message));
         }
+        let new = declared
+            .into_iter()
+            .map(|name| self.frame.slots_of_new(name));
+        sets.extend(new);
         Ok(Pipe {
-            sets,
+            sets: sets.into(),
             commands: commands.into(),
             at,
         })
     }
 
-    /// `$x :=`, `$x =`, and for a range `$x, $y :=`.
-    fn declarations(&mut self, context: &'static str) -> Result<Box<[Slot]>, Wrong> {
+    /// `$x :=`, `$x =`, and for a range `$x, $y :=`: the variables that are set, and the names of those that are new.
+    /// In what a new one is set to, its name is still that of the one before.
+    fn declarations(&mut self, context: &'static str) -> Result<(Vec<Slot>, Vec<&'t [u8]>), Wrong> {
         let mut names = Vec::<&'t [u8]>::new();
-        let mut sets = Vec::new();
         loop {
             let variable = self.peek_solid()?;
             if variable.kind != Kind::Variable {
@@ -410,12 +414,12 @@ impl<'t> Parser<'t> {
                 Kind::Assign | Kind::Declare => {
                     self.next_solid()?;
                     names.push(variable.text);
-                    let slots = names.iter().map(|name| match next.kind {
-                        Kind::Declare => self.frame.slots_of_new(name),
-                        _ => self.frame.assigned(name),
+                    let slots = names.iter().map(|name| self.frame.assigned(name));
+                    let slots = slots.collect();
+                    return Ok(match next.kind {
+                        Kind::Declare => (Vec::new(), names),
+                        _ => (slots, Vec::new()),
                     });
-                    sets = slots.collect();
-                    break;
                 }
                 Kind::Char if next.text == b"," => {
                     self.next_solid()?;
@@ -439,7 +443,7 @@ impl<'t> Parser<'t> {
                 }
             }
         }
-        Ok(sets.into())
+        Ok((Vec::new(), Vec::new()))
     }
 
     fn command(&mut self) -> Result<Command, Wrong> {

@@ -261,11 +261,11 @@ impl<'r> Render<'r> {
         let value = self.pipe(&branch.pipe, dot)?;
         let wrong = |message: String| Fault::new(message).at(at);
         match value {
+            Value::Int(_) | Value::Int64(_) | Value::Byte(_) if branch.pipe.sets.len() > 1 => {
+                let message = "can't use a number to iterate over more than one variable";
+                Err(wrong(message.into()))
+            }
             Value::Int(count) | Value::Int64(count) => {
-                if branch.pipe.sets.len() > 1 {
-                    let message = "can't use a number to iterate over more than one variable";
-                    return Err(wrong(message.into()));
-                }
                 let as_it_came = |number| match value {
                     Value::Int64(_) => Value::Int64(number),
                     _ => Value::Int(number),

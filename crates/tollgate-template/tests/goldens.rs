@@ -204,6 +204,18 @@ fn odd_arguments_print_what_go_prints() {
                 "illegal base32 data at input byte 0|illegal base32 data at input byte 0|illegal base32 data at input byte 7|abc",
             ),
         ),
+        // Variables: what a new one is set to knows the one before.
+        (
+            r#"{{$x := 1}}{{$x := add $x 1}}{{$x}} {{if $x := not $x}}{{else}}{{$x}}{{end}} {{$x}}"#,
+            Ok("2 false 2"),
+        ),
+        (
+            r#"{{$x := list 1 2}}{{range $i, $x := $x}}{{$i}}{{$x}}{{end}}{{with $x := len $x}}{{$x}}{{end}}{{$x}}"#,
+            Ok("01122[1 2]"),
+        ),
+        (r#"{{$x := ($y := 3) | print $y}}{{$x}}"#, Ok("3 3")),
+        (r#"{{$x := $x}}"#, Err(())),
+        (r#"{{range $i, $x := index "a" 0}}x{{end}}"#, Err(())),
         // The rest.
         (
             r#"{{unset .missing "a"}} {{camelcase "--"}}"#,
