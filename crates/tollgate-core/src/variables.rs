@@ -62,7 +62,7 @@ pub enum UnsafeValues {
     Clean,
 }
 
-/// Makes a header's value of a text; white space around it goes.
+/// Makes a header's value of a text; spaces and tabs around it go.
 ///
 /// # Errors
 ///
@@ -81,7 +81,8 @@ pub fn header_value(
             }
         }
     }
-    HeaderValue::from_bytes(text.trim().as_bytes()).map_err(|_| Rejection::HeaderValueRefused)
+    let text = text.trim_matches([' ', '\t']);
+    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| Rejection::HeaderValueRefused)
 }
 
 /// Gives context variables their values.
@@ -467,6 +468,8 @@ mod tests {
             "a  X: b"
         );
         assert_eq!(value(" \ta\tb ", UnsafeValues::Refuse).unwrap(), "a\tb");
+        let wide = value("\u{a0}a", UnsafeValues::Refuse).unwrap();
+        assert_eq!(wide.as_bytes(), "\u{a0}a".as_bytes());
         assert_eq!(
             value("é", UnsafeValues::Refuse).unwrap().as_bytes(),
             "é".as_bytes()

@@ -307,6 +307,7 @@ fn settings_of_loops_are_read_in_the_text_alone() {
         "self:/b?method=DELETE None None false",
     );
     check("/a(.*)", "tyk://self$1", "/a/c", "self:/c None None false");
+    check("/a", "tyk:///b", "/a", ":/b None None false");
     check("/a(.*)", "tyk://self$1", "/aelse", "ByRequest");
     for (target, wrong) in [
         (
@@ -317,7 +318,6 @@ fn settings_of_loops_are_read_in_the_text_alone() {
             "tyk://$tyk_meta.a/b",
             RewriteFault::NameNotText("tyk://$tyk_meta.a/b".into()),
         ),
-        ("tyk:///b", RewriteFault::NameNotText("tyk:///b".into())),
         (
             "tyk://self/?method=$1",
             RewriteFault::SettingNotText("method"),

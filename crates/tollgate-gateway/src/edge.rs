@@ -5,11 +5,12 @@
 //! [`sizes`] how large a body may be, [`cors`] which pages of other sites may read the answer; [`rates`] which
 //! rate of the API counts, [`tracking`] how a request is told of, [`usage`] where a key's limits stand; [`headers`] with
 //! their [`spelling`], [`limit_headers`],
-//! [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack; behind it, [`exchange`] asks
+//! [`version_headers`], [`public_urls`] and [`upstream`] are gates of the stack; `content_type` tells what an answer is; behind it, [`exchange`] asks
 //! [`schema`], [`rewrites`] and [`breaker`].
 
 pub mod addresses;
 pub mod breaker;
+pub(crate) mod content_type;
 pub mod cors;
 pub mod exchange;
 pub mod forms;

@@ -24,7 +24,7 @@ use tracing::{Instrument, instrument::Instrumented};
 use crate::{
     answer::AnswerBody,
     api::Api,
-    edge::{cors::Asked, exchange::Checked, is_own_answer},
+    edge::{content_type, cors::Asked, exchange::Checked, is_own_answer},
     observe::{self, Watch, tracked::Tracked},
     serve::RequestBody,
 };
@@ -36,6 +36,8 @@ pin_project! {
         api: Arc<Api>,
         cors: Option<Asked>,
         tracked: Option<Tracked>,
+        // Whether it waits for the body to tell what it is.
+        is_guessed: bool,
         #[pin]
         way: Way,
     }
@@ -109,6 +111,7 @@ impl Serving {
             api,
             cors,
             tracked,
+            is_guessed: false,
             way,
         }
     }
@@ -118,8 +121,14 @@ impl Future for Serving {
     type Output = Response<AnswerBody>;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.project();
-        let mut response = ready!(this.way.poll(cx));
+        let mut this = self.project();
+        let mut response = ready!(this.way.as_mut().poll(cx));
+        if !*this.is_guessed && content_type::is_missing(&response) {
+            *this.is_guessed = true;
+            this.way
+                .set(Way::elsewhere(content_type::guessed(response)));
+            response = ready!(this.way.poll(cx));
+        }
         if let Some(tracked) = this.tracked.take() {
             response.extensions_mut().insert(tracked);
         }

@@ -246,27 +246,17 @@ impl TokenSource for CookieSource {
     }
 
     fn remove(&self, head: &mut Parts) {
-        let is_mine = |pair: &str| pair.trim().split('=').next() == Some(&*self.name);
+        let is_mine = |pair: &[u8]| name_and_value(pair).0 == self.name.as_bytes();
         let lines: Vec<_> = head.headers.get_all(COOKIE).iter().cloned().collect();
-        if !lines
-            .iter()
-            .any(|line| line.to_str().is_ok_and(|line| line.split(';').any(is_mine)))
-        {
+        if !lines.iter().flat_map(pairs).any(is_mine) {
             return;
         }
         head.headers.remove(COOKIE);
         for line in lines {
-            let Ok(text) = line.to_str() else {
-                head.headers.append(COOKIE, line);
-                continue;
-            };
-            let rest: Vec<_> = text
-                .split(';')
-                .filter(|pair| !is_mine(pair))
-                .map(str::trim)
-                .collect();
-            if let (false, Ok(rest)) = (rest.is_empty(), HeaderValue::try_from(rest.join("; "))) {
-                head.headers.append(COOKIE, rest);
+            let rest: Vec<_> = pairs(&line).filter(|pair| !is_mine(pair)).collect();
+            let text = HeaderValue::from_bytes(&rest.join(&b"; "[..]));
+            if let (false, Ok(text)) = (rest.is_empty(), text) {
+                head.headers.append(COOKIE, text);
             }
         }
         // Where nothing is left the header stays, empty, as in Tyk.
@@ -275,20 +265,38 @@ impl TokenSource for CookieSource {
     }
 }
 
-/// Names and values of a request's cookies, in order.
+/// Names and values of a request's cookies, in order. As in Go, one whose name is no token or whose value holds what
+/// no value may is none, and those beside it are not touched by that.
 pub(crate) fn cookies(head: &Parts) -> impl Iterator<Item = (&str, &str)> {
-    let lines = head
-        .headers
-        .get_all(COOKIE)
-        .iter()
-        .filter_map(|line| line.to_str().ok());
-    lines.flat_map(|line| line.split(';')).filter_map(|pair| {
-        let (name, value) = pair.trim().split_once('=').unwrap_or((pair.trim(), ""));
+    let lines = head.headers.get_all(COOKIE).iter();
+    lines.flat_map(pairs).filter_map(|pair| {
+        let (name, value) = name_and_value(pair);
         let unquoted = value
-            .strip_prefix('"')
-            .and_then(|value| value.strip_suffix('"'));
-        (!name.is_empty()).then_some((name, unquoted.unwrap_or(value)))
+            .strip_prefix(b"\"")
+            .and_then(|value| value.strip_suffix(b"\""));
+        let value = unquoted.unwrap_or(value);
+        let is_of_name =
+            |byte: &u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(byte);
+        let is_of_value = |byte: &u8| matches!(byte, b' '..=b'~') && !b"\"\\".contains(byte);
+        let is_cookie =
+            !name.is_empty() && name.iter().all(is_of_name) && value.iter().all(is_of_value);
+        let (name, value) = (str::from_utf8(name).ok()?, str::from_utf8(value).ok()?);
+        is_cookie.then_some((name, value))
     })
+}
+
+/// The pairs of a line of cookies.
+fn pairs(line: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    line.as_bytes()
+        .split(|byte| *byte == b';')
+        .map(<[u8]>::trim_ascii)
+}
+
+/// What is before the first equals sign, and what is behind it.
+fn name_and_value(pair: &[u8]) -> (&[u8], &[u8]) {
+    let end = pair.iter().position(|byte| *byte == b'=');
+    let (name, value) = pair.split_at(end.unwrap_or(pair.len()));
+    (name.trim_ascii(), value.get(1..).unwrap_or_default())
 }
 
 /// The one value that all are; empty ones do not count.
@@ -438,6 +446,27 @@ mod tests {
             &head("/", &[("cookie", "tok=a"), ("cookie", "tok=b")]),
             Err(Rejection::CredentialMalformed),
         );
+    }
+
+    #[test]
+    fn a_broken_cookie_hides_no_other() {
+        let source = CookieSource::new("tok");
+        for (line, token) in [
+            ("name=Jos\u{e9}; tok=a", Some("a")),
+            ("x=\"y; tok=a", Some("a")),
+            ("tok = a b", Some(" a b")),
+            ("tok=\"a", None),
+            ("tok=a\\b", None),
+            ("tok=\u{e9}", None),
+        ] {
+            let mut head = head("/", &[]);
+            let line = HeaderValue::from_bytes(line.as_bytes()).unwrap();
+            head.headers.insert(COOKIE, line.clone());
+            check(&source, &head, Ok(token));
+            source.remove(&mut head);
+            let left = String::from_utf8_lossy(head.headers[COOKIE].as_bytes()).into_owned();
+            assert!(!left.contains("tok"), "{line:?}: {left}");
+        }
     }
 
     /// Attack 39.

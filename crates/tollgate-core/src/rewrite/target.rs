@@ -140,6 +140,7 @@ impl Target {
     fn internal(text: &str, parts: Vec<Part>) -> Result<Self, RewriteFault> {
         let (name, rest) = split_host(text, parts, "tyk://".len())?;
         let name = match &*name {
+            [] => Arc::default(), // As in Tyk, that of no API.
             [Part::Literal(name)] => Arc::from(&**name),
             _ => return Err(RewriteFault::NameNotText(text.to_owned())),
         };

@@ -8,7 +8,10 @@ use tollgate::access::PathOptions;
 
 use crate::{
     definition::{ListEntry, MethodAction, Version},
-    edge::lists::{Action, Lists, Reply, Says},
+    edge::{
+        content_type,
+        lists::{Action, Lists, Reply, Says},
+    },
 };
 
 pub(super) fn lists(version: &Version, options: PathOptions) -> Result<Lists, (String, String)> {
@@ -109,9 +112,9 @@ fn reply(code: i64, headers: &BTreeMap<String, String>, body: &str) -> Result<Re
         .ok()
         .and_then(|code| StatusCode::from_u16(code).ok());
     let mut fields = HeaderMap::new();
-    if !body.is_empty() {
-        let text = HeaderValue::from_static("text/plain; charset=utf-8");
-        fields.insert(CONTENT_TYPE, text); // As Go guesses where nothing is said.
+    if !body.is_empty() && code != 204 && code != 304 {
+        let kind = HeaderValue::from_static(content_type::of(body.as_bytes()));
+        fields.insert(CONTENT_TYPE, kind); // Where nothing is said.
     }
     for (name, value) in headers {
         let wrong = || format!("the header `{name}` can not be sent");

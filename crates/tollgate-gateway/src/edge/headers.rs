@@ -126,14 +126,20 @@ impl HeaderSet {
     }
 
     /// The values as they are for this request.
-    fn fill(&self, head: &Parts, visit: &Visit, has_context: bool) -> Result<Values, Rejection> {
+    fn fill(
+        &self,
+        head: &Parts,
+        visit: &Visit,
+        has_context: bool,
+        unsafe_values: UnsafeValues,
+    ) -> Result<Values, Rejection> {
         let meta = visit.session().map(|session| &session.meta_data);
         let of_request = RequestContext { head, visit };
         let context: &dyn Context = if has_context { &of_request } else { &NoContext };
         let mut values = Values::new();
         for (_, text) in &self.set {
             let text = text.fill(meta, context, ValueStyle::Tyk);
-            values.push(header_value(text, UnsafeValues::Refuse)?);
+            values.push(header_value(text, unsafe_values)?);
         }
         Ok(values)
     }
@@ -154,7 +160,7 @@ impl HeaderSet {
         visit: &Visit,
         has_context: bool,
     ) -> Result<AnswerValues, Rejection> {
-        let values = self.fill(head, visit, has_context)?;
+        let values = self.fill(head, visit, has_context, UnsafeValues::Clean)?;
         let late = |((_, text), value): (&(HeaderName, Text), HeaderValue)| {
             if !text.context_names().any(is_of_trigger) {
                 return AnswerValue::Ready(value);
@@ -264,7 +270,7 @@ impl HeaderGate {
 
         let leave_forwarded_for = rules.request.takes_forwarded_for()
             || of_path.is_some_and(HeaderSet::takes_forwarded_for);
-        let fill = |set: &HeaderSet| set.fill(head, visit, self.has_context);
+        let fill = |set: &HeaderSet| set.fill(head, visit, self.has_context, UnsafeValues::Refuse);
         let all = fill(&rules.request)?;
         let own = of_path.map(|set| Ok((set, fill(set)?))).transpose()?;
         // What a rewrite of this API sent back answers under the path that the client called.

@@ -97,3 +97,30 @@ fn nothing_is_served_before_there_are_policies() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(status, 200);
 }
+
+#[test]
+fn an_answer_tells_what_it_is_and_its_values_stay_on_one_line() {
+    let target = format!("http://127.0.0.1:{}", upstream());
+    let mut orders = api("orders", "/orders/", &target);
+    let version = &mut orders["version_data"]["versions"]["Default"];
+    version["global_response_headers"] = json!({"X-Two": "a\r\nb\u{7f}c"});
+    version["extended_paths"]["mock_response"] =
+        json!([{"path": "/page", "method": "GET", "code": 200, "body": "<p>"}]);
+    let gateway = Gateway::with("told", &json!({}), &[orders]);
+    let key = gateway.make_key();
+    let answer = gateway.ask("/orders/x", &key);
+    assert!(answer.body.starts_with("GET /x "), "{}", answer.body);
+    for line in [
+        "content-type: text/plain; charset=utf-8\r\n",
+        "x-two: a  bc\r\n",
+    ] {
+        assert!(answer.head.contains(line), "{}", answer.head);
+    }
+    let page = gateway.ask("/orders/page", "");
+    assert!(
+        page.head
+            .contains("content-type: text/html; charset=utf-8\r\n"),
+        "{}",
+        page.head
+    );
+}
