@@ -26,7 +26,7 @@ use parking_lot::Mutex;
 use percent_encoding::percent_decode_str;
 use tokio::sync::watch;
 use tollgate::{
-    KeyScheme, Rejection, Session, SharedStore,
+    ApiId, KeyScheme, Rejection, Session, SharedStore,
     access::clean_target,
     clock::UnixSeconds,
     explain::Explanation,
@@ -43,6 +43,7 @@ use crate::{
     api::Api,
     compose::{Composer, Names},
     config::Config,
+    definition::ListenPath,
     load::{self, Loaded, RefusedApi, ServedApi},
     meta_schema::MetaSchemas,
     observe::{ApiWatch, Observer, meters},
@@ -314,6 +315,7 @@ impl Gateway {
         let mut routes = PortRoutes::new(is_strict, ports.keys().copied());
         let (mut records, mut refused) = (Vec::new(), Vec::new());
         let mut composed = Vec::new();
+        let mut by_id = Vec::new();
         for served in loaded.served() {
             records.extend(record(&served.file, &mut report));
             let api = check_port(served, &without).and_then(|()| composer.api(served));
@@ -328,6 +330,7 @@ impl Gateway {
             if let Some(path) = path.filter(|_| !served.definition.internal)
                 && let Some(routes) = routes
             {
+                by_id.extend(api.clone().map(|api| (served, api)));
                 let serves = api.map_or(Served::Refused, Served::Api);
                 routes.add(served.host.clone(), path, serves);
             }
@@ -347,6 +350,7 @@ impl Gateway {
                 routes.add(host.clone(), path, Served::Refused);
             }
         }
+        route_by_id(&mut routes, by_id);
         pools.settle();
         let apis = Arc::new(records.into_iter().collect());
         let policies = loaded.policies.clone();
@@ -539,6 +543,29 @@ fn no_page() -> Response<AnswerBody> {
         .headers_mut()
         .insert(X_CONTENT_TYPE_OPTIONS, no_sniffing);
     response
+}
+
+/// As in Tyk, an API is also found by its id, where no other listens; what goes on keeps the id in its path. Where its
+/// listen path is cut nothing is reached so that is not below that too, and only such APIs are found so.
+fn route_by_id<'a>(
+    routes: &mut PortRoutes<Served>,
+    apis: impl IntoIterator<Item = (&'a Arc<ServedApi>, Arc<Api>)>,
+) {
+    let is_cut = |served: &ServedApi| served.definition.proxy.strip_listen_path;
+    for (served, api) in apis.into_iter().filter(|(served, _)| is_cut(served)) {
+        let path = id_path(api.id());
+        let routes = routes.at_mut(served.own_port.map(|own| own.port));
+        if let (Some(routes), Some(path)) = (routes, path) {
+            routes.add(served.host.clone(), path, Served::Api(api));
+        }
+    }
+}
+
+/// Where an API is found by its id; `None` where that is no segment of a path.
+fn id_path(id: &ApiId) -> Option<ListenPath> {
+    let id = id.as_str();
+    let is_segment = !id.contains(['/', '{', '}']) && !matches!(id, "" | "." | "..");
+    is_segment.then(|| ListenPath::clean(&format!("/{id}/")))?
 }
 
 /// Sends the client to another path.

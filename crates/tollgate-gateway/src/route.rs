@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use http::{HeaderMap, Uri, header::HOST};
+use regex::Regex;
 
 use crate::definition::ListenPath;
 
@@ -25,7 +26,8 @@ pub struct PortRoutes<T> {
 struct Route<T> {
     host: Option<String>,
     path: ListenPath,
-    has_names: bool, // In its path, as `{id}`.
+    /// What paths begin with, where its own has names, as `{id}` or `{id:[0-9]+}`.
+    pattern: Option<Regex>,
     serves: T,
 }
 
@@ -43,8 +45,8 @@ impl<T> Routes<T> {
         let has_names = path.as_str().contains('{');
         self.routes.push(Route {
             host,
+            pattern: has_names.then(|| pattern(path.as_str())),
             path,
-            has_names,
             serves,
         });
         // Those of a host first, then the longest; what was added first comes first.
@@ -111,13 +113,12 @@ impl<T> PortRoutes<T> {
 }
 
 impl<T> Route<T> {
-    /// Whether its listen path serves a path. `{name}` in it stands for one segment.
+    /// Whether its listen path serves a path. `{name}` in it stands for one segment, `{name:…}` for what matches.
     fn matches(&self, path: &str, strict: bool) -> bool {
         let listen = self.path.as_str();
-        let rest = if self.has_names {
-            behind(listen, path)
-        } else {
-            path.strip_prefix(listen)
+        let rest = match &self.pattern {
+            Some(pattern) => pattern.find(path).map(|found| &path[found.end()..]),
+            None => path.strip_prefix(listen),
         };
         let is_edge = |rest: &str| {
             !strict || listen.ends_with('/') || rest.is_empty() || rest.starts_with('/')
@@ -146,18 +147,34 @@ fn length(path: &str) -> usize {
         .sum()
 }
 
-/// What is left of a path behind a listen path that it begins with.
-fn behind<'a>(listen: &str, path: &'a str) -> Option<&'a str> {
-    let Some((literal, rest)) = listen.split_once('{') else {
-        return path.strip_prefix(listen);
-    };
-    let (_, listen) = rest.split_once('}')?;
-    let path = path.strip_prefix(literal)?;
-    let end = path.find('/').unwrap_or(path.len());
-    if end == 0 {
-        return None;
+/// What paths begin with that a listen path with names serves. One that can not be told serves nothing.
+fn pattern(listen: &str) -> Regex {
+    let mut pattern = "^".to_owned();
+    let mut rest = listen;
+    while let Some((literal, behind)) = rest.split_once('{') {
+        pattern.push_str(&regex::escape(literal));
+        let end = closing_brace(behind).unwrap_or(behind.len());
+        let (name, behind) = behind.split_at(end);
+        let constraint = name.split_once(':').map(|(_, constraint)| constraint);
+        pattern.push_str(&format!("(?:{})", constraint.unwrap_or("[^/]+")));
+        rest = behind.strip_prefix('}').unwrap_or_default();
     }
-    behind(listen, &path[end..])
+    pattern.push_str(&regex::escape(rest));
+    Regex::new(&pattern).unwrap_or_else(|_| Regex::new("[^\\s\\S]").expect("matches nothing"))
+}
+
+/// Where the brace is that closes the one before `text`.
+fn closing_brace(text: &str) -> Option<usize> {
+    let mut depth = 0_usize;
+    text.bytes().position(|byte| {
+        match byte {
+            b'{' => depth += 1,
+            b'}' if depth == 0 => return true,
+            b'}' => depth -= 1,
+            _ => {}
+        }
+        false
+    })
 }
 
 #[cfg(test)]
@@ -227,6 +244,16 @@ mod tests {
         check(&routes, "h", "/org/7/x", Some("/org/{id}/"));
         check(&routes, "h", "/org/7", Some("/org/"));
         check(&routes, "h", "/org//x", Some("/org/"));
+    }
+
+    #[test]
+    fn a_segment_may_have_to_match() {
+        let paths = [("", "/n/{n:[0-9]{2}}/"), ("", "/b/{n:[}/"), ("", "/")];
+        let routes = routes(false, &paths);
+        check(&routes, "h", "/n/12/x", Some("/n/{n:[0-9]{2}}/"));
+        check(&routes, "h", "/n/1/x", Some("/"));
+        check(&routes, "h", "/n/ab/x", Some("/"));
+        check(&routes, "h", "/b/[/x", Some("/"));
     }
 
     #[test]

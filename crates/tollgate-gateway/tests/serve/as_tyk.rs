@@ -124,3 +124,30 @@ fn an_answer_tells_what_it_is_and_its_values_stay_on_one_line() {
         page.head
     );
 }
+
+#[test]
+fn an_api_is_found_by_its_id_where_no_other_listens() {
+    let target = format!("http://127.0.0.1:{}", upstream());
+    let mut inner = api("inner", "/in/", &target);
+    inner["internal"] = json!(true);
+    let apis = [
+        api("orders", "/ord/", &target),
+        api("ord", "/o/", &target),
+        inner,
+    ];
+    let gateway = Gateway::with("ids", &json!({}), &apis);
+    let key = gateway.make_key_for(&["orders"]);
+    let ask = |path| gateway.ask(path, &key);
+    assert!(
+        ask("/ord/x").body.starts_with("GET /x "),
+        "its listen path is cut"
+    );
+    assert!(
+        ask("/orders/x").body.starts_with("GET /orders/x "),
+        "its id is not"
+    );
+    assert_eq!(gateway.ask("/orders/x", "").status, 401);
+    assert_eq!(ask("/orders/closed").status, 403);
+    assert_eq!(ask("/o/x").status, 403, "a key for another");
+    assert_eq!(ask("/inner/x").status, 404);
+}
