@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests are tests")]
 
+#[path = "shared/ports.rs"]
+mod ports;
+
 mod proxy {
     mod attacks;
     mod errors;

@@ -40,7 +40,7 @@ async fn check(url: &str, kind: ProxyErrorKind, status: u16, body: &str) {
 
 #[tokio::test]
 async fn each_failure_has_tyks_answer_and_a_kind() {
-    let refusing = format!("http://{}", nobody().await);
+    let refusing = format!("http://{}", nobody());
     check(&refusing, ProxyErrorKind::Refused, 500, PROBLEM).await;
     let unknown = "{\n    \"error\": \"Upstream host lookup failed\"\n}";
     check(
@@ -82,13 +82,13 @@ async fn the_status_of_a_bad_gateway_can_be_set() {
         bad_gateway: StatusCode::BAD_GATEWAY,
         ..ProxyOptions::default()
     };
-    let url = format!("http://{}", nobody().await);
+    let url = format!("http://{}", nobody());
     assert_eq!(ask(&[&url], options, request()).await.status(), 502);
 }
 
 #[tokio::test]
 async fn the_answer_has_the_form_of_the_request() {
-    let url = format!("http://{}", nobody().await);
+    let url = format!("http://{}", nobody());
     let xml = Request::get("/")
         .header("content-type", "text/xml")
         .body(Full::default())

@@ -194,7 +194,7 @@ async fn targets_have_their_turn() {
 
 #[tokio::test]
 async fn a_target_that_refuses_is_passed_over_with_the_body_whole() {
-    let dead = format!("http://{}", nobody().await);
+    let dead = format!("http://{}", nobody());
     let alive = named("a").await;
     let urls = [dead, alive.url()];
     let proxy = proxy(
@@ -209,7 +209,7 @@ async fn a_target_that_refuses_is_passed_over_with_the_body_whole() {
 
 #[tokio::test]
 async fn if_all_refuse_the_answer_says_so_and_they_are_tried_again() {
-    let (one, two) = (nobody().await, nobody().await);
+    let (one, two) = (nobody(), nobody());
     let urls = [format!("http://{one}"), format!("http://{two}")];
     let proxy = proxy(
         &ClientOptions::default(),

@@ -24,6 +24,8 @@ use tollgate_gateway::{
 };
 use tower::ServiceExt;
 
+use crate::ports::free_port;
+
 /// What is waited for comes at once, or a test is wrong.
 pub(super) async fn within<T>(what: impl Future<Output = T>) -> T {
     let limit = Duration::from_secs(20);
@@ -182,10 +184,9 @@ impl Drop for Upstream {
     }
 }
 
-/// An address on which nobody listens.
-pub(super) async fn nobody() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    listener.local_addr().unwrap()
+/// An address on which nobody listens, and that no connection of another test gets.
+pub(super) fn nobody() -> SocketAddr {
+    ([127, 0, 0, 1], free_port().unwrap()).into()
 }
 
 /// Server and proxy under test.
