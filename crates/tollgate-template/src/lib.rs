@@ -39,7 +39,7 @@
 //!
 //! - The zone of `date` and of times without a zone is UTC, wherever the program runs.
 //! - `keys` and `values` are sorted. In Go their order is random.
-//! - `abbrev`, `abbrevboth` and `initials` cut between characters, not within them.
+//! - `abbrev`, `abbrevboth` and `initials` cut between characters, not within them, and `nospace` leaves them whole.
 //! - `xmlMarshal` repeats the element for every list, and reports keys that are no names of XML and
 //!   characters that XML can not hold.
 //! - XML is read in the encoding that it declares. In Go it is guessed.
