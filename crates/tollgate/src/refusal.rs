@@ -218,13 +218,13 @@ fn tyk_json(message: &str) -> String {
     if message.bytes().all(is_plain) {
         ["{\n    \"error\": \"", message, "\"\n}"].concat()
     } else {
-        format!("{{\n    \"error\": \"{}\"\n}}", script_text(message))
+        format!("{{\n    \"error\": \"{}\"\n}}", json_text(message))
     }
 }
 
-/// Text of a JSON string, with the escapes that Go's templates have for scripts: it ends no element of a page
-/// either. An apostrophe has none, as JSON knows none for it.
-fn script_text(text: &str) -> String {
+/// Text between the quotes of a JSON string, with the escapes that Go's templates have for scripts, so as Tyk's
+/// refusals have it: it ends no element of a page either. An apostrophe has none, as JSON knows none for it.
+pub fn json_text(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len() + 16);
     for c in text.chars() {
         match c {

@@ -3,12 +3,15 @@
 //! The API's rules come before those of the configuration, an exact status before its class, and of the
 //! rules there the first that matches counts. Calls by gRPC are answered as gRPC has it, whatever the rules.
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header::CONTENT_TYPE, request::Parts};
 use regex::Regex;
-use tollgate::{Refusals, Rejection, refusal::xml_text};
+use tollgate::{
+    Refusals, Rejection,
+    refusal::{json_text, xml_text},
+};
 
 use super::{ErrorOverride, ErrorOverrides, Templates, field::Field};
 use crate::problem::last_line;
@@ -329,25 +332,16 @@ fn parts(body: &str) -> Result<Vec<Part>, String> {
 
 fn fill(parts: &[Part], message: &str, status: StatusCode, is_xml: bool) -> String {
     let message = if is_xml {
-        xml_text(message).into()
+        xml_text(message)
     } else {
         json_text(message)
     };
     let part = |part: &Part| match part {
         Part::Text(text) => text.clone(),
-        Part::Message => message.to_string(),
+        Part::Message => message.clone(),
         Part::Status => status.as_str().to_owned(),
     };
     parts.iter().map(part).collect()
-}
-
-/// What stands between the quotes of a JSON text.
-pub(super) fn json_text(text: &str) -> Cow<'_, str> {
-    let quoted = serde_json::Value::from(text).to_string();
-    let inner = quoted
-        .strip_prefix('"')
-        .and_then(|text| text.strip_suffix('"'));
-    inner.map_or(text.into(), |inner| inner.to_owned().into())
 }
 
 #[cfg(test)]
@@ -503,7 +497,7 @@ mod tests {
         let own = json!({"template": "error_own", "message": "a\"<b", "status_code": 418});
         assert_eq!(
             ask(own.clone(), "application/json"),
-            told(418, "application/json", r#"{"own": "a\"<b", "s": 418}"#)
+            told(418, "application/json", r#"{"own": "a\"\u003Cb", "s": 418}"#)
         );
         assert_eq!(
             ask(own, "application/xml"),

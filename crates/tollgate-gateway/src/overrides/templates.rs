@@ -15,10 +15,12 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Response, header::CONTENT_TYPE, request::Parts};
 use serde_json::json;
-use tollgate::{Refusals, Rejection, refusal::xml_text};
+use tollgate::{
+    Refusals, Rejection,
+    refusal::{json_text, xml_text},
+};
 use tollgate_template::{Limits, Options, Template};
 
-use super::rules::json_text;
 use crate::{load::check_place, problem::Problem};
 
 /// The longest template, and the longest answer that one writes, in bytes.
@@ -153,7 +155,7 @@ impl Source {
     fn fill(&self, response: &mut Response<Bytes>, message: &str, status: u16) {
         let writes_xml = self.file.extension().is_some_and(|ending| ending == "xml");
         let message = if writes_xml {
-            xml_text(message).into()
+            xml_text(message)
         } else {
             json_text(message)
         };
@@ -241,19 +243,27 @@ mod tests {
         const OWN: (&str, &str) = ("error_403.json", "{{.StatusCode}}: {{.Message}}");
         const XML: (&str, &str) = ("error.xml", "<e>{{.Message}}</e>");
         let json = |text: &'static str| ("application/json", text);
-        check(&[ALL], None, json(r#"{"all": "it's \"no\" & <no>"}"#));
-        check(&[ALL, OWN], None, json(r#"403: it's \"no\" & <no>"#));
+        check(
+            &[ALL],
+            None,
+            json(r#"{"all": "it's \"no\" \u0026 \u003Cno\u003E"}"#),
+        );
+        check(
+            &[ALL, OWN],
+            None,
+            json(r#"403: it's \"no\" \u0026 \u003Cno\u003E"#),
+        );
         check(
             &[ALL, OWN],
             Some("text/xml"),
-            json(r#"{"all": "it's \"no\" & <no>"}"#),
+            json(r#"{"all": "it's \"no\" \u0026 \u003Cno\u003E"}"#),
         );
         let escaped = "<e>it&#39;s &#34;no&#34; &amp; &lt;no&gt;</e>";
         check(&[ALL, OWN, XML], Some("text/xml"), ("text/xml", escaped));
         check(
             &[XML],
             None,
-            json("{\n    \"error\": \"it's \\\"no\\\" & <no>\"\n}"),
+            json("{\n    \"error\": \"it's \\\"no\\\" \\u0026 \\u003Cno\\u003E\"\n}"),
         );
     }
 
