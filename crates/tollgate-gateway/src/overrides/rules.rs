@@ -497,7 +497,11 @@ mod tests {
         let own = json!({"template": "error_own", "message": "a\"<b", "status_code": 418});
         assert_eq!(
             ask(own.clone(), "application/json"),
-            told(418, "application/json", r#"{"own": "a\"\u003Cb", "s": 418}"#)
+            told(
+                418,
+                "application/json",
+                r#"{"own": "a\"\u003Cb", "s": 418}"#
+            )
         );
         assert_eq!(
             ask(own, "application/xml"),
