@@ -19,6 +19,7 @@ use crate::{
     error::Fault,
     json::{has_surrogates, without_halves},
     text::{JsonText, Source},
+    unicode::chars,
     value::{Entry, Heap, List, Map, Value},
 };
 
@@ -96,19 +97,12 @@ pub(crate) fn json<'r>(
 /// The text of a body, with U+FFFD for each byte that is no UTF-8, in a buffer of just that size.
 fn replaced(body: &[u8]) -> String {
     let mut text = String::with_capacity(replaced_length(body));
-    for chunk in body.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| '\u{fffd}'));
-    }
+    text.extend(chars(body));
     text
 }
 
 fn replaced_length(body: &[u8]) -> usize {
-    let lengths = body.utf8_chunks().map(|chunk| {
-        let replaced = chunk.invalid().len() * '\u{fffd}'.len_utf8();
-        chunk.valid().len() + replaced
-    });
-    lengths.sum()
+    chars(body).map(char::len_utf8).sum()
 }
 
 /// Sorts the members from there on by name; of two with one name the last counts.

@@ -67,19 +67,20 @@ fn regex<'r>(
 
 fn is_match<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let (regex, text) = regex(render, given)?;
-    let mut found = regex.find_iter(text);
-    Ok(Value::Bool(
-        found.any(|found| is_between_chars(text, &found)),
-    ))
+    Ok(Value::Bool(matches(&regex, text).next().is_some()))
 }
 
 fn find<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let (regex, text) = regex(render, given)?;
-    let mut found = regex
-        .find_iter(text)
-        .filter(|found| is_between_chars(text, found));
-    let found = found.next().map(|found| &text[found.range()]);
+    let found = matches(&regex, text).next();
+    let found = found.map(|found| &text[found.range()]);
     Ok(Value::Str(found.unwrap_or_default()))
+}
+
+/// What is found, one after the other.
+fn matches<'m>(regex: &'m Regex, text: &'m [u8]) -> impl Iterator<Item = Match<'m>> {
+    let all = regex.find_iter(text);
+    all.filter(|found| is_between_chars(text, found))
 }
 
 /// Whether what was found is something, or nothing between two characters: the engine finds nothing within them too,
@@ -99,10 +100,7 @@ fn most(count: i64) -> usize {
 fn find_all<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
     let (regex, text) = regex(render, given)?;
     let mut found = Vec::new();
-    let ranges = regex
-        .find_iter(text)
-        .filter(|found| is_between_chars(text, found));
-    for range in ranges.take(most(int_of(given[2]))) {
+    for range in matches(&regex, text).take(most(int_of(given[2]))) {
         render.step(1)?;
         render.heap.room_for(room_of(found.len()))?;
         found.push(Value::Str(&text[range.range()]));
@@ -198,10 +196,7 @@ fn split<'r>(render: &mut Render<'r>, given: &[Value<'r>]) -> Answer<'r> {
         return render.heap.strings([b""]);
     }
     let (mut parts, mut start, mut end) = (Vec::new(), 0, 0);
-    for found in regex
-        .find_iter(text)
-        .filter(|found| is_between_chars(text, found))
-    {
+    for found in matches(&regex, text) {
         render.step(1)?;
         if parts.len() + 1 >= most {
             break;
