@@ -8,6 +8,8 @@ pub mod soak;
 
 use std::{fs, pin::Pin, time::Instant};
 
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+
 /// One variant: its name, and how to run a batch of so many calls.
 pub struct Variant {
     name: String,
@@ -121,4 +123,19 @@ pub fn resident_in(status: &str) -> Option<u64> {
         .find_map(|line| line.strip_prefix("VmRSS:"))?;
     let kib: u64 = line.trim().strip_suffix(" kB")?.trim().parse().ok()?;
     Some(kib * 1024)
+}
+
+/// Keeps this thread on one core, where there are so many.
+pub fn pin(index: usize) {
+    let Ok(all) = sched_getaffinity(None) else {
+        return;
+    };
+    let core = (0..CpuSet::MAX_CPU)
+        .filter(|core| all.is_set(*core))
+        .nth(index);
+    if let Some(core) = core {
+        let mut set = CpuSet::new();
+        set.set(core);
+        let _ = sched_setaffinity(None, &set); // It is less even without, that is all.
+    }
 }

@@ -47,7 +47,7 @@ use super::{
 use crate::{
     clock::Moment,
     limits::{Algorithm, Limit},
-    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, of_models},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, lock_brief, of_models},
 };
 
 const SHARDS: usize = of_models(1, 256);
@@ -117,7 +117,7 @@ impl Counters {
     }
 
     fn shard(&self, print: u64) -> MutexGuard<'_, Shard> {
-        self.shards[Self::shard_of(print)].0.lock()
+        lock_brief(&self.shards[Self::shard_of(print)].0)
     }
 
     /// The slot of a counter, made where there is none.
@@ -205,7 +205,7 @@ impl Counters {
         shards.dedup();
         locked.shards = shards
             .into_iter()
-            .map(|shard| (shard, self.shards[shard].0.lock()))
+            .map(|shard| (shard, lock_brief(&self.shards[shard].0)))
             .collect();
     }
 
@@ -615,7 +615,7 @@ fn deny_two(
     if !one.is_stamped() && !two.is_stamped() {
         return None;
     }
-    let room = |slot: &Slot, charge: &Charge| slot.tally.lock().room_for(charge, now);
+    let room = |slot: &Slot, charge: &Charge| lock_brief(&slot.tally).room_for(charge, now);
     if let Some(denied) = one.denies(&batch[0], now) {
         return Some((0, [denied, room(two, &batch[1])?]));
     }

@@ -13,12 +13,13 @@ use axum::body::{Body, Bytes};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
+use rustix::thread::gettid;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     task::{JoinSet, LocalSet},
 };
+use tollgate_bench::pin;
 use tower::Service;
 
 const CONNECTIONS: usize = 32;
@@ -162,21 +163,6 @@ fn used(thread: i32) -> io::Result<Duration> {
     let first = text.split(' ').next().and_then(|text| text.parse().ok());
     let nanos = first.ok_or_else(|| io::Error::other("schedstat has no time"))?;
     Ok(Duration::from_nanos(nanos))
-}
-
-/// Keeps this thread on one core, where there are so many.
-fn pin(index: usize) {
-    let Ok(all) = sched_getaffinity(None) else {
-        return;
-    };
-    let core = (0..CpuSet::MAX_CPU)
-        .filter(|core| all.is_set(*core))
-        .nth(index);
-    if let Some(core) = core {
-        let mut set = CpuSet::new();
-        set.set(core);
-        let _ = sched_setaffinity(None, &set); // It is less even without, that is all.
-    }
 }
 
 fn runtime() -> tokio::runtime::Runtime {
