@@ -40,6 +40,7 @@ pub mod secret_stores;
 pub mod serve;
 mod serving;
 mod shape;
+mod small_writes;
 pub mod sockets;
 pub mod storage;
 mod suggest;

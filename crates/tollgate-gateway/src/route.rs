@@ -40,12 +40,12 @@ impl<T> Routes<T> {
         }
     }
 
-    /// Adds a route. `host` is in small letters; none is any.
+    /// Adds a route. `host` is in small letters; none is any. A path whose names can not be told serves nothing.
     pub fn add(&mut self, host: Option<String>, path: ListenPath, serves: T) {
-        let has_names = path.as_str().contains('{');
+        let Ok(pattern) = pattern(&path) else { return };
         self.routes.push(Route {
             host,
-            pattern: has_names.then(|| pattern(path.as_str())),
+            pattern,
             path,
             serves,
         });
@@ -147,10 +147,13 @@ fn length(path: &str) -> usize {
         .sum()
 }
 
-/// What paths begin with that a listen path with names serves. One that can not be told serves nothing.
-fn pattern(listen: &str) -> Regex {
+/// What paths begin with that a listen path with names serves; `None` where it has none.
+pub(crate) fn pattern(listen: &ListenPath) -> Result<Option<Regex>, regex::Error> {
     let mut pattern = "^".to_owned();
-    let mut rest = listen;
+    let mut rest = listen.as_str();
+    if !rest.contains('{') {
+        return Ok(None);
+    }
     while let Some((literal, behind)) = rest.split_once('{') {
         pattern.push_str(&regex::escape(literal));
         let end = closing_brace(behind).unwrap_or(behind.len());
@@ -160,7 +163,7 @@ fn pattern(listen: &str) -> Regex {
         rest = behind.strip_prefix('}').unwrap_or_default();
     }
     pattern.push_str(&regex::escape(rest));
-    Regex::new(&pattern).unwrap_or_else(|_| Regex::new("[^\\s\\S]").expect("matches nothing"))
+    Regex::new(&pattern).map(Some)
 }
 
 /// Where the brace is that closes the one before `text`.

@@ -17,6 +17,7 @@ use crate::{
     problem::{JsonPath, Problem, last_line},
     proxy::ForwardProxy,
     reference::SecretSources,
+    route,
     suggest::nearest,
     tls::{TlsMembers, UNVERIFIED},
 };
@@ -92,11 +93,19 @@ impl Checks<'_> {
             self.warning("active".into(), "false: the API is not served");
         }
         let listen_path = &definition.proxy.listen_path;
-        if ListenPath::clean(listen_path).is_none()
-            && !(definition.internal && listen_path.is_empty())
-        {
-            let message = "expected a path without spaces, as `/orders/`";
-            self.error("proxy.listen_path".into(), message);
+        match ListenPath::clean(listen_path) {
+            None if definition.internal && listen_path.is_empty() => {}
+            None => {
+                let message = "expected a path without spaces, as `/orders/`";
+                self.error("proxy.listen_path".into(), message);
+            }
+            Some(path) => {
+                if let Err(err) = route::pattern(&path) {
+                    let reason = last_line(&err);
+                    let message = format!("expected an expression in `{{name:…}}`: {reason}");
+                    self.error("proxy.listen_path".into(), message);
+                }
+            }
         }
         if !config.enable_custom_domains
             && !definition.domain.is_empty()

@@ -1,13 +1,12 @@
 //! What is noted of one request, from its head to the end of its answer.
 
-use std::{
-    borrow::Cow,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{borrow::Cow, sync::Arc, time::Duration};
 
 use http::{Extensions, HeaderName, HeaderValue, Method, Request, Response, StatusCode};
-use tollgate::{ApiId, Rejection};
+use tollgate::{
+    ApiId, Rejection,
+    clock::{Clock, Moment, TokioClock},
+};
 use tracing::{Level, Span};
 
 use super::{
@@ -42,7 +41,7 @@ pub(crate) struct Leads {
 
 /// One request that is watched.
 pub(crate) struct Watch {
-    began: Instant,
+    began: Moment,
     meters: Option<Arc<Meters>>,
     endpoint: Option<Arc<Endpoint>>,
     span: Option<RequestSpan>,
@@ -95,7 +94,7 @@ impl ApiWatch {
         let tracer = self.tracer.as_ref();
         let subject = self.log.as_ref().map(|(_, subject)| subject.clone());
         Some(Watch {
-            began: Instant::now(),
+            began: TokioClock.now(),
             meters: self.meters.clone(),
             endpoint: None,
             span: tracer.map(|tracer| tracer.request(request)),
@@ -274,7 +273,8 @@ impl Drop for Watch {
     /// A body is dropped when all of it was sent, or when there is nobody left to send it to; so is a
     /// request that has no answer yet.
     fn drop(&mut self) {
-        let took = self.began.elapsed();
+        let ticks = TokioClock.now().ticks.saturating_sub(self.began.ticks);
+        let took = Duration::from_nanos(ticks);
         if let Some(meters) = &self.meters {
             if self.status.is_none() {
                 meters.decided(None, CLIENT_GONE);

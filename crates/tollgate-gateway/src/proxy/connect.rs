@@ -26,6 +26,7 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 use tower_service::Service;
 
 use super::{error::ProxyErrorKind, forward::ForwardProxy, trust::Sessions};
+use crate::small_writes;
 
 /// Why there is no connection.
 #[derive(Debug, thiserror::Error)]
@@ -320,7 +321,11 @@ impl Write for UpstreamIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Tcp { io, .. } => Pin::new(io).poll_write_vectored(cx, bufs),
+            Self::Tcp { io, .. } => {
+                let mut io = Pin::new(io);
+                small_writes::as_one(bufs, |bytes| io.as_mut().poll_write(cx, bytes))
+                    .unwrap_or_else(|| io.poll_write_vectored(cx, bufs))
+            }
             Self::Tls { io } => Pin::new(io).poll_write_vectored(cx, bufs),
         }
     }

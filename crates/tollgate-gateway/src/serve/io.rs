@@ -20,6 +20,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{framing::Framing, no_head::NoHead};
+use crate::small_writes;
 
 /// A client's connection, with or without TLS.
 pub(super) enum Socket {
@@ -206,7 +207,11 @@ impl AsyncWrite for Watched {
             return self.poll_write(cx, buf);
         }
         let written = match &mut self.socket {
-            Socket::Tcp(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
+            Socket::Tcp(socket) => {
+                let mut socket = Pin::new(socket);
+                small_writes::as_one(bufs, |bytes| socket.as_mut().poll_write(cx, bytes))
+                    .unwrap_or_else(|| socket.poll_write_vectored(cx, bufs))
+            }
             Socket::Tls(socket) => Pin::new(socket).poll_write_vectored(cx, bufs),
         };
         self.written(cx, written)

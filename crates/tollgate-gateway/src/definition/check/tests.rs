@@ -78,6 +78,11 @@ fn paths_and_targets_are_looked_at() {
         json!({"proxy": {"listen_path": "/a b/"}}),
         &["proxy.listen_path"],
     );
+    case(json!({"proxy": {"listen_path": "/a/{n:[0-9]+}/"}}), &[]);
+    case(
+        json!({"proxy": {"listen_path": "/a/{n:[}/"}}),
+        &["proxy.listen_path"],
+    );
     case(json!({"internal": true, "proxy": {"listen_path": ""}}), &[]);
     for target in ["", "up", "/path", "ftp://up", "http://", "http:// up"] {
         case(
