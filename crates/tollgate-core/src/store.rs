@@ -23,9 +23,15 @@ use crate::{
 /// The name under which a session is stored. It is a token, or the hash of one, so `Debug` does not
 /// print it.
 #[derive(Clone, Eq, Hash, PartialEq)]
-pub struct StorageKey(SmallVec<[u8; 64]>);
+pub struct StorageKey(SmallVec<[u8; 64]>); // Invariant: text.
 
 impl StorageKey {
+    /// A name that is known to be ASCII, and is not looked at again.
+    pub(crate) fn of_ascii(name: SmallVec<[u8; 64]>) -> Self {
+        debug_assert!(name.is_ascii());
+        Self(name)
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         std::str::from_utf8(&self.0).expect("made from text")

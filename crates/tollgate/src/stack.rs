@@ -577,12 +577,16 @@ impl Builder {
         Ok(Tollgate { gates, session })
     }
 
-    /// The gates in one look, where the stack begins with session and rights and both are obeyed. Limits
-    /// belong to it where they come next and a request is charged for good.
+    /// The gates in one look, where the stack begins with session and rights, both are obeyed, and records have
+    /// the names that are presented. Limits belong to it where they come next and a request is charged for good.
     fn express(&self) -> Option<Express> {
         let begins = self.session_gates.is_empty()
             && self.sources != Sources::None
             && self.organisation == Organisation::Nothing
+            && self
+                .session
+                .keys
+                .is_by_presented(self.session.plan.organisation())
             && !self.observe_session
             && !self.observe_rights;
         let access = self.access().filter(|_| begins)?;

@@ -79,7 +79,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 
 impl From<Digest> for StorageKey {
     fn from(digest: Digest) -> Self {
-        digest.as_str().into()
+        Self::of_ascii(digest.0)
     }
 }
 

@@ -123,9 +123,10 @@ impl KeyScheme {
     pub fn candidates(&self, org: &OrgId, presented: &str) -> Candidates {
         let token = TokenText::read(presented);
         let mut candidates = Candidates::new();
-        let readings = self.readings(org, &token).into_iter();
+        let readings = self.readings(org, &token);
         for candidate in readings.filter_map(|reading| self.key_as(org, &token, reading)) {
-            let of_organisation = candidate.as_str().starts_with(StorageKey::ORGANISATION);
+            let name = candidate.as_bytes();
+            let of_organisation = name.starts_with(StorageKey::ORGANISATION.as_bytes());
             if !of_organisation && !candidates.contains(&candidate) {
                 candidates.push(candidate);
             }
@@ -133,14 +134,20 @@ impl KeyScheme {
         candidates
     }
 
-    /// The one name to try where it is the presented text itself: a plain scheme, and no organisation
-    /// to put before it. It is what [`candidates`](Self::candidates) gives, without making a list.
+    /// Whether what is presented to an API of `org` is itself the one name to try: a plain scheme, and no
+    /// organisation to put before it.
+    #[inline]
+    pub fn is_by_presented(&self, org: &OrgId) -> bool {
+        let is_plain = self.names == Names::Plain && self.form == TokenForm::Joined;
+        is_plain && self.fallbacks.is_empty() && org.is_empty()
+    }
+
+    /// The one name to try where it is [the presented text itself](Self::is_by_presented). It is what
+    /// [`candidates`](Self::candidates) gives, without making a list.
     #[inline]
     pub fn presented_name<'a>(&self, org: &OrgId, presented: &'a str) -> Option<&'a str> {
-        let is_plain = self.names == Names::Plain && self.form == TokenForm::Joined;
-        let is_only = is_plain && self.fallbacks.is_empty() && org.is_empty();
         let fits = self.min_length <= presented.len() && presented.len() <= MAX_TOKEN_LENGTH;
-        let is_token = is_only
+        let is_token = self.is_by_presented(org)
             && fits
             && !has_control(presented)
             && !presented.starts_with(StorageKey::ORGANISATION);
@@ -154,7 +161,6 @@ impl KeyScheme {
         let token = TokenText::read(presented);
         let reading = self
             .readings(org, &token)
-            .into_iter()
             .find(|reading| self.key_as(org, &token, *reading).as_ref() == Some(found))?;
         Some(match reading {
             Reading::AsPresented => presented.into(),
@@ -191,22 +197,22 @@ impl KeyScheme {
         }
     }
 
-    fn readings(&self, org: &OrgId, token: &TokenText<'_>) -> SmallVec<[Reading; 2]> {
-        if !self.admits(token) {
-            return SmallVec::new();
-        }
+    fn readings<'a>(
+        &'a self,
+        org: &'a OrgId,
+        token: &'a TokenText<'_>,
+    ) -> impl Iterator<Item = Reading> + 'a {
         let is_own = token.org().unwrap_or_default() == org.as_str();
         let may_be_id = self.takes_ids && !is_own;
-        let mut readings = SmallVec::new();
-        if may_be_id {
-            readings.push(Reading::AsIdOf(self.form));
-        }
-        readings.push(Reading::AsPresented);
-        if may_be_id {
-            readings.extend(self.fallbacks.iter().copied().map(Reading::AsIdOf));
-        }
-        readings.retain(|reading| self.can_be_stored(org, token, *reading));
-        readings
+        let forms = |forms: &'a [TokenForm]| {
+            let forms = forms.iter().filter(move |_| may_be_id);
+            forms.copied().map(Reading::AsIdOf)
+        };
+        let is_token = self.admits(token);
+        forms(std::slice::from_ref(&self.form))
+            .chain([Reading::AsPresented])
+            .chain(forms(&self.fallbacks))
+            .filter(move |reading| is_token && self.can_be_stored(org, token, *reading))
     }
 
     /// Whether the text can be a token at all.
@@ -226,8 +232,9 @@ impl KeyScheme {
             Reading::AsIdOf(TokenForm::Json(_)) => {
                 !id.is_empty() && is_plain(id) && is_plain(org.as_str())
             }
+            // With its organisation in front, it is the text as it was presented.
             Reading::AsIdOf(TokenForm::Joined) => {
-                !id.is_empty() && self.tells_apart(org.as_str().len() + id.len())
+                !text.starts_with(org.as_str()) && self.tells_apart(org.as_str().len() + id.len())
             }
             Reading::AsPresented => self.tells_apart(text.len()),
         }
