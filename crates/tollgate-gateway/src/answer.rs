@@ -20,7 +20,7 @@ pub type AnswerError = Box<dyn std::error::Error + Send + Sync>;
 /// It knows when it has been sent, and tells whoever watches the request.
 pub struct AnswerBody {
     kind: Kind,
-    watch: Option<Watch>,
+    watch: Option<Box<Watch>>, // Small where nobody looks: answers are moved often.
 }
 
 enum Kind {
@@ -40,7 +40,7 @@ impl AnswerBody {
     }
 
     /// Tells `watch` of the rest of this answer.
-    pub(crate) fn watched(&mut self, watch: Watch) {
+    pub(crate) fn watched(&mut self, watch: Box<Watch>) {
         self.watch = Some(watch);
     }
 }

@@ -158,7 +158,7 @@ pin_project! {
     #[project = SourceProjection]
     enum Source {
         Here { response: Option<Response<AnswerBody>> },
-        Api { api: Arc<Api>, watch: Option<Watch>, #[pin] serving: Instrumented<Serving> },
+        Api { api: Arc<Api>, watch: Option<Box<Watch>>, #[pin] serving: Instrumented<Serving> },
         Control { future: BoxFuture<Response<AnswerBody>> },
     }
 }
@@ -175,7 +175,7 @@ impl FrontFuture {
     /// An API answers, and is watched.
     pub(crate) fn api(api: Arc<Api>, mut request: Request<RequestBody>) -> Self {
         let watch = api.watch.begin(&mut request);
-        let span = observe::span(watch.as_ref(), api.id());
+        let span = observe::span(watch.as_deref(), api.id());
         let serving = span.in_scope(|| api.serve(request, TokioClock.now().unix()));
         Self {
             source: Source::Api {

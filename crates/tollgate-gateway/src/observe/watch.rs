@@ -68,7 +68,7 @@ enum Handed {
 impl ApiWatch {
     /// Begins to watch a request, if anybody looks. What is told of the request itself is read now, as
     /// its head is about to be changed.
-    pub(crate) fn begin(&self, request: &mut Request<RequestBody>) -> Option<Watch> {
+    pub(crate) fn begin(&self, request: &mut Request<RequestBody>) -> Option<Box<Watch>> {
         let is_logged = tracing::enabled!(target: TARGET, Level::DEBUG);
         let is_named = self.log.is_some() || self.request_ids.are_told() || is_logged;
         let id = is_named.then(|| self.request_ids.name(request.headers_mut()));
@@ -83,17 +83,17 @@ impl ApiWatch {
     }
 
     /// Begins to watch a request that another API hands on, if anybody looks.
-    pub(crate) fn begin_handed(&self, request: &mut Request<RequestBody>) -> Option<Watch> {
+    pub(crate) fn begin_handed(&self, request: &mut Request<RequestBody>) -> Option<Box<Watch>> {
         self.watch(request, false)
     }
 
-    fn watch(&self, request: &mut Request<RequestBody>, is_named: bool) -> Option<Watch> {
+    fn watch(&self, request: &mut Request<RequestBody>, is_named: bool) -> Option<Box<Watch>> {
         if !is_named && self.log.is_none() && self.meters.is_none() && self.tracer.is_none() {
             return None;
         }
         let tracer = self.tracer.as_ref();
         let subject = self.log.as_ref().map(|(_, subject)| subject.clone());
-        Some(Watch {
+        Some(Box::new(Watch {
             began: TokioClock.now(),
             meters: self.meters.clone(),
             endpoint: None,
@@ -105,14 +105,14 @@ impl ApiWatch {
             sent: 0,
             has_ended: request.method() == Method::HEAD, // Whatever the length says, nothing follows.
             is_untracked: self.is_untracked,
-        })
+        }))
     }
 
     /// The request has an answer. `decision` is what the answer means, where it is the gateway's own and
     /// does not say so itself.
     pub(crate) fn answered(
         &self,
-        watch: Option<Watch>,
+        watch: Option<Box<Watch>>,
         mut response: Response<AnswerBody>,
         decision: Option<&'static str>,
     ) -> Response<AnswerBody> {
@@ -133,7 +133,7 @@ impl ApiWatch {
     /// The request has an answer, which the API that handed it on is about to get.
     pub(crate) fn answered_handed(
         &self,
-        watch: Option<Watch>,
+        watch: Option<Box<Watch>>,
         mut response: Response<AnswerBody>,
     ) -> Response<AnswerBody> {
         let mut handed = Handed::By(None);

@@ -27,7 +27,14 @@ use super::stop::CountedRequest;
 /// The body of a request, as it comes. It ends with an error where the client sends nothing for too long,
 /// or more than is taken.
 pub struct RequestBody {
-    inner: Incoming,
+    /// None where there is nothing, as with most requests: these are moved often, and so they are small.
+    some: Option<Box<SomeBody>>,
+}
+
+/// A body of which there is something, or may be.
+#[derive(Default)]
+struct SomeBody {
+    inner: Option<Incoming>, // None where the client sends none.
     idle: Duration,
     left: u64,                      // How many bytes are still taken.
     timer: Option<Pin<Box<Sleep>>>, // Made at the first wait: most bodies never wait.
@@ -73,25 +80,31 @@ pub struct RequestBodyTooLarge;
 
 impl RequestBody {
     pub(super) fn new(inner: Incoming, idle: Duration, most: u64) -> Self {
-        Self {
-            inner,
-            idle,
-            left: most,
-            timer: None,
-            is_waiting: false,
-            ahead: VecDeque::new(),
-            count: None,
-        }
+        let is_empty = inner.is_end_stream() && inner.size_hint().exact() == Some(0);
+        let some = (!is_empty).then(|| {
+            Box::new(SomeBody {
+                inner: Some(inner),
+                idle,
+                left: most,
+                ..SomeBody::default()
+            })
+        });
+        Self { some }
     }
 
     /// Whether more is announced than is taken.
     pub fn is_too_large(&self) -> bool {
-        self.left < self.inner.size_hint().lower()
+        let announced = |some: &SomeBody| Some(some.inner.as_ref()?.size_hint().lower());
+        let some = self.some.as_deref();
+        some.is_some_and(|some| announced(some).is_some_and(|length| some.left < length))
     }
 
     /// Counts the bytes that the client sends from here on.
     pub(crate) fn counted(&mut self) -> Arc<AtomicU64> {
-        self.count.get_or_insert_default().clone()
+        let some = self.some.as_mut();
+        some.map_or_else(Arc::default, |some| {
+            some.count.get_or_insert_default().clone()
+        })
     }
 
     /// Reads what the body begins with, until it ends or more than `most` bytes are there. It is kept, and
@@ -101,6 +114,23 @@ impl RequestBody {
     ///
     /// Fails where the body breaks off.
     pub async fn beginning(&mut self, most: usize) -> Result<Beginning, RequestBodyError> {
+        match &mut self.some {
+            Some(some) => some.beginning(most).await,
+            None => Ok(Beginning {
+                bytes: Bytes::new(),
+                is_whole: true,
+            }),
+        }
+    }
+
+    /// Sends these bytes in place of the body, which was read to its end.
+    pub(crate) fn replace(&mut self, bytes: Bytes) {
+        self.some.get_or_insert_default().replace(bytes);
+    }
+}
+
+impl SomeBody {
+    async fn beginning(&mut self, most: usize) -> Result<Beginning, RequestBodyError> {
         let data = self.ahead.iter().filter_map(Frame::data_ref);
         let mut length = data.map(Bytes::len).sum::<usize>();
         let mut pieces = Pieces::default();
@@ -141,8 +171,7 @@ impl RequestBody {
         Ok(Beginning { bytes, is_whole })
     }
 
-    /// Sends these bytes in place of the body, which was read to its end.
-    pub(crate) fn replace(&mut self, bytes: Bytes) {
+    fn replace(&mut self, bytes: Bytes) {
         let trailers = std::mem::take(&mut self.ahead).into_iter();
         let trailers = trailers.filter(Frame::is_trailers);
         let data = (!bytes.is_empty()).then(|| Frame::data(bytes));
@@ -153,7 +182,10 @@ impl RequestBody {
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        match Pin::new(&mut self.inner).poll_frame(cx) {
+        let Some(inner) = &mut self.inner else {
+            return Poll::Ready(None);
+        };
+        match Pin::new(inner).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.is_waiting = false;
                 if let Some(Ok(frame)) = &frame {
@@ -201,19 +233,28 @@ impl Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, RequestBodyError>>> {
-        match self.ahead.pop_front() {
+        let Some(some) = &mut self.some else {
+            return Poll::Ready(None);
+        };
+        match some.ahead.pop_front() {
             Some(frame) => Poll::Ready(Some(Ok(frame))),
-            None => self.poll_client(cx),
+            None => some.poll_client(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.ahead.is_empty() && self.inner.is_end_stream()
+        let is_ended = |inner: &Incoming| inner.is_end_stream();
+        let some = self.some.as_deref();
+        some.is_none_or(|some| some.ahead.is_empty() && some.inner.as_ref().is_none_or(is_ended))
     }
 
     fn size_hint(&self) -> SizeHint {
-        let mut hint = self.inner.size_hint();
-        let data = self.ahead.iter().filter_map(Frame::data_ref);
+        let Some(some) = self.some.as_deref() else {
+            return SizeHint::with_exact(0);
+        };
+        let inner = some.inner.as_ref();
+        let mut hint = inner.map_or_else(|| SizeHint::with_exact(0), Body::size_hint);
+        let data = some.ahead.iter().filter_map(Frame::data_ref);
         let ahead = data.map(|data| data.len() as u64).sum::<u64>();
         if let Some(upper) = hint.upper() {
             hint.set_upper(upper + ahead);
