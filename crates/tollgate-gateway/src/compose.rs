@@ -106,6 +106,7 @@ impl Composer<'_> {
         });
         let upstream_gate = UpstreamGate {
             listen: listen.clone(),
+            leaves_version: onward.differs_by_version() || versions.have_rewrites(),
         };
         let version_headers = self.version_headers(definition)?;
         let caller = self.observer.caller_gate();

@@ -129,6 +129,11 @@ impl Onward {
         }
     }
 
+    /// Whether it depends on the version where requests go.
+    pub(crate) fn differs_by_version(&self) -> bool {
+        matches!(self, Self::ByVersion(_))
+    }
+
     /// Sends a request on that may have been rewritten.
     pub(crate) fn go(&mut self, onto: Onto<RequestBody>, refusals: &Refusals) -> OnwardFuture {
         match onto {

@@ -353,7 +353,7 @@ impl<B> Inner<B> {
         request: &mut Request<B>,
         hints: Option<&ProxyHints>,
     ) -> Option<Box<PendingUpgrade>> {
-        let protocol = headers::take_hop_by_hop(request.headers_mut());
+        let protocol = headers::take_own(request.headers_mut());
         let peer = request.extensions().get::<Peer>().cloned();
         let upgrade = protocol
             .filter(|_| self.options.upgrades && request.version() == Version::HTTP_11)
@@ -377,7 +377,6 @@ impl<B> Inner<B> {
             request.headers_mut().insert(HOST, host);
         }
         let fields = request.headers_mut();
-        headers::take_expectation(fields);
         headers::put_user_agent(fields, self.options.user_agent.as_ref());
         if let Some(upgrade) = &upgrade {
             headers::put_upgrade(fields, upgrade.protocol.clone());

@@ -85,11 +85,14 @@ impl UpstreamRules {
     }
 }
 
-/// Tells the proxy what the version says that was [`Chosen`], once the request may pass.
+/// Tells the proxy what the version says that was [`Chosen`], once the request may pass. It does so as the
+/// last gate.
 #[derive(Clone, Debug)]
 pub struct UpstreamGate {
     /// What the API is served below.
     pub listen: Arc<str>,
+    /// Whether it is asked behind the gates, too, which version was chosen.
+    pub leaves_version: bool,
 }
 
 impl UpstreamGate {
@@ -104,32 +107,9 @@ impl UpstreamGate {
         let found = |path| first_of(methods, head.method.as_str(), &path);
         path.is_ok_and(|path| matches!(found(path), Some(None)))
     }
-}
 
-impl Gate for UpstreamGate {
-    fn name(&self) -> &'static str {
-        "upstream"
-    }
-
-    fn admit(&self, head: &mut Parts, _visit: &mut Visit) -> Step {
-        match self.refuses_method(head) {
-            true => Step::Refuse(Rejection::custom(
-                "method_refused",
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Method not allowed",
-            )),
-            false => Step::Pass,
-        }
-    }
-
-    fn acts(&self) -> Acts {
-        Acts {
-            forward: true,
-            depart: false,
-        }
-    }
-
-    fn forward(&self, head: &mut Parts, _visit: &Visit) {
+    /// Leaves what the version says to the proxy, and to what checks exchanges.
+    fn tell(&self, head: &mut Parts) {
         let chosen = head.extensions.get::<Chosen>();
         let is_empty =
             |rules: &VersionRules| rules.upstream.is_empty() && rules.transforms.is_empty();
@@ -168,6 +148,38 @@ impl Gate for UpstreamGate {
         }
         if let Some(method) = method {
             head.method = method;
+        }
+    }
+}
+
+impl Gate for UpstreamGate {
+    fn name(&self) -> &'static str {
+        "upstream"
+    }
+
+    fn admit(&self, head: &mut Parts, _visit: &mut Visit) -> Step {
+        match self.refuses_method(head) {
+            true => Step::Refuse(Rejection::custom(
+                "method_refused",
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Method not allowed",
+            )),
+            false => Step::Pass,
+        }
+    }
+
+    fn acts(&self) -> Acts {
+        Acts {
+            forward: true,
+            depart: false,
+        }
+    }
+
+    fn forward(&self, head: &mut Parts, _visit: &Visit) {
+        self.tell(head);
+        if !self.leaves_version {
+            // Nobody asks any more, and a fourth value would make the extensions grow.
+            head.extensions.remove::<Chosen>();
         }
     }
 }

@@ -148,6 +148,11 @@ impl Versions {
         all.any(|rules| rules.transforms.mention(word))
     }
 
+    /// Whether any of them has other URLs for some paths.
+    pub fn have_rewrites(&self) -> bool {
+        self.rewrites().next().is_some()
+    }
+
     /// Whether rewrites may send requests to APIs of this gateway.
     pub fn rewrite_to_apis(&self) -> bool {
         self.rewrites().any(RewriteRule::leads_to_apis)

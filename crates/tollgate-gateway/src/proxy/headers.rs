@@ -11,7 +11,7 @@ use std::net::IpAddr;
 use http::{
     HeaderMap, HeaderName, HeaderValue, Uri,
     header::{
-        CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE,
+        CONNECTION, CONTENT_LENGTH, EXPECT, Entry, FORWARDED, HOST, TE, TRANSFER_ENCODING, UPGRADE,
         USER_AGENT,
     },
 };
@@ -187,12 +187,15 @@ fn forwarded_element(headers: &HeaderMap, peer: &Peer) -> Option<HeaderValue> {
 
 /// Puts a value behind those that are there, in one line.
 fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
-    if !headers.contains_key(&name) {
-        headers.insert(name, value.clone());
-        return;
-    }
     let mut line = Vec::new();
-    for before in headers.get_all(&name) {
+    let mut there = match headers.entry(name) {
+        Entry::Vacant(place) => {
+            place.insert(value.clone());
+            return;
+        }
+        Entry::Occupied(place) => place,
+    };
+    for before in there.iter() {
         if !before.is_empty() {
             line.extend_from_slice(before.as_bytes());
             line.extend_from_slice(b", ");
@@ -200,7 +203,7 @@ fn append(headers: &mut HeaderMap, name: HeaderName, value: &HeaderValue) {
     }
     line.extend_from_slice(value.as_bytes());
     if let Ok(line) = HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
-        headers.insert(name, line);
+        there.insert(line);
     }
 }
 
@@ -217,9 +220,20 @@ pub(super) fn put_user_agent(headers: &mut HeaderMap, own: Option<&HeaderValue>)
     }
 }
 
+/// Takes out of a request what ends at this hop or is answered here, in one look where there is nothing of it.
+/// Returns the protocol that an upgrade is asked to.
+pub(super) fn take_own(headers: &mut HeaderMap) -> Option<HeaderValue> {
+    let is_own = |name: &HeaderName| is_hop_by_hop(name) || *name == EXPECT;
+    if !headers.keys().any(is_own) {
+        return None;
+    }
+    take_expectation(headers);
+    take_hop_by_hop(headers)
+}
+
 /// `Expect: 100-continue` is answered here, where the body is first asked for, and the body follows the
 /// head at once.
-pub(super) fn take_expectation(headers: &mut HeaderMap) {
+fn take_expectation(headers: &mut HeaderMap) {
     let is_ours = |value: &HeaderValue| value.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if headers.get(EXPECT).is_some_and(is_ours) {
         headers.remove(EXPECT);

@@ -120,11 +120,13 @@ fn address(text: &[u8]) -> Option<IpAddr> {
     text.parse::<IpAddr>().ok().map(|addr| addr.to_canonical())
 }
 
-/// Drops what names a client, in all spellings that an upstream might take for it.
+/// Whether anything names a client, in any spelling that an upstream might take for it.
+pub(super) fn has_claims(headers: &HeaderMap) -> bool {
+    headers.keys().any(is_claim)
+}
+
+/// Drops what names a client.
 pub(super) fn drop_claims(headers: &mut HeaderMap) {
-    if !headers.keys().any(is_claim) {
-        return;
-    }
     let claims: Vec<_> = headers
         .keys()
         .filter(|name| is_claim(name))

@@ -28,7 +28,7 @@ use tollgate::context::ClientAddr;
 use tower_service::Service;
 
 use super::{
-    address::{TrustedProxies, drop_claims},
+    address::{TrustedProxies, drop_claims, has_claims},
     body::{RequestBody, ResponseBody},
     peer::Peer,
     stop::{CountedRequest, Life},
@@ -224,12 +224,14 @@ fn settle<B>(request: &mut Request<B>, connection: &Connection) -> Result<(), Re
     if version == Version::HTTP_2 {
         join_cookies(headers);
     }
-    let client = if peer.is_trusted() {
-        connection.proxies.client(headers, peer.addr().ip())
-    } else {
-        drop_claims(headers);
-        peer.addr().ip()
-    };
+    let mut client = peer.addr().ip();
+    if has_claims(headers) {
+        if peer.is_trusted() {
+            client = connection.proxies.client(headers, client);
+        } else {
+            drop_claims(headers);
+        }
+    }
     let extensions = request.extensions_mut();
     extensions.insert(ClientAddr(client));
     extensions.insert(peer.clone());
