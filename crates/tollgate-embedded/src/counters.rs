@@ -106,6 +106,28 @@ impl Counters {
     /// Charges what fits now, if that can be told: the usual case.
     #[inline]
     pub(crate) fn admit(&self, ready: &ReadyCharges, now: Moment) -> (bool, Draws) {
+        self.admit_by(ready, now, |inner| self.memory.try_admit(inner, now))
+    }
+
+    /// The same, and tells where the limits stand then.
+    #[inline]
+    pub(crate) fn admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> (bool, Draws) {
+        let admit = |inner: &ReadyCharges| self.memory.try_admit_told(inner, now, tell);
+        self.admit_by(ready, now, admit)
+    }
+
+    #[inline]
+    fn admit_by(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        admit: impl FnOnce(&ReadyCharges) -> bool,
+    ) -> (bool, Draws) {
         let ready = ready.handle(|batch| Arc::new(self.ready(batch, now)));
         let is_recent = self.recent.as_ref().is_some_and(|recent| recent.runs(now));
         let (Some(needs), false) = (ready.needs_in(self.id), is_recent) else {
@@ -119,7 +141,7 @@ impl Counters {
             }
             holds.push(hold);
         }
-        if !self.memory.try_admit(&ready.inner, now) {
+        if !admit(&ready.inner) {
             return (false, SmallVec::new());
         }
         let mut renewed = SmallVec::new();

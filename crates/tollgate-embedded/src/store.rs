@@ -9,7 +9,7 @@ use tollgate_core::{
     Loaded, Moment, Session, StoreError,
     store::{
         ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, ReadyCharges, SessionStore,
-        SharedStore, StoreErrorKind, Verdict, Version,
+        SharedStore, Standing, StoreErrorKind, Verdict, Version,
     },
 };
 
@@ -196,6 +196,14 @@ impl Inner {
         Ok(())
     }
 
+    #[inline]
+    fn admitted(&self, (is_admitted, renewed): (bool, Draws)) -> bool {
+        if !renewed.is_empty() {
+            self.renew(renewed);
+        }
+        is_admitted
+    }
+
     fn try_decide(&self, decided: counters::Decided) -> Option<Verdict> {
         let (decision, renewed) = decided;
         self.renew(renewed);
@@ -316,11 +324,18 @@ impl LimitStore for EmbeddedStore {
     #[inline]
     fn try_admit(&self, ready: &ReadyCharges, now: Moment) -> bool {
         let inner = &self.0.inner;
-        let (is_admitted, renewed) = inner.counters.admit(ready, now);
-        if !renewed.is_empty() {
-            inner.renew(renewed);
-        }
-        is_admitted
+        inner.admitted(inner.counters.admit(ready, now))
+    }
+
+    #[inline]
+    fn try_admit_told(
+        &self,
+        ready: &ReadyCharges,
+        now: Moment,
+        tell: &mut dyn FnMut(&Standing),
+    ) -> bool {
+        let inner = &self.0.inner;
+        inner.admitted(inner.counters.admit_told(ready, now, tell))
     }
 
     async fn take(&self, batch: &[Charge], now: Moment) -> Result<Verdict, StoreError> {
