@@ -62,7 +62,8 @@ impl Literals {
     /// listen path; see [`PathPattern::matches_request`](super::PathPattern::matches_request).
     #[inline]
     pub(super) fn allow(&self, method: Method<'_>, path: &RequestPath<'_>, behind: bool) -> bool {
-        self.allow_at_start(method, path) || self.allow_anywhere(method, path, behind)
+        !self.items.is_empty()
+            && (self.allow_at_start(method, path) || self.allow_anywhere(method, path, behind))
     }
 
     /// The same for the longest text that a path without a listen path begins with: most often it is the

@@ -111,6 +111,8 @@ enum Program {
     Prefix(Box<str>),
     Suffix(Box<str>),
     Contains(Box<memmem::Finder<'static>>),
+    /// A text with anything behind it. Where the text is tells most often what the search would.
+    Begun(Box<memmem::Finder<'static>>, Regex),
     Search(Regex),
 }
 
@@ -164,7 +166,7 @@ impl PathPattern {
             Program::Equal(text) => path == &**text,
             Program::Prefix(text) => path.starts_with(&**text),
             Program::Suffix(text) => path.ends_with(&**text),
-            Program::Contains(finder) => finder.find(bytes).is_some(),
+            Program::Contains(finder) | Program::Begun(finder, _) => finder.find(bytes).is_some(),
             Program::Search(regex) => regex.is_match(bytes),
         }
     }
@@ -191,6 +193,9 @@ impl PathPattern {
                     && reaches_behind(path.len() - text.len(), path.len(), listen)
             }
             Program::Contains(finder) => contains_behind(finder, bytes, listen),
+            Program::Begun(finder, regex) => {
+                finder.find(&bytes[listen..]).is_some() || search_behind(regex, bytes, listen)
+            }
             Program::Search(regex) => {
                 regex.is_match_at(bytes, listen) || search_behind(regex, bytes, listen)
             }
@@ -206,7 +211,9 @@ impl PathPattern {
             Program::Prefix(text) => (text.as_bytes(), true, false),
             Program::Suffix(text) => (text.as_bytes(), false, true),
             Program::Contains(finder) => (finder.needle(), false, false),
-            Program::Never | Program::Always | Program::Search(_) => return None,
+            Program::Never | Program::Always | Program::Begun(..) | Program::Search(_) => {
+                return None;
+            }
         };
         Some(Literal {
             text,
@@ -239,7 +246,13 @@ impl Program {
         if is_literal(core) && !options.ignore_case {
             return Ok(Self::literal(core, from_start, to_end));
         }
-        Self::search(text, options)
+        let search = Self::search(text, options)?;
+        Ok(match (search, begun(text, options)) {
+            (Self::Search(regex), Some(begun)) => {
+                Self::Begun(Box::new(memmem::Finder::new(begun).into_owned()), regex)
+            }
+            (search, _) => search,
+        })
     }
 
     fn literal(text: &str, from_start: bool, to_end: bool) -> Self {
@@ -299,6 +312,16 @@ fn anchor(text: &str, translated: String, options: PathOptions) -> String {
     } else {
         translated
     }
+}
+
+/// The text of a pattern as `/users/(.*)`, which is found wherever the text is.
+fn begun(text: &str, options: PathOptions) -> Option<&str> {
+    let begun = text
+        .strip_suffix("(.*)")
+        .or_else(|| text.strip_suffix(".*"))?;
+    let is_anchored = options.suffix || (options.prefix && text.starts_with('/'));
+    let is_found = !is_anchored && !options.ignore_case && is_literal(begun);
+    Some(begun).filter(|begun| is_found && !begun.is_empty())
 }
 
 fn is_literal(text: &str) -> bool {
@@ -515,6 +538,23 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_text_with_anything_behind_it_says_what_a_search_says(
+            pattern in r"(/?(a|b|ab)){1,3}/?([(]\.\*[)]|\.\*)",
+            path in "(/(a|b|ab|ba|c)){1,4}/?",
+            listen in 0..8_usize,
+        ) {
+            let options = PathOptions::default();
+            let begun = PathPattern::compile(&pattern, options).expect("compiles");
+            prop_assert!(matches!(begun.0.program, Program::Begun(..)));
+            let program = Program::search(&pattern, options).expect("compiles");
+            let search = PathPattern(Arc::new(Compiled { text: pattern.into(), program }));
+            prop_assert_eq!(begun.matches(&path), search.matches(&path));
+            let listen = listen.min(path.len());
+            let behind = |pattern: &PathPattern| pattern.matches_behind(&path, listen);
+            prop_assert_eq!(behind(&begun), behind(&search));
+        }
+
         #[test]
         fn compiling_never_panics(text in ".{0,40}", prefix: bool, suffix: bool, ignore_case: bool) {
             let options = PathOptions { prefix, suffix, ignore_case };
