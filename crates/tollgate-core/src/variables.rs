@@ -71,18 +71,17 @@ pub fn header_value(
     mut text: String,
     unsafe_values: UnsafeValues,
 ) -> Result<HeaderValue, Rejection> {
-    let is_unsafe = |c: char| c.is_ascii_control() && c != '\t';
-    if text.contains(is_unsafe) {
-        match unsafe_values {
-            UnsafeValues::Refuse => return Err(Rejection::HeaderValueRefused),
-            UnsafeValues::Clean => {
-                text = text.replace(['\r', '\n'], " ");
-                text.retain(|c| !is_unsafe(c));
-            }
+    let trimmed = |text: &str| HeaderValue::from_bytes(text.trim_matches([' ', '\t']).as_bytes());
+    // It fails for just those that are unsafe: others are looked at once.
+    match (trimmed(&text), unsafe_values) {
+        (Ok(value), _) => Ok(value),
+        (Err(_), UnsafeValues::Refuse) => Err(Rejection::HeaderValueRefused),
+        (Err(_), UnsafeValues::Clean) => {
+            text = text.replace(['\r', '\n'], " ");
+            text.retain(|c| !c.is_ascii_control() || c == '\t');
+            trimmed(&text).map_err(|_| Rejection::HeaderValueRefused)
         }
     }
-    let text = text.trim_matches([' ', '\t']);
-    HeaderValue::from_bytes(text.as_bytes()).map_err(|_| Rejection::HeaderValueRefused)
 }
 
 /// Gives context variables their values.
@@ -287,7 +286,10 @@ impl<'a> Variable<'a> {
 pub fn write_value(value: &Json, style: ValueStyle, out: &mut String) {
     match value.as_str().as_bytes().first() {
         Some(b'-' | b'0'..=b'9') => write_number(value.as_str(), out),
-        Some(b'"') => out.push_str(&value.as_text().unwrap_or_default()),
+        Some(b'"') => match value.plain_text() {
+            Some(text) => out.push_str(text),
+            None => out.push_str(&value.as_text().unwrap_or_default()),
+        },
         _ => {
             let value = value.read::<Value>().unwrap_or_default(); // Too deep to read: empty.
             write_parsed(&value, style, out);

@@ -246,6 +246,12 @@ impl Json {
         serde_json::from_str(self.as_str()).ok()
     }
 
+    /// The same, if it stands there as it is, with nothing escaped: most texts do.
+    pub(crate) fn plain_text(&self) -> Option<&str> {
+        let text = self.as_str().strip_prefix('"')?.strip_suffix('"')?;
+        (!text.contains('\\')).then_some(text)
+    }
+
     /// Reads the value into a type of yours.
     ///
     /// # Errors
