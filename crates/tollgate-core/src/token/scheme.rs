@@ -227,14 +227,15 @@ impl KeyScheme {
     /// Whether there can be a token that is read so.
     fn can_be_stored(&self, org: &OrgId, token: &TokenText<'_>, reading: Reading) -> bool {
         let text = token.as_str();
-        let id = own_id(org, text);
         match reading {
             Reading::AsIdOf(TokenForm::Json(_)) => {
+                let id = own_id(org, text);
                 !id.is_empty() && is_plain(id) && is_plain(org.as_str())
             }
             // With its organisation in front, it is the text as it was presented.
             Reading::AsIdOf(TokenForm::Joined) => {
-                !text.starts_with(org.as_str()) && self.tells_apart(org.as_str().len() + id.len())
+                let is_alone = !text.is_empty() && !text.starts_with(org.as_str());
+                is_alone && self.tells_apart(org.as_str().len() + text.len())
             }
             Reading::AsPresented => self.tells_apart(text.len()),
         }

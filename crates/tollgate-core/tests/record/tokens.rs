@@ -274,6 +274,17 @@ fn texts_too_short_or_too_long_are_not_looked_up() {
     }
     check_lookup(&KeyScheme::hashed(), "default", "", &[]);
     check_lookup(&KeyScheme::plain(), "default", "default", &["default"]);
+    check_lookup(&KeyScheme::plain().with_min_length(0), "default", "", &[""]);
+}
+
+#[test]
+fn an_id_with_its_organisation_in_front_is_one_token() {
+    for scheme in [KeyScheme::plain(), KeyScheme::hashed(), KeyScheme::sha256()] {
+        check_lookup(&scheme, "default", "john", &["defaultjohn", "john"]);
+        check_lookup(&scheme, "default", "defaultjohn", &["defaultjohn"]);
+        let scheme = scheme.with_fallbacks([TokenForm::Joined]);
+        check_lookup(&scheme, "default", "defaultjohn", &["defaultjohn"]);
+    }
 }
 
 // The attacks on tokens, by their numbers in the list of attacks.
