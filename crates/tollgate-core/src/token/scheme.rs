@@ -123,7 +123,7 @@ impl KeyScheme {
     pub fn candidates(&self, org: &OrgId, presented: &str) -> Candidates {
         let token = TokenText::read(presented);
         let mut candidates = Candidates::new();
-        let readings = self.readings(org, &token);
+        let readings = self.readings(org, &token).into_iter();
         for candidate in readings.filter_map(|reading| self.key_as(org, &token, reading)) {
             let name = candidate.as_bytes();
             let of_organisation = name.starts_with(StorageKey::ORGANISATION.as_bytes());
@@ -161,6 +161,7 @@ impl KeyScheme {
         let token = TokenText::read(presented);
         let reading = self
             .readings(org, &token)
+            .into_iter()
             .find(|reading| self.key_as(org, &token, *reading).as_ref() == Some(found))?;
         Some(match reading {
             Reading::AsPresented => presented.into(),
@@ -197,22 +198,22 @@ impl KeyScheme {
         }
     }
 
-    fn readings<'a>(
-        &'a self,
-        org: &'a OrgId,
-        token: &'a TokenText<'_>,
-    ) -> impl Iterator<Item = Reading> + 'a {
+    fn readings(&self, org: &OrgId, token: &TokenText<'_>) -> SmallVec<[Reading; 2]> {
+        if !self.admits(token) {
+            return SmallVec::new();
+        }
         let is_own = token.org().unwrap_or_default() == org.as_str();
         let may_be_id = self.takes_ids && !is_own;
-        let forms = |forms: &'a [TokenForm]| {
-            let forms = forms.iter().filter(move |_| may_be_id);
-            forms.copied().map(Reading::AsIdOf)
-        };
-        let is_token = self.admits(token);
-        forms(std::slice::from_ref(&self.form))
-            .chain([Reading::AsPresented])
-            .chain(forms(&self.fallbacks))
-            .filter(move |reading| is_token && self.can_be_stored(org, token, *reading))
+        let mut readings = SmallVec::new();
+        if may_be_id {
+            readings.push(Reading::AsIdOf(self.form));
+        }
+        readings.push(Reading::AsPresented);
+        if may_be_id {
+            readings.extend(self.fallbacks.iter().copied().map(Reading::AsIdOf));
+        }
+        readings.retain(|reading| self.can_be_stored(org, token, *reading));
+        readings
     }
 
     /// Whether the text can be a token at all.
