@@ -259,6 +259,30 @@ async fn a_credential_is_removed_however_usual_the_request() {
     }
 }
 
+/// Headers tell of each request where handlers are left no context, too.
+#[tokio::test]
+async fn headers_without_context_count_down() {
+    let store = MemoryStore::new();
+    let record = r#"{"access_rights": {"orders": {}}, "quota_max": 5, "quota_renewal_rate": 3600}"#;
+    store.insert("joes-key", record.parse().unwrap()).unwrap();
+    let builder = Tollgate::builder(store).api("orders").quota();
+    let gate = builder.without_context().build().unwrap();
+    let seen = service_fn(async |request: Request<Body>| {
+        assert!(request.extensions().is_empty());
+        Ok::<_, Infallible>(Response::new(Body::empty()))
+    });
+    let mut service = gate.layer().layer(seen);
+    for (left, status) in [(4, 200), (3, 200), (2, 200), (1, 200), (0, 200), (0, 403)] {
+        let request = ask("/", "joes-key");
+        let response = service.ready().await.unwrap().call(request).await.unwrap();
+        assert_eq!(response.status(), status);
+        assert_eq!(
+            response.headers()["x-ratelimit-remaining"],
+            left.to_string()
+        );
+    }
+}
+
 /// The next request of a caller may use the memory of a context that nobody has any more, and of no other.
 #[tokio::test]
 async fn a_context_stays_as_it_is_while_somebody_has_it() {

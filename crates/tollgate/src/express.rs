@@ -72,7 +72,7 @@ pub(crate) struct Asked {
     pub(crate) now: Moment,
     /// Whether anybody may read what gates find.
     pub(crate) is_watched: bool,
-    /// Whether the visit goes on with the request, and no gate sees that again.
+    /// Whether the visit goes on with the request or to its response, and no gate sees the request again.
     pub(crate) goes_on: bool,
     pub(crate) can_wait: bool,
 }

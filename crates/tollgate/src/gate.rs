@@ -401,11 +401,11 @@ impl Gates {
         if !seen.extensions.is_empty() && seen.extensions.get::<Arc<Visit>>().is_some() {
             return Look::Unknown;
         }
-        let leaves_visit = self.leaves_visit();
+        let is_watched = self.is_watched();
         let asked = Asked {
             now,
-            is_watched: leaves_visit || self.0.acts != Acts::NONE,
-            goes_on: leaves_visit && !self.0.acts.forward,
+            is_watched,
+            goes_on: is_watched && !self.0.acts.forward,
             can_wait: self.0.can_wait,
         };
         express.look(seen, asked)
