@@ -246,12 +246,10 @@ impl Program {
         if is_literal(core) && !options.ignore_case {
             return Ok(Self::literal(core, from_start, to_end));
         }
-        let search = Self::search(text, options)?;
-        Ok(match (search, begun(text, options)) {
-            (Self::Search(regex), Some(begun)) => {
-                Self::Begun(Box::new(memmem::Finder::new(begun).into_owned()), regex)
-            }
-            (search, _) => search,
+        let regex = Self::search(text, options)?;
+        Ok(match begun(text, options) {
+            Some(begun) => Self::Begun(Box::new(memmem::Finder::new(begun).into_owned()), regex),
+            None => Self::Search(regex),
         })
     }
 
@@ -266,13 +264,12 @@ impl Program {
         }
     }
 
-    fn search(text: &str, options: PathOptions) -> Result<Self, PatternError> {
+    fn search(text: &str, options: PathOptions) -> Result<Regex, PatternError> {
         let translated = translate(text).map_err(|reason| PatternError::new(text, reason))?;
         let anchored = anchor(text, translated, options);
         bounded(&anchored)
             .case_insensitive(options.ignore_case)
             .build()
-            .map(Self::Search)
             .map_err(|err| PatternError::new(text, reason(&err)))
     }
 }
@@ -547,7 +544,7 @@ mod tests {
             let options = PathOptions::default();
             let begun = PathPattern::compile(&pattern, options).expect("compiles");
             prop_assert!(matches!(begun.0.program, Program::Begun(..)));
-            let program = Program::search(&pattern, options).expect("compiles");
+            let program = Program::Search(Program::search(&pattern, options).expect("compiles"));
             let search = PathPattern(Arc::new(Compiled { text: pattern.into(), program }));
             prop_assert_eq!(begun.matches(&path), search.matches(&path));
             let listen = listen.min(path.len());
@@ -580,8 +577,8 @@ mod tests {
             let options = PathOptions { prefix, suffix, ignore_case: false };
             let text = format!("{start}{core}{end}");
             let literal = PathPattern::compile(&text, options).expect("compiles");
-            let search = Program::search(&text, options).expect("compiles");
-            let search = PathPattern(Arc::new(Compiled { text: "".into(), program: search }));
+            let program = Program::Search(Program::search(&text, options).expect("compiles"));
+            let search = PathPattern(Arc::new(Compiled { text: "".into(), program }));
             prop_assert_eq!(literal.matches(&path), search.matches(&path));
             // `^/` alone is every path by decision, see `Program::literal`.
             let (text, listen) = (text.as_str(), listen.min(path.len()));
