@@ -380,8 +380,8 @@ impl CounterName {
     }
 
     /// A name that is made elsewhere.
-    pub(crate) fn whole(name: &str) -> Self {
-        Self(SmallVec::from_slice(name.as_bytes()))
+    pub(crate) fn whole(name: &[u8]) -> Self {
+        Self(SmallVec::from_slice(name))
     }
 
     /// The name's bytes.
@@ -445,6 +445,38 @@ impl Charge {
             mode: ChargeMode::Enforce,
             patience: Duration::ZERO,
             owner: LimitOwner::Own,
+        }
+    }
+}
+
+/// One limit that any number of names have, each for itself; made once, and asked for again and again with
+/// [`MemoryStore::admit`].
+#[derive(Clone, Debug)]
+pub struct KeyedLimit {
+    charge: Charge, // Of no name.
+    brief: tally::Brief,
+}
+
+impl KeyedLimit {
+    /// This limit for each name, one unit at a time.
+    pub fn new(limit: impl Into<Limit>) -> Self {
+        let charge = Charge::new(CounterName::whole(&[]), limit);
+        Self {
+            brief: tally::Brief::of(&charge),
+            charge,
+        }
+    }
+
+    /// The charge, of no name.
+    pub(crate) fn charge(&self) -> &Charge {
+        &self.charge
+    }
+
+    /// The charge of this name.
+    pub(crate) fn named(&self, name: &[u8]) -> Charge {
+        Charge {
+            counter: CounterName::whole(name).into(),
+            ..self.charge.clone()
         }
     }
 }

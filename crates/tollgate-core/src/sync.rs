@@ -21,30 +21,72 @@ mod machine {
         OnceLock,
         atomic::{AtomicBool, AtomicUsize},
     };
+    use std::{
+        cell::Cell,
+        time::{Duration, Instant},
+    };
 
-    pub(crate) use parking_lot::{Mutex, MutexGuard, RwLock};
+    pub(crate) use parking_lot::RwLock;
+    use spin::mutex::SpinMutex;
+    pub(crate) use spin::mutex::SpinMutexGuard as MutexGuard;
 
-    /// Locks what is held for some tens of nanoseconds at a time.
+    /// A lock for what is held for some tens of nanoseconds at a time.
     ///
-    /// Whoever finds it locked stays away for about two microseconds, in which the other takes a hundred steps with
-    /// all it needs in its own cache: two that took turns would wait for each other's cache at every step. It
-    /// stays away longer each time, and sleeps in the end.
-    #[inline]
-    pub(crate) fn lock_brief<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        mutex.try_lock().unwrap_or_else(|| stay_away(mutex))
-    }
+    /// To let it go is a plain write, where one that others may sleep on takes as long as locking it does. Whoever
+    /// finds it locked stays away for two microseconds, in which the other takes a hundred steps with all it needs
+    /// in its own cache: two that took turns would wait for each other's cache at every step. Who had to stay away
+    /// just before does so for twice as long, and sleeps in the end, as the other may not be running.
+    #[derive(Debug, Default)]
+    pub(crate) struct Mutex<T>(SpinMutex<T>);
 
-    #[cold]
-    fn stay_away<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        for pauses in [128, 256, 512] {
-            for _ in 0..pauses {
-                std::hint::spin_loop();
-            }
-            if let Some(guard) = mutex.try_lock() {
-                return guard;
+    impl<T> Mutex<T> {
+        pub(crate) const fn new(value: T) -> Self {
+            Self(SpinMutex::new(value))
+        }
+
+        #[inline]
+        pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
+            self.0.try_lock()
+        }
+
+        #[inline]
+        pub(crate) fn lock(&self) -> MutexGuard<'_, T> {
+            self.try_lock().unwrap_or_else(|| self.lock_later())
+        }
+
+        #[cold]
+        fn lock_later(&self) -> MutexGuard<'_, T> {
+            loop {
+                let stayed = stay_away();
+                if let Some(guard) = self.try_lock() {
+                    return guard;
+                }
+                if stayed == LONGEST {
+                    std::thread::sleep(LONGEST);
+                }
             }
         }
-        mutex.lock()
+    }
+
+    const SHORTEST: Duration = Duration::from_micros(2);
+    const LONGEST: Duration = Duration::from_micros(32);
+
+    thread_local! {
+        /// For how long this thread stayed away last, and until when.
+        static STAYED: Cell<Option<(Duration, Instant)>> = const { Cell::new(None) };
+    }
+
+    /// Waits without sleeping. Returns for how long.
+    fn stay_away() -> Duration {
+        let start = Instant::now();
+        let last = STAYED.get().filter(|(_, until)| start < *until + LONGEST);
+        let time = last.map_or(SHORTEST, |(time, _)| LONGEST.min(2 * time));
+        let until = start + time;
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        STAYED.set(Some((time, until)));
+        time
     }
 }
 
@@ -73,11 +115,6 @@ mod model {
         pub(crate) fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
             self.0.try_lock().ok()
         }
-    }
-
-    /// Locks what is held for a short time: to a model, as any other.
-    pub(crate) fn lock_brief<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-        mutex.lock()
     }
 
     /// A lock with the methods of `parking_lot`.

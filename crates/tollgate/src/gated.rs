@@ -374,12 +374,12 @@ impl Gates {
         let told = self.tell_of(&visit).filter(|_| settlement.is_none());
         if let Some(then) = told {
             if self.leaves_visit() {
-                extensions.insert(visit);
+                self.leave(visit, extensions);
             }
             return then;
         }
         if self.leaves_visit() {
-            extensions.insert(visit.clone());
+            self.leave(visit.clone(), extensions);
         }
         Then::Depart(Departing {
             visit,

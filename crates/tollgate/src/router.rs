@@ -4,6 +4,10 @@
 //! Only its responses differ: they have axum's own body and not a [`GateBody`] around it, which axum would
 //! put into a box for each response.
 //!
+//! Put *in front of* a router it guards all of it, paths that no route has included, and costs least: the router
+//! finds room for what it leaves in the request. Put *into* a router, by `Router::layer` or `route_layer`, it guards the
+//! routes that were added before, and others can stand beside them.
+//!
 //! # Example
 //!
 //! ```
@@ -12,16 +16,22 @@
 //! use axum::{Router, body::Body, routing::get};
 //! use http::Request;
 //! use tollgate::{MemoryStore, Tollgate};
-//! use tower::ServiceExt;
+//! use tower::{Layer, ServiceExt};
 //!
 //! let store = MemoryStore::new();
-//! store.insert("joes-key", r#"{"quota_max": 1}"#.parse()?)?;
+//! store.insert("joes-key", r#"{"quota_max": 2}"#.parse()?)?;
 //! let gate = Tollgate::builder(store).quota().build()?;
-//! let app = Router::new().route("/", get(|| async { "hello" })).layer(gate.router_layer());
 //!
-//! let ask = || Request::get("/").header("authorization", "joes-key").body(Body::empty());
-//! assert_eq!(app.clone().oneshot(ask()?).await?.status(), 200);
-//! assert_eq!(app.oneshot(ask()?).await?.status(), 403);
+//! let orders = Router::new().route("/orders", get(|| async { "hello" }));
+//! let app = gate.router_layer().layer(orders.clone()); // axum::serve(listener, app.into_make_service())
+//! let ask = |path| Request::get(path).header("authorization", "joes-key").body(Body::empty());
+//! assert_eq!(app.clone().oneshot(ask("/orders")?).await?.status(), 200);
+//!
+//! let beside = orders.layer(gate.router_layer()).route("/health", get(|| async { "fine" }));
+//! assert_eq!(beside.clone().oneshot(ask("/orders")?).await?.status(), 200);
+//! assert_eq!(beside.clone().oneshot(ask("/orders")?).await?.status(), 403);
+//! assert_eq!(beside.oneshot(ask("/health")?).await?.status(), 200);
+//! assert_eq!(app.oneshot(ask("/nowhere")?).await?.status(), 403);
 //! # Ok(())
 //! # }
 //! ```
@@ -33,7 +43,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::body::Body;
+use axum::{
+    Router, ServiceExt, body::Body, extract::connect_info::IntoMakeServiceWithConnectInfo,
+    routing::IntoMakeService,
+};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -56,7 +69,9 @@ pub struct RouterLayer {
 
 impl From<Gates> for RouterLayer {
     fn from(gates: Gates) -> Self {
-        Self { gates }
+        Self {
+            gates: gates.before_router(),
+        }
     }
 }
 
@@ -74,6 +89,18 @@ impl<S> Layer<S> for RouterLayer {
 #[derive(Clone, Debug)]
 pub struct GatedRouter<S> {
     gated: Gated<S>,
+}
+
+impl GatedRouter<Router> {
+    /// For `axum::serve`, as [`Router::into_make_service`].
+    pub fn into_make_service(self) -> IntoMakeService<Self> {
+        ServiceExt::<Request<Body>>::into_make_service(self)
+    }
+
+    /// The same, which tells handlers who is connected: as [`Router::into_make_service_with_connect_info`].
+    pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C> {
+        ServiceExt::<Request<Body>>::into_make_service_with_connect_info(self)
+    }
 }
 
 impl<S, B> Service<Request<B>> for GatedRouter<S>

@@ -26,7 +26,9 @@ use tollgate_core::{
     Moment,
     clock::machine_time,
     limits::{Algorithm, Limit, Period, Quota, Rate},
-    store::{Charge, Counter, CounterName, LimitStore, MemoryStore, ReadyCharges, Verdict},
+    store::{
+        Charge, Counter, CounterName, KeyedLimit, LimitStore, MemoryStore, ReadyCharges, Verdict,
+    },
 };
 
 const ROUNDS: usize = 41;
@@ -222,12 +224,32 @@ fn charge(store: &MemoryStore, name: &[u8], limit: &Limit, now: Moment) {
     std::hint::black_box(&verdict);
 }
 
+/// Asks a million names at random for yes or no, as governor does.
 fn million(name: &str, limit: Limit, keys: &Arc<Vec<String>>) -> Variant {
-    let (store, mut now, mut state) = (MemoryStore::new(), start(), 1);
-    let keys = keys.clone();
-    let call = move |index: u64, now| match keys.get(index as usize) {
-        Some(key) => charge(&store, key.as_bytes(), &limit, now),
-        None => charge(&store, &index.to_le_bytes(), &limit, now),
+    let (store, limit) = (MemoryStore::new(), KeyedLimit::new(limit));
+    at_random(name, keys, move |name, now| {
+        assert!(store.admit(name, &limit, now));
+    })
+}
+
+/// The same, and where the limit stands.
+fn million_told(name: &str, limit: Limit) -> Variant {
+    let (store, name) = (MemoryStore::new(), format!("{name}, and where it stands"));
+    at_random(&name, &Arc::default(), move |name, now| {
+        charge(&store, name, &limit, now);
+    })
+}
+
+/// Calls with names at random, after each was called once. Without keys they are numbers of eight bytes.
+fn at_random(
+    name: &str,
+    keys: &Arc<Vec<String>>,
+    mut call: impl FnMut(&[u8], Moment) + 'static,
+) -> Variant {
+    let (keys, mut now, mut state) = (keys.clone(), start(), 1);
+    let mut call = move |index: u64, now| match keys.get(index as usize) {
+        Some(key) => call(key.as_bytes(), now),
+        None => call(&index.to_le_bytes(), now),
     };
     (0..KEYS).for_each(|index| call(index, now));
     Variant::of_calls(name, move || {
@@ -254,8 +276,7 @@ fn governor_million() -> Variant {
 }
 
 /// As much room as an entry of the table takes, behind a lock, at a random place: one wait for memory and no
-/// look-up. Where places are known beforehand the processor waits for several at once; a decision of hundreds of
-/// steps leaves no room for that, as where the next place hangs on what was found.
+/// look-up. Where places are known beforehand the processor waits for several at once.
 fn floor(name: &str, next: fn(u64, u64) -> u64) -> Variant {
     let places = (0..KEYS).map(|_| Mutex::new([1_u64; 3]));
     let (places, mut state) = (places.collect::<Vec<_>>(), 1);
@@ -268,18 +289,18 @@ fn floor(name: &str, next: fn(u64, u64) -> u64) -> Variant {
 }
 
 fn million_variants() -> Vec<Variant> {
-    let short = &Arc::new(Vec::new());
-    let long = &Arc::new((0..KEYS).map(long_key).collect());
+    let (short, long) = (
+        &Arc::default(),
+        &Arc::new((0..KEYS).map(long_key).collect()),
+    );
     let gcra = || rate(WIDE, Algorithm::Gcra);
+    let fixed = rate(WIDE, Algorithm::FixedWindow);
     vec![
         governor_million(),
         million("gcra, 8 bytes", gcra(), short),
-        million(
-            "fixed window, 8 bytes",
-            rate(WIDE, Algorithm::FixedWindow),
-            short,
-        ),
+        million("fixed window, 8 bytes", fixed, short),
         million("quota, 8 bytes", quota(1 << 50), short),
+        million_told("gcra, 8 bytes", gcra()),
         governor_million_long(long),
         million("gcra, 27 bytes", gcra(), long),
         floor("32 bytes behind a lock, places known", |state, _| state),

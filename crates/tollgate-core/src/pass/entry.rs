@@ -119,7 +119,7 @@ impl Entry {
             Limit::Rate(_) => "rate",
             Limit::Quota(_) => "quota",
         };
-        CounterName::whole(&counter_name(kind, PATTERN, [&self.scope, name, ""]))
+        CounterName::whole(counter_name(kind, PATTERN, [&self.scope, name, ""]).as_bytes())
     }
 
     /// Whether some paths have rates of their own, so that [`charges`](Self::charges) needs the path.

@@ -1,7 +1,7 @@
 //! The table of counters that [`MemoryStore`](super::MemoryStore) keeps.
 //!
 //! A counter is known by a keyed 64-bit fingerprint of its name, and is kept in one of two ways. One
-//! that was only named stands in its shard: 32 bytes, in a table that is 78 to 87 % full. One
+//! that was only named stands in its shard: 32 bytes, in a table that is 73 to 78 % full. One
 //! that is held by a [`Counter`] has a lock of its own, which the holder reaches without the table; the
 //! table knows it by name, so that a reload finds the same count.
 //!
@@ -38,19 +38,19 @@ use smallvec::SmallVec;
 pub(crate) use self::slot::Slot;
 use self::{
     locked::{Held, Locked, Place},
-    shard::{Kept, Line, Shard},
+    shard::{Kept, Locker, Shard},
 };
 use super::{
-    Batch, Charge, Counter, CounterRef, ReadyCharges, Standing, Verdict,
+    Batch, Charge, Counter, CounterRef, KeyedLimit, ReadyCharges, Standing, Verdict,
     tally::{self, Brief, Tallies, Tally},
 };
 use crate::{
     clock::Moment,
     limits::{Algorithm, Limit},
-    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, lock_brief, of_models},
+    sync::{AtomicBool, AtomicUsize, Mutex, MutexGuard, OnceLock, of_models},
 };
 
-const SHARDS: usize = of_models(1, 256);
+const SHARDS: usize = of_models(1, 64);
 const SWEPT: usize = 4; // Entries looked at with each insertion.
 const OVERFLOW: usize = of_models(1, 4096); // Of each kind.
 
@@ -61,7 +61,7 @@ pub(crate) const DEFAULT_MAX: usize = 4_000_000;
 pub(crate) struct Counters {
     id: u64, // No two tables of a process have the same.
     hasher: RandomState,
-    shards: Box<[Line<Mutex<Shard>>]>,
+    shards: Box<[Locker]>,
     len: AtomicUsize,
     max: usize,
     overflow: OnceLock<Box<[Mutex<Tally>]>>, // Rates, then quotas.
@@ -93,7 +93,7 @@ impl Counters {
         Self {
             id: IDS.fetch_add(1, Relaxed),
             hasher: RandomState::default(),
-            shards: (0..SHARDS).map(|_| Line::default()).collect(),
+            shards: (0..SHARDS).map(|_| Locker::default()).collect(),
             len: AtomicUsize::new(0),
             max,
             overflow: OnceLock::new(),
@@ -117,7 +117,9 @@ impl Counters {
     }
 
     fn shard(&self, print: u64) -> MutexGuard<'_, Shard> {
-        lock_brief(&self.shards[Self::shard_of(print)].0)
+        let shard = &self.shards[Self::shard_of(print)];
+        shard.fetch(print);
+        shard.lock()
     }
 
     /// The slot of a counter, made where there is none.
@@ -131,6 +133,7 @@ impl Counters {
             self.len.fetch_add(1, Relaxed); // Beyond the bound too: holders are bounded elsewhere.
             let slot = slot(Tally::new());
             shard.insert(print, Kept::Held(slot.clone()));
+            self.shards[Self::shard_of(print)].note(&shard);
             return slot;
         };
         let kept = &mut shard.entries[at].kept;
@@ -205,7 +208,7 @@ impl Counters {
         shards.dedup();
         locked.shards = shards
             .into_iter()
-            .map(|shard| (shard, lock_brief(&self.shards[shard].0)))
+            .map(|shard| (shard, self.shards[shard].lock()))
             .collect();
     }
 
@@ -263,6 +266,7 @@ impl Counters {
             return;
         }
         shard.insert(print, Kept::Bare(Tally::new()));
+        self.shards[Self::shard_of(print)].note(shard);
     }
 
     fn overflow(&self) -> &[Mutex<Tally>] {
@@ -486,6 +490,31 @@ impl Counters {
         self.take_any(batch, now)
     }
 
+    /// Charges the counter of this name, if it has room; tells whether it did.
+    #[inline]
+    pub(crate) fn admit_named(&self, name: &[u8], limit: &KeyedLimit, now: Moment) -> bool {
+        let print = self.print(name);
+        let mut shard = self.shard(print);
+        if let Some(at) = shard.find(print) {
+            if let Kept::Bare(tally) = &mut shard.entries[at].kept {
+                if tally.is_ready_for(&limit.brief, now) {
+                    tally.add_ready(&limit.brief, now);
+                    return true;
+                }
+                return is_taken(limit.charge(), tally, now);
+            }
+        }
+        drop(shard);
+        self.admit_any(&limit.named(name), now)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn admit_any(&self, charge: &Charge, now: Moment) -> bool {
+        let verdict = self.take_any(std::slice::from_ref(charge), now);
+        matches!(verdict, Verdict::Taken(_))
+    }
+
     /// Takes from counters wherever they are.
     fn take_any(&self, batch: &[Charge], now: Moment) -> Verdict {
         self.with(batch, now, Missing::Make, |locked| {
@@ -554,6 +583,14 @@ impl Counters {
     }
 }
 
+/// Charges a counter in more steps than where it is ready for the charge; tells whether it did.
+#[cold]
+#[inline(never)]
+fn is_taken(charge: &Charge, tally: &mut Tally, now: Moment) -> bool {
+    let verdict = tally::decide_one(std::array::from_ref(charge), tally, now);
+    matches!(verdict, Verdict::Taken(_))
+}
+
 /// The batch as one whose length is known.
 fn batch_of<const N: usize>(batch: &[Charge]) -> &[Charge; N] {
     batch.try_into().expect("matched before")
@@ -615,7 +652,7 @@ fn deny_two(
     if !one.is_stamped() && !two.is_stamped() {
         return None;
     }
-    let room = |slot: &Slot, charge: &Charge| lock_brief(&slot.tally).room_for(charge, now);
+    let room = |slot: &Slot, charge: &Charge| slot.tally.lock().room_for(charge, now);
     if let Some(denied) = one.denies(&batch[0], now) {
         return Some((0, [denied, room(two, &batch[1])?]));
     }

@@ -35,8 +35,8 @@ use dashmap::{DashMap, Entry};
 use parking_lot::{Mutex, RwLock};
 
 use super::{
-    Change, ChangeSink, Charge, Expect, LimitStore, ListPage, ListQuery, Loaded, ReadyCharges,
-    SessionStore, Standing, StoreError, StoreErrorKind, Verdict, Version,
+    Change, ChangeSink, Charge, Expect, KeyedLimit, LimitStore, ListPage, ListQuery, Loaded,
+    ReadyCharges, SessionStore, Standing, StoreError, StoreErrorKind, Verdict, Version,
     counters::{Counters, DEFAULT_MAX},
 };
 use crate::{
@@ -215,6 +215,23 @@ impl MemoryStore {
     /// How many counters it keeps, ended ones that were not yet dropped included.
     pub fn counters(&self) -> usize {
         self.0.counters.len()
+    }
+
+    /// Charges one unit under a name, if the limit has room for it at `now`, and tells whether it did: the least that
+    /// can be asked, for limits by name and nothing else. [`LimitStore::try_take`] tells where a limit stands, and
+    /// charges several at once.
+    ///
+    /// ```
+    /// use tollgate_core::{clock::machine_time, limits::Rate, store::{KeyedLimit, MemoryStore}};
+    ///
+    /// let (store, limit) = (MemoryStore::new(), KeyedLimit::new(Rate::per_second(1)));
+    /// let now = machine_time();
+    /// assert!(store.admit("ann", &limit, now));
+    /// assert!(!store.admit("ann", &limit, now));
+    /// assert!(store.admit("bob", &limit, now));
+    /// ```
+    pub fn admit(&self, name: impl AsRef<[u8]>, limit: &KeyedLimit, now: Moment) -> bool {
+        self.0.counters.admit_named(name.as_ref(), limit, now)
     }
 
     /// How much counts under this name at `now`. Nothing is changed.

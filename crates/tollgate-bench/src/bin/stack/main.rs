@@ -2,7 +2,7 @@
 //! real sockets.
 //!
 //! ```text
-//! cargo run --release -p tollgate-bench --bin stack [service|router|sockets]
+//! cargo run --release -p tollgate-bench --bin stack [service|front|router|sockets]
 //! valgrind --tool=callgrind target/release/stack once service 'ours, lean: one hot key' 10000
 //! ```
 //!
@@ -292,7 +292,16 @@ fn answer(_: Request<Body>) -> std::future::Ready<Result<Response<Body>, Infalli
     std::future::ready(Ok(Response::new(Body::from("hi"))))
 }
 
-/// As `axum::serve` runs it: `with_state` builds the layers once.
+fn router() -> Router {
+    Router::new().route("/hello", get(|| async { "hi" }))
+}
+
+/// A layer in front of a router.
+fn before_router<L: Layer<Router>>(layer: L) -> L::Service {
+    layer.layer(router().with_state(()))
+}
+
+/// A layer in a router. As `axum::serve` runs it: `with_state` builds the layers once.
 fn over_router<L>(layer: L) -> Router
 where
     L: Layer<axum::routing::Route> + Clone + Send + Sync + 'static,
@@ -306,10 +315,7 @@ where
         + Sync
         + 'static,
 {
-    Router::new()
-        .route("/hello", get(|| async { "hi" }))
-        .layer(layer)
-        .with_state(())
+    router().layer(layer).with_state(())
 }
 
 fn main() {
@@ -332,6 +338,7 @@ async fn in_process(arguments: &[String]) {
         let store = &keys(if row.contains("100,000") { KEYS } else { 10 });
         let rows = match &**table {
             "router" => rows!(store, over_router, router_layer),
+            "front" => rows!(store, before_router, router_layer),
             _ => rows!(store, over_service, layer),
         };
         let row = rows.into_iter().filter(|variant| variant.name() == row);
@@ -339,13 +346,17 @@ async fn in_process(arguments: &[String]) {
         return;
     }
     let wanted = |table: &str| arguments.is_empty() || arguments.iter().any(|one| one == table);
-    if !wanted("service") && !wanted("router") {
+    if !["service", "front", "router"].into_iter().any(wanted) {
         return;
     }
     let store = &keys(KEYS);
     if wanted("service") {
         let rows = run(rows!(store, over_service, layer), ROUNDS, CALLS).await;
         print("Over a plain service", &rows, 1);
+    }
+    if wanted("front") {
+        let rows = run(rows!(store, before_router, router_layer), ROUNDS, CALLS).await;
+        print("In front of an axum router", &rows, 1);
     }
     if wanted("router") {
         let rows = run(rows!(store, over_router, router_layer), ROUNDS, CALLS).await;

@@ -1,14 +1,62 @@
 //! A part of the table: open addressing, sorted by fingerprint.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use branches::prefetch_read_data;
 
 use super::{super::tally::Tally, slot::Slot};
-use crate::clock::Moment;
+use crate::{
+    clock::Moment,
+    sync::{Mutex, MutexGuard},
+};
 
-/// What has a cache line of its own.
+/// A shard behind its lock, in a cache line of its own, and where its entries lie.
 #[derive(Default)]
 #[repr(align(64))]
-pub(super) struct Line<T>(pub(super) T);
+pub(super) struct Locker {
+    shard: Mutex<Shard>,
+    // Read without the lock, and perhaps no longer true: nothing but a hint comes of them.
+    entries: AtomicUsize,
+    places: AtomicUsize,
+}
+
+#[cfg(not(tollgate_loom))] // Locks of models are larger.
+const _: () = assert!(size_of::<Locker>() == 64);
+
+impl Locker {
+    /// Lets the processor fetch the entry of this fingerprint. Otherwise it begins only once the lock is held, and whoever
+    /// makes one decision after the other waits for each entry in turn: no lock is held before what was written for the
+    /// decision before has come to its place.
+    #[inline]
+    pub(super) fn fetch(&self, print: u64) {
+        let home = home(print, self.places.load(Relaxed));
+        let entries = self.entries.load(Relaxed);
+        for place in [home, home + NEAR - 1] {
+            let entry = entries.wrapping_add(place * size_of::<Entry>());
+            prefetch_read_data::<Entry, 0>(std::ptr::without_provenance(entry));
+        }
+    }
+
+    #[inline]
+    pub(super) fn lock(&self) -> MutexGuard<'_, Shard> {
+        self.shard.lock()
+    }
+
+    /// Notes where the entries lie now.
+    pub(super) fn note(&self, shard: &Shard) {
+        self.entries.store(shard.entries.as_ptr().addr(), Relaxed);
+        self.places.store(shard.places, Relaxed);
+    }
+}
+
+/// Below `places`, and the larger the larger the fingerprint is.
+#[inline]
+fn home(print: u64, places: usize) -> usize {
+    ((u128::from(print) * places as u128) >> 64) as usize
+}
 
 /// A part of the table: entries in the order of their fingerprints, with gaps between.
 ///
@@ -19,10 +67,11 @@ pub(super) struct Line<T>(pub(super) T);
 pub(super) struct Shard {
     pub(super) entries: Vec<Entry>, // `places` and a few more, so that none has to go on at the start.
     pub(super) places: usize,
-    pub(super) len: usize,
-    pub(super) hand: usize,
+    pub(super) len: u32,
+    pub(super) hand: u32,
 }
 
+#[repr(align(32))] // So that none lies in two lines of the cache.
 pub(super) struct Entry {
     pub(super) print: u64,
     pub(super) kept: Kept,
@@ -47,12 +96,13 @@ impl Entry {
     }
 }
 
+const NEAR: usize = 4; // In one, two or three lines of the cache.
+
 impl Shard {
     pub(super) const SPARE: usize = 32; // Places after the last that a fingerprint has.
 
-    pub(super) fn home(&self, print: u64) -> usize {
-        // Below `places`, and the larger the larger the fingerprint is.
-        ((u128::from(print) * self.places as u128) >> 64) as usize
+    fn home(&self, print: u64) -> usize {
+        home(print, self.places)
     }
 
     /// Where it is, or would have to be.
@@ -70,13 +120,31 @@ impl Shard {
         Err(at)
     }
 
+    /// Where it is. The first few entries are compared without a branch for each: how far an entry stands from its
+    /// place is chance, and a processor that guessed wrong would begin with nothing else until the entry has come.
+    #[inline]
     pub(super) fn find(&self, print: u64) -> Option<usize> {
-        self.seek(print).ok()
+        let home = self.home(print);
+        let near = self
+            .entries
+            .get(home..)
+            .and_then(<[Entry]>::first_chunk::<NEAR>);
+        let found = near.map_or(0, |near| {
+            let is_it = |(place, entry): (usize, &Entry)| u32::from(entry.print == print) << place;
+            near.iter()
+                .enumerate()
+                .map(is_it)
+                .fold(0, |found, it| found | it)
+        });
+        if found == 0 || print == Entry::FREE.print {
+            return self.seek(print).ok();
+        }
+        Some(home + found.trailing_zeros() as usize)
     }
 
     /// Puts an entry that is not there; those after it move on.
     pub(super) fn insert(&mut self, print: u64, kept: Kept) {
-        if 7 * self.places <= 8 * self.len {
+        if 7 * self.places <= 9 * self.len as usize {
             self.grow();
         }
         loop {
@@ -95,10 +163,10 @@ impl Shard {
         }
     }
 
-    /// An eighth more places: so that the emptiest table is not much larger than the fullest.
+    /// A sixteenth more places: so that the emptiest table is not much larger than the fullest.
     #[cold]
     pub(super) fn grow(&mut self) {
-        self.places += (self.places / 8).max(8);
+        self.places += (self.places / 16).max(8);
         let places = self.places + Self::SPARE.min(self.places);
         let old = std::mem::replace(&mut self.entries, Vec::with_capacity(places));
         for entry in old {
@@ -136,10 +204,11 @@ impl Shard {
     ) -> usize {
         let mut dropped = 0;
         for _ in 0..entries.min(self.entries.len()) {
-            if self.entries.len() <= self.hand {
-                self.hand = 0;
+            let mut hand = self.hand as usize;
+            if self.entries.len() <= hand {
+                (hand, self.hand) = (0, 0);
             }
-            let Entry { print, kept } = &self.entries[self.hand];
+            let Entry { print, kept } = &self.entries[hand];
             let is_over = match kept {
                 Kept::Free => false,
                 Kept::Bare(tally) => tally.is_over(now),
@@ -153,7 +222,7 @@ impl Shard {
                 }
             };
             if is_over && !spare(*print) {
-                self.remove(self.hand); // The next one may stand here now.
+                self.remove(hand); // The next one may stand here now.
                 dropped += 1;
             } else {
                 self.hand += 1;

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     clock::{Moment, nanos},
-    sync::{Mutex, MutexGuard, OnceLock, lock_brief},
+    sync::{Mutex, MutexGuard, OnceLock},
 };
 
 /// A counter that somebody holds. It has a cache line of its own, so that two hot counters do not
@@ -40,7 +40,7 @@ impl Slot {
     /// Locks it to be changed.
     #[inline]
     pub(super) fn lock(&self, now: Moment) -> MutexGuard<'_, Tally> {
-        let mut tally = lock_brief(&self.tally);
+        let mut tally = self.tally.lock();
         if self.stamp.get().is_some_and(|stamp| stamp.clear()) {
             tally.was_asked(now);
         }

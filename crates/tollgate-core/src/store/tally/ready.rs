@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// What a charge that is made again and again asks of its count, worked out once.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Brief {
     max: u64,
     cost: u64,
@@ -21,7 +21,7 @@ pub(crate) struct Brief {
 }
 
 /// The form that it is counted in.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 enum Way {
     Ring,
     Slots,
@@ -104,14 +104,14 @@ impl Tally {
                 },
                 Way::Gcra,
             ) => {
-                let gcra = Gcra {
-                    since: 0,
-                    interval,
-                    whole_at,
-                };
-                brief.cost <= brief.max
-                    && interval == window
-                    && gcra.earliest(brief.max, ticks, brief.cost) <= ticks
+                // As `Gcra::earliest`, by the interval that is at hand while the tally is still waited for.
+                let room = |left| window.saturating_mul(left);
+                interval == window
+                    && brief
+                        .max
+                        .checked_sub(brief.cost)
+                        .map(room)
+                        .is_some_and(|room| whole_at.saturating_sub(room) <= ticks)
             }
             _ => false,
         }
@@ -129,13 +129,11 @@ impl Tally {
                 *used = (u64::from(*used) + cost).into(); // Not above the maximum.
             }
             State::Gcra {
-                since,
-                interval,
-                whole_at,
+                since, whole_at, ..
             } => {
                 let mut gcra = Gcra {
                     since: (*since).into(),
-                    interval: *interval,
+                    interval: brief.window, // The same.
                     whole_at: *whole_at,
                 };
                 gcra.add(now.ticks, cost);
