@@ -29,8 +29,8 @@ use tollgate_core::{
     pass::{Plan, Rules},
     policy::PolicySet,
     store::{
-        Charge, Counter, CounterName, LimitStore, MemoryStore, ReadyCharges, Standing, Verdict,
-        Version, memory::MemoryOptions,
+        Charge, Counter, CounterName, KeyedLimit, LimitStore, MemoryStore, ReadyCharges, Standing,
+        Verdict, Version, memory::MemoryOptions,
     },
 };
 
@@ -100,6 +100,22 @@ fn of_two_takes_of_the_last_unit_one_passes() {
             let (one, other) = both(
                 move || takes(&there, &[mine], at(5)),
                 || takes(&store, &[charge], at(5)),
+            );
+            assert!(one != other, "both passed, or none");
+            assert_eq!(store.counters(), 1);
+        });
+    }
+}
+
+#[test]
+fn a_yes_or_no_by_name_counts_with_a_handle() {
+    for limit in [quota(1), Rate::per_second(1).into()] {
+        model("a handle and a yes or no", move || {
+            let (store, keyed) = (MemoryStore::new(), KeyedLimit::new(limit.clone()));
+            let (there, charge) = (store.clone(), held(&counter("ann"), &limit));
+            let (one, other) = both(
+                move || takes(&there, &[charge], at(5)),
+                || store.admit(raw("ann").as_bytes(), &keyed, at(5)),
             );
             assert!(one != other, "both passed, or none");
             assert_eq!(store.counters(), 1);

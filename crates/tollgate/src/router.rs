@@ -43,10 +43,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use axum::{
-    Router, ServiceExt, body::Body, extract::connect_info::IntoMakeServiceWithConnectInfo,
-    routing::IntoMakeService,
-};
+use axum::{Router, ServiceExt, body::Body, routing::IntoMakeService};
 use http::{Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
@@ -92,14 +89,10 @@ pub struct GatedRouter<S> {
 }
 
 impl GatedRouter<Router> {
-    /// For `axum::serve`, as [`Router::into_make_service`].
+    /// For `axum::serve`, as [`Router::into_make_service`]. What tells handlers who is connected is axum's
+    /// `ServiceExt::into_make_service_with_connect_info`.
     pub fn into_make_service(self) -> IntoMakeService<Self> {
         ServiceExt::<Request<Body>>::into_make_service(self)
-    }
-
-    /// The same, which tells handlers who is connected: as [`Router::into_make_service_with_connect_info`].
-    pub fn into_make_service_with_connect_info<C>(self) -> IntoMakeServiceWithConnectInfo<Self, C> {
-        ServiceExt::<Request<Body>>::into_make_service_with_connect_info(self)
     }
 }
 

@@ -8,8 +8,8 @@ use tollgate_core::{
     clock::Clock,
     limits::{Algorithm, Limit, Period, Quota, Rate},
     store::{
-        Charge, ChargeMode, Counter, CounterName, LimitStore, MemoryStore, ReadyCharges, Verdict,
-        conformance::block_on,
+        Charge, ChargeMode, Counter, CounterName, KeyedLimit, LimitStore, MemoryStore,
+        ReadyCharges, Verdict, conformance::block_on,
     },
 };
 
@@ -183,6 +183,7 @@ fn any_limit() -> impl Strategy<Value = Limit> {
 #[derive(Clone, Debug)]
 enum Step {
     Take(Vec<(usize, usize, u64, bool, u64)>), // Counter, limit, cost, observed, patience.
+    Admit(usize, usize),
     GiveBack(usize, usize),
     Reset(usize),
 }
@@ -199,6 +200,7 @@ fn any_step() -> impl Strategy<Value = Step> {
     );
     prop_oneof![
         20 => prop::collection::vec(charge, 1..4).prop_map(Step::Take),
+        5 => (0..3_usize, 0..4_usize).prop_map(|(counter, limit)| Step::Admit(counter, limit)),
         1 => (0..3_usize, 0..4_usize).prop_map(|(counter, limit)| Step::GiveBack(counter, limit)),
         1 => (0..3_usize).prop_map(Step::Reset),
     ]
@@ -262,6 +264,13 @@ proptest! {
                     let verdict = fast.try_take(&batch, now).unwrap();
                     let expected = block_on(slow.take(&batch, now)).unwrap();
                     prop_assert_eq!(verdict, expected);
+                }
+                Step::Admit(counter, limit) => {
+                    let charge = charge(counter, if limit < 3 { counter } else { 3 });
+                    let limit = KeyedLimit::new(charge.limit.clone());
+                    let admits = fast.admit(charge.counter.name(), &limit, now);
+                    let expected = block_on(slow.take(&[charge], now)).unwrap();
+                    prop_assert_eq!(admits, matches!(expected, Verdict::Taken(_)));
                 }
                 Step::GiveBack(counter, limit) => {
                     let batch = [charge(counter, limit)];

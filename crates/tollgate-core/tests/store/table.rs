@@ -8,7 +8,7 @@ use std::{
 use tollgate_core::{
     clock::Clock,
     limits::{Algorithm, Limit, Period, Quota, Rate},
-    store::{Charge, Counter, CounterName, MemoryStore, memory::MemoryOptions},
+    store::{Charge, Counter, CounterName, KeyedLimit, MemoryStore, memory::MemoryOptions},
 };
 
 use super::{SECOND, clock, passes};
@@ -239,4 +239,18 @@ fn threads_in_any_order_never_take_too_much_nor_lock_up() {
         let by_name = &named(&format!("n{key}"), hour(900))[0];
         assert_eq!(store.used(by_name.counter.name(), now), passed);
     }
+}
+
+/// In a table that is as full as tables are, many entries stand far from their place.
+#[test]
+fn each_of_many_names_is_counted_by_itself() {
+    let (store, limit) = (MemoryStore::new(), KeyedLimit::new(hour(2)));
+    let now = clock().now();
+    for expected in [true, true, false] {
+        for name in 0..50_000_u32 {
+            assert_eq!(store.admit(name.to_le_bytes(), &limit, now), expected);
+        }
+    }
+    assert_eq!(store.counters(), 50_000);
+    assert_eq!(store.used(7_u32.to_le_bytes(), now), 2);
 }
