@@ -38,7 +38,7 @@ use smallvec::SmallVec;
 pub(crate) use self::slot::Slot;
 use self::{
     locked::{Held, Locked, Place},
-    shard::{Kept, Locker, Shard},
+    shard::{Kept, Line, Shard},
 };
 use super::{
     Batch, Charge, Counter, CounterRef, KeyedLimit, ReadyCharges, Standing, Verdict,
@@ -61,7 +61,7 @@ pub(crate) const DEFAULT_MAX: usize = 4_000_000;
 pub(crate) struct Counters {
     id: u64, // No two tables of a process have the same.
     hasher: RandomState,
-    shards: Box<[Locker]>,
+    shards: Box<[Line<Mutex<Shard>>]>,
     len: AtomicUsize,
     max: usize,
     overflow: OnceLock<Box<[Mutex<Tally>]>>, // Rates, then quotas.
@@ -93,7 +93,7 @@ impl Counters {
         Self {
             id: IDS.fetch_add(1, Relaxed),
             hasher: RandomState::default(),
-            shards: (0..SHARDS).map(|_| Locker::default()).collect(),
+            shards: (0..SHARDS).map(|_| Line::default()).collect(),
             len: AtomicUsize::new(0),
             max,
             overflow: OnceLock::new(),
@@ -117,9 +117,7 @@ impl Counters {
     }
 
     fn shard(&self, print: u64) -> MutexGuard<'_, Shard> {
-        let shard = &self.shards[Self::shard_of(print)];
-        shard.fetch(print);
-        shard.lock()
+        self.shards[Self::shard_of(print)].0.lock()
     }
 
     /// The slot of a counter, made where there is none.
@@ -133,7 +131,6 @@ impl Counters {
             self.len.fetch_add(1, Relaxed); // Beyond the bound too: holders are bounded elsewhere.
             let slot = slot(Tally::new());
             shard.insert(print, Kept::Held(slot.clone()));
-            self.shards[Self::shard_of(print)].note(&shard);
             return slot;
         };
         let kept = &mut shard.entries[at].kept;
@@ -208,7 +205,7 @@ impl Counters {
         shards.dedup();
         locked.shards = shards
             .into_iter()
-            .map(|shard| (shard, self.shards[shard].lock()))
+            .map(|shard| (shard, self.shards[shard].0.lock()))
             .collect();
     }
 
@@ -266,7 +263,6 @@ impl Counters {
             return;
         }
         shard.insert(print, Kept::Bare(Tally::new()));
-        self.shards[Self::shard_of(print)].note(shard);
     }
 
     fn overflow(&self) -> &[Mutex<Tally>] {

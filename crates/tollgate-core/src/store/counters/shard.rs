@@ -1,62 +1,14 @@
 //! A part of the table: open addressing, sorted by fingerprint.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering::Relaxed},
-};
-
-use branches::prefetch_read_data;
+use std::sync::Arc;
 
 use super::{super::tally::Tally, slot::Slot};
-use crate::{
-    clock::Moment,
-    sync::{Mutex, MutexGuard},
-};
+use crate::clock::Moment;
 
-/// A shard behind its lock, in a cache line of its own, and where its entries lie.
+/// What has a cache line of its own.
 #[derive(Default)]
 #[repr(align(64))]
-pub(super) struct Locker {
-    shard: Mutex<Shard>,
-    // Read without the lock, and perhaps no longer true: nothing but a hint comes of them.
-    entries: AtomicUsize,
-    places: AtomicUsize,
-}
-
-#[cfg(not(tollgate_loom))] // Locks of models are larger.
-const _: () = assert!(size_of::<Locker>() == 64);
-
-impl Locker {
-    /// Lets the processor fetch the entry of this fingerprint. Otherwise it begins only once the lock is held, and whoever
-    /// makes one decision after the other waits for each entry in turn: no lock is held before what was written for the
-    /// decision before has come to its place.
-    #[inline]
-    pub(super) fn fetch(&self, print: u64) {
-        let home = home(print, self.places.load(Relaxed));
-        let entries = self.entries.load(Relaxed);
-        for place in [home, home + NEAR - 1] {
-            let entry = entries.wrapping_add(place * size_of::<Entry>());
-            prefetch_read_data::<Entry, 0>(std::ptr::without_provenance(entry));
-        }
-    }
-
-    #[inline]
-    pub(super) fn lock(&self) -> MutexGuard<'_, Shard> {
-        self.shard.lock()
-    }
-
-    /// Notes where the entries lie now.
-    pub(super) fn note(&self, shard: &Shard) {
-        self.entries.store(shard.entries.as_ptr().addr(), Relaxed);
-        self.places.store(shard.places, Relaxed);
-    }
-}
-
-/// Below `places`, and the larger the larger the fingerprint is.
-#[inline]
-fn home(print: u64, places: usize) -> usize {
-    ((u128::from(print) * places as u128) >> 64) as usize
-}
+pub(super) struct Line<T>(pub(super) T);
 
 /// A part of the table: entries in the order of their fingerprints, with gaps between.
 ///
@@ -67,8 +19,8 @@ fn home(print: u64, places: usize) -> usize {
 pub(super) struct Shard {
     pub(super) entries: Vec<Entry>, // `places` and a few more, so that none has to go on at the start.
     pub(super) places: usize,
-    pub(super) len: u32,
-    pub(super) hand: u32,
+    pub(super) len: usize,
+    pub(super) hand: usize,
 }
 
 #[repr(align(32))] // So that none lies in two lines of the cache.
@@ -102,7 +54,8 @@ impl Shard {
     pub(super) const SPARE: usize = 32; // Places after the last that a fingerprint has.
 
     fn home(&self, print: u64) -> usize {
-        home(print, self.places)
+        // Below `places`, and the larger the larger the fingerprint is.
+        ((u128::from(print) * self.places as u128) >> 64) as usize
     }
 
     /// Where it is, or would have to be.
@@ -144,7 +97,7 @@ impl Shard {
 
     /// Puts an entry that is not there; those after it move on.
     pub(super) fn insert(&mut self, print: u64, kept: Kept) {
-        if 7 * self.places <= 9 * self.len as usize {
+        if 7 * self.places <= 9 * self.len {
             self.grow();
         }
         loop {
@@ -204,11 +157,10 @@ impl Shard {
     ) -> usize {
         let mut dropped = 0;
         for _ in 0..entries.min(self.entries.len()) {
-            let mut hand = self.hand as usize;
-            if self.entries.len() <= hand {
-                (hand, self.hand) = (0, 0);
+            if self.entries.len() <= self.hand {
+                self.hand = 0;
             }
-            let Entry { print, kept } = &self.entries[hand];
+            let Entry { print, kept } = &self.entries[self.hand];
             let is_over = match kept {
                 Kept::Free => false,
                 Kept::Bare(tally) => tally.is_over(now),
@@ -222,7 +174,7 @@ impl Shard {
                 }
             };
             if is_over && !spare(*print) {
-                self.remove(hand); // The next one may stand here now.
+                self.remove(self.hand); // The next one may stand here now.
                 dropped += 1;
             } else {
                 self.hand += 1;
