@@ -21,14 +21,13 @@ mod machine {
         OnceLock,
         atomic::{AtomicBool, AtomicUsize},
     };
-    use std::{
-        cell::Cell,
-        time::{Duration, Instant},
-    };
+    use std::{cell::Cell, time::Duration};
 
     pub(crate) use parking_lot::RwLock;
     use spin::mutex::SpinMutex;
     pub(crate) use spin::mutex::SpinMutexGuard as MutexGuard;
+
+    use crate::clock::machine_time;
 
     /// A lock for what is held for some tens of nanoseconds at a time.
     ///
@@ -62,30 +61,30 @@ mod machine {
                     return guard;
                 }
                 if stayed == LONGEST {
-                    std::thread::sleep(LONGEST);
+                    std::thread::sleep(Duration::from_nanos(LONGEST));
                 }
             }
         }
     }
 
-    const SHORTEST: Duration = Duration::from_micros(2);
-    const LONGEST: Duration = Duration::from_micros(32);
+    const SHORTEST: u64 = 2000; // Nanoseconds, as all times here.
+    const LONGEST: u64 = 32_000;
 
     thread_local! {
         /// For how long this thread stayed away last, and until when.
-        static STAYED: Cell<Option<(Duration, Instant)>> = const { Cell::new(None) };
+        static STAYED: Cell<(u64, u64)> = const { Cell::new((0, 0)) };
     }
 
     /// Waits without sleeping. Returns for how long.
-    fn stay_away() -> Duration {
-        let start = Instant::now();
-        let last = STAYED.get().filter(|(_, until)| start < *until + LONGEST);
-        let time = last.map_or(SHORTEST, |(time, _)| LONGEST.min(2 * time));
-        let until = start + time;
-        while Instant::now() < until {
+    fn stay_away() -> u64 {
+        let (start, (last, ended)) = (machine_time().ticks, STAYED.get());
+        let is_soon = start < ended.saturating_add(LONGEST);
+        let time = if is_soon { 2 * last } else { 0 }.clamp(SHORTEST, LONGEST);
+        let until = start.saturating_add(time);
+        while machine_time().ticks < until {
             std::hint::spin_loop();
         }
-        STAYED.set(Some((time, until)));
+        STAYED.set((time, until));
         time
     }
 }
