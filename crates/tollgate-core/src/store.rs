@@ -467,13 +467,8 @@ impl KeyedLimit {
         }
     }
 
-    /// The charge, of no name.
-    pub(crate) fn charge(&self) -> &Charge {
-        &self.charge
-    }
-
     /// The charge of this name.
-    pub(crate) fn named(&self, name: &[u8]) -> Charge {
+    fn charge_of(&self, name: &[u8]) -> Charge {
         Charge {
             counter: CounterName::whole(name).into(),
             ..self.charge.clone()

@@ -79,7 +79,8 @@ mod machine {
     fn stay_away() -> u64 {
         let (start, (last, ended)) = (machine_time().ticks, STAYED.get());
         let is_soon = start < ended.saturating_add(LONGEST);
-        let time = if is_soon { 2 * last } else { 0 }.clamp(SHORTEST, LONGEST);
+        let longer = if is_soon { 2 * last } else { 0 };
+        let time = longer.clamp(SHORTEST, LONGEST);
         let until = start.saturating_add(time);
         while machine_time().ticks < until {
             std::hint::spin_loop();
@@ -98,7 +99,7 @@ mod model {
         atomic::{AtomicBool, AtomicUsize},
     };
 
-    /// A lock with the methods of `parking_lot`.
+    /// A lock with the methods of the one that ships.
     #[derive(Debug, Default)]
     pub(crate) struct Mutex<T>(loom::sync::Mutex<T>);
 

@@ -43,7 +43,7 @@
 //!
 //! [`Gated`]: crate::gated::Gated
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use http::{Extensions, HeaderMap, StatusCode, request::Parts};
 use tollgate_core::{Clock, Moment, Rejection, future::BoxFuture};
@@ -182,8 +182,7 @@ struct Set {
     express: Option<Arc<Express>>,
     can_wait: bool, // On the clock.
     leaves_visit: bool,
-    is_before_router: bool, // Of axum.
-    acts: Acts,             // Of any gate.
+    acts: Acts, // Of any gate.
     /// The headers of limits, where no more than these is done to a response.
     tells: Option<LimitHeaders>,
 }
@@ -217,19 +216,6 @@ impl Seat {
     }
 }
 
-/// Empty, with room for the visit and what axum's router puts beside it: without, the map grows at its last.
-static ROOM: LazyLock<Extensions> = LazyLock::new(|| {
-    #[derive(Clone)]
-    struct Place<const N: u8>;
-    let mut extensions = Extensions::new();
-    extensions.insert(Place::<0>);
-    extensions.insert(Place::<1>);
-    extensions.insert(Place::<2>);
-    extensions.insert(Place::<3>);
-    extensions.clear();
-    extensions
-});
-
 /// Where a walk through the gates ended.
 pub(crate) enum Walk {
     Through,
@@ -248,7 +234,6 @@ impl Gates {
             refusals: Refusals::default(),
             express: None,
             leaves_visit: true,
-            is_before_router: false,
             acts: Acts::NONE,
             tells: None,
         }))
@@ -305,13 +290,6 @@ impl Gates {
         self.with(|set| set.leaves_visit = false)
     }
 
-    /// The same gates before a router of axum, which leaves more in the extensions.
-    #[cfg(feature = "axum")]
-    #[must_use]
-    pub(crate) fn before_router(self) -> Self {
-        self.with(|set| set.is_before_router = true)
-    }
-
     /// The same settings with this gate alone.
     #[must_use]
     pub(crate) fn with_only(self, gate: Arc<dyn Gate>, observed: bool) -> Self {
@@ -348,15 +326,6 @@ impl Gates {
 
     pub(crate) fn leaves_visit(&self) -> bool {
         self.0.leaves_visit
-    }
-
-    /// Leaves the visit where handlers find it.
-    #[inline]
-    pub(crate) fn leave(&self, visit: Arc<Visit>, extensions: &mut Extensions) {
-        if self.0.is_before_router && extensions.is_empty() {
-            extensions.clone_from(&ROOM);
-        }
-        extensions.insert(visit);
     }
 
     /// Whether the visit is read by a gate once the request went through.

@@ -88,6 +88,12 @@ impl<S> Gated<S> {
         Self { inner, gates }
     }
 
+    /// Whether a request goes on with what the gates found in its extensions.
+    #[cfg(feature = "axum")]
+    pub(crate) fn leaves_visit(&self) -> bool {
+        self.gates.leaves_visit()
+    }
+
     /// The service behind the gates.
     pub fn inner(&self) -> &S {
         &self.inner
@@ -374,12 +380,12 @@ impl Gates {
         let told = self.tell_of(&visit).filter(|_| settlement.is_none());
         if let Some(then) = told {
             if self.leaves_visit() {
-                self.leave(visit, extensions);
+                extensions.insert(visit);
             }
             return then;
         }
         if self.leaves_visit() {
-            self.leave(visit.clone(), extensions);
+            extensions.insert(visit.clone());
         }
         Then::Depart(Departing {
             visit,

@@ -40,11 +40,12 @@
 
 use std::{
     pin::Pin,
+    sync::LazyLock,
     task::{Context, Poll},
 };
 
 use axum::{Router, ServiceExt, body::Body, routing::IntoMakeService};
-use http::{Request, Response};
+use http::{Extensions, Request, Response};
 use pin_project_lite::pin_project;
 use tower_layer::Layer;
 use tower_service::Service;
@@ -66,9 +67,7 @@ pub struct RouterLayer {
 
 impl From<Gates> for RouterLayer {
     fn from(gates: Gates) -> Self {
-        Self {
-            gates: gates.before_router(),
-        }
+        Self { gates }
     }
 }
 
@@ -87,6 +86,19 @@ impl<S> Layer<S> for RouterLayer {
 pub struct GatedRouter<S> {
     gated: Gated<S>,
 }
+
+/// Empty, with room for the visit and what axum's router puts beside it: without, the map grows at its last.
+static ROOM: LazyLock<Extensions> = LazyLock::new(|| {
+    #[derive(Clone)]
+    struct Place<const N: u8>;
+    let mut extensions = Extensions::new();
+    extensions.insert(Place::<0>);
+    extensions.insert(Place::<1>);
+    extensions.insert(Place::<2>);
+    extensions.insert(Place::<3>);
+    extensions.clear();
+    extensions
+});
 
 impl GatedRouter<Router> {
     /// For `axum::serve`, as [`Router::into_make_service`]. What tells handlers who is connected is axum's
@@ -110,7 +122,11 @@ where
     }
 
     #[inline]
-    fn call(&mut self, request: Request<B>) -> Self::Future {
+    fn call(&mut self, mut request: Request<B>) -> Self::Future {
+        let extensions = request.extensions_mut();
+        if self.gated.leaves_visit() && extensions.is_empty() {
+            extensions.clone_from(&ROOM);
+        }
         GatedRouterFuture {
             inner: self.gated.call(request),
         }

@@ -497,17 +497,18 @@ impl Counters {
                     tally.add_ready(&limit.brief, now);
                     return true;
                 }
-                return is_taken(limit.charge(), tally, now);
+                return admit_bare(limit, tally, now);
             }
         }
         drop(shard);
-        self.admit_any(&limit.named(name), now)
+        self.admit_any(name, limit, now)
     }
 
+    /// The same wherever the counter is, and where there is none.
     #[cold]
     #[inline(never)]
-    fn admit_any(&self, charge: &Charge, now: Moment) -> bool {
-        let verdict = self.take_any(std::slice::from_ref(charge), now);
+    fn admit_any(&self, name: &[u8], limit: &KeyedLimit, now: Moment) -> bool {
+        let verdict = self.take_any(&[limit.charge_of(name)], now);
         matches!(verdict, Verdict::Taken(_))
     }
 
@@ -579,11 +580,11 @@ impl Counters {
     }
 }
 
-/// Charges a counter in more steps than where it is ready for the charge; tells whether it did.
+/// Charges a counter that is not ready for it, if it has room; tells whether it did.
 #[cold]
 #[inline(never)]
-fn is_taken(charge: &Charge, tally: &mut Tally, now: Moment) -> bool {
-    let verdict = tally::decide_one(std::array::from_ref(charge), tally, now);
+fn admit_bare(limit: &KeyedLimit, tally: &mut Tally, now: Moment) -> bool {
+    let verdict = tally::decide_one(std::array::from_ref(&limit.charge), tally, now);
     matches!(verdict, Verdict::Taken(_))
 }
 

@@ -17,12 +17,18 @@ mod sockets;
 use std::{cell::Cell, convert::Infallible, fmt::Debug, num::NonZeroU32, rc::Rc, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
+use governor::{
+    clock::QuantaInstant,
+    middleware::{NoOpMiddleware, RateLimitingMiddleware, StateInformationMiddleware},
+};
 use http::{Request, Response, StatusCode};
 use tollgate::{LimitHeaders, MemoryStore, Tollgate, policy::PolicySet, stack::Builder};
 use tollgate_bench::{Variant, print, run};
 use tower::{Layer, Service, service_fn};
 use tower_governor::{
-    GovernorError, GovernorLayer, governor::GovernorConfigBuilder, key_extractor::KeyExtractor,
+    GovernorError, GovernorLayer,
+    governor::{GovernorConfig, GovernorConfigBuilder},
+    key_extractor::KeyExtractor,
 };
 
 const KEYS: usize = 100_000;
@@ -178,13 +184,8 @@ impl KeyExtractor for ByHeader {
     }
 }
 
-type GovernorRow = GovernorLayer<
-    ByHeader,
-    governor::middleware::NoOpMiddleware<governor::clock::QuantaInstant>,
-    Body,
->;
-type GovernorHeaderRow =
-    GovernorLayer<ByHeader, governor::middleware::StateInformationMiddleware, Body>;
+type GovernorRow = GovernorLayer<ByHeader, NoOpMiddleware<QuantaInstant>, Body>;
+type GovernorHeaderRow = GovernorLayer<ByHeader, StateInformationMiddleware, Body>;
 
 /// What tower_governor lets each key have: never reached by the benches, and given anew so slowly that a key which has
 /// used it up stays refused.
@@ -195,21 +196,24 @@ const PERIOD: Duration = Duration::from_secs(60);
 fn governor() -> GovernorRow {
     let mut config = GovernorConfigBuilder::default();
     config.period(PERIOD).burst_size(BURST.get());
-    let config = config.key_extractor(ByHeader).finish();
-    let config = config.expect("a configuration");
-    let used_up = config.limiter().check_key_n(&USED_UP.to_owned(), BURST);
-    assert!(matches!(used_up, Ok(Ok(_))));
-    GovernorLayer::new(config)
+    used_up(config.key_extractor(ByHeader).finish())
 }
 
 /// The same with its headers.
 fn governor_with_headers() -> GovernorHeaderRow {
     let mut config = GovernorConfigBuilder::default();
     config.period(PERIOD).burst_size(BURST.get());
-    let config = config.key_extractor(ByHeader).use_headers().finish();
+    used_up(config.key_extractor(ByHeader).use_headers().finish())
+}
+
+/// Takes all that [`USED_UP`] has.
+fn used_up<M>(config: Option<GovernorConfig<ByHeader, M>>) -> GovernorLayer<ByHeader, M, Body>
+where
+    M: RateLimitingMiddleware<QuantaInstant>,
+{
     let config = config.expect("a configuration");
-    let used_up = config.limiter().check_key_n(&USED_UP.to_owned(), BURST);
-    assert!(matches!(used_up, Ok(Ok(_))));
+    let taken = config.limiter().check_key_n(&USED_UP.to_owned(), BURST);
+    assert!(matches!(taken, Ok(Ok(_))));
     GovernorLayer::new(config)
 }
 

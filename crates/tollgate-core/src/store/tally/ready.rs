@@ -104,14 +104,15 @@ impl Tally {
                 },
                 Way::Gcra,
             ) => {
-                // As `Gcra::earliest`, by the interval that is at hand while the tally is still waited for.
-                let room = |left| window.saturating_mul(left);
-                interval == window
-                    && brief
-                        .max
-                        .checked_sub(brief.cost)
-                        .map(room)
-                        .is_some_and(|room| whole_at.saturating_sub(room) <= ticks)
+                // By the charge's own interval, which is at hand while the tally is still waited for.
+                let gcra = Gcra {
+                    since: 0,
+                    interval: window,
+                    whole_at,
+                };
+                brief.cost <= brief.max
+                    && interval == window
+                    && gcra.earliest(brief.max, ticks, brief.cost) <= ticks
             }
             _ => false,
         }
