@@ -12,11 +12,13 @@
 //! Every table has three rows of ours for each kind of work: one hot key; 100,000 keys of 10 APIs and
 //! 20 path rules each, drawn at random; and a hot key of which a tenth of the requests is refused.
 
+mod by_hand;
 mod sockets;
 
 use std::{cell::Cell, convert::Infallible, fmt::Debug, num::NonZeroU32, rc::Rc, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
+use by_hand::ByHandLayer;
 use governor::{
     clock::QuantaInstant,
     middleware::{NoOpMiddleware, RateLimitingMiddleware, StateInformationMiddleware},
@@ -276,6 +278,11 @@ macro_rules! rows {
                 Load::TenthRefused,
             ),
             drive("ours, rich: one hot key", $over(rich()), Load::HotKey),
+            drive(
+                "by hand: the headers and context of rich, nothing decided",
+                $over(ByHandLayer),
+                Load::HotKey,
+            ),
             drive("ours, rich: 100,000 keys", $over(rich()), Load::ManyKeys),
             drive(
                 "ours, rich: a tenth refused",
