@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::Response;
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::Full;
 use pin_project_lite::pin_project;
@@ -69,12 +70,21 @@ impl<B> GateBody<B> {
     }
 }
 
+/// What a service's future says.
+pub(crate) type Polled<B, E> = Poll<Result<Response<B>, E>>;
+
 /// Which body the responses of a service behind gates have.
 pub(crate) trait Bodies<B> {
     type Body;
 
     /// The service's own.
     fn own(body: B) -> Self::Body;
+
+    /// The service's own, where the response is as it came: it need not be moved for a body that is the same.
+    #[inline]
+    fn own_all<E>(polled: Polled<B, E>) -> Polled<Self::Body, E> {
+        polled.map_ok(|response| response.map(Self::own))
+    }
 
     /// Another.
     fn gated(body: GateBody<B>) -> Self::Body;
@@ -107,6 +117,11 @@ impl Bodies<axum::body::Body> for AxumBodies {
     #[inline]
     fn own(body: axum::body::Body) -> axum::body::Body {
         body
+    }
+
+    #[inline]
+    fn own_all<E>(polled: Polled<axum::body::Body, E>) -> Polled<axum::body::Body, E> {
+        polled
     }
 
     fn gated(body: GateBody<axum::body::Body>) -> axum::body::Body {

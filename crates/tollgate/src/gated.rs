@@ -94,6 +94,11 @@ impl<S> Gated<S> {
         self.gates.leaves_visit()
     }
 
+    #[cfg(feature = "axum")]
+    pub(crate) fn inner_mut(&mut self) -> &mut S {
+        &mut self.inner
+    }
+
     /// The service behind the gates.
     pub fn inner(&self) -> &S {
         &self.inner
@@ -120,33 +125,58 @@ where
         self.inner.poll_ready(cx)
     }
 
-    // A request's parts are large, and so are visits, futures and responses. On the way to the service
-    // each is moved as seldom as may be: gates and what prepares the call see them where they are.
     #[inline]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let now = self.gates.now();
-        let then = match self.gates.look((&request).into(), now) {
-            Look::Through => {
-                return GatedFuture::inside(self.inner.call(request), Then::Nothing);
-            }
-            Look::Met(visit) => {
-                self.gates.set_ready(request.headers_mut(), &visit);
-                self.gates.share(request.extensions_mut(), visit, None)
-            }
-            Look::Known(known) if self.gates.leaves_visit() => {
-                match self.gates.pass_known(&mut request, now, known) {
-                    Ok(then) => then,
-                    Err((visit, asked)) => return self.ask_rest(request, visit, asked),
-                }
-            }
-            look => return self.ask(request, now, look),
-        };
-        let future = self.inner.call(request);
-        // Written here, it is written where it is returned.
-        GatedFuture {
-            state: State::Inside { future, then },
+        match self.let_in(&mut request) {
+            Ok(then) => GatedFuture::inside(self.inner.call(request), then),
+            Err(asking) => self.ask(request, asking),
         }
     }
+}
+
+// A request's parts are large, and so are visits, futures and responses. On the way to the service each is moved
+// as seldom as may be: gates and what prepares the call see them where they are.
+impl<S: Clone> Gated<S> {
+    /// Lets a usual request in, with all that gates leave in it. Whom it lets in is to be called at once.
+    #[inline(always)]
+    pub(crate) fn let_in<B>(&self, request: &mut Request<B>) -> Result<Then, Asking> {
+        let now = self.gates.now();
+        match self.gates.look((&*request).into(), now) {
+            Look::Through => Ok(Then::Nothing),
+            Look::Met(visit) => {
+                self.gates.set_ready(request.headers_mut(), &visit);
+                Ok(self.gates.share(request.extensions_mut(), visit, None))
+            }
+            Look::Known(known) if self.gates.leaves_visit() => {
+                self.gates.pass_known(request, now, known)
+            }
+            look => Err(Asking::From(now, look)),
+        }
+    }
+
+    /// Asks the gates of a request that was not let in.
+    #[inline(never)]
+    pub(crate) fn ask<B>(
+        &mut self,
+        request: Request<B>,
+        asking: Asking,
+    ) -> GatedFuture<S::Future, S, B>
+    where
+        S: Service<Request<B>>,
+    {
+        match asking {
+            Asking::From(now, look) => self.ask_from(request, now, look),
+            Asking::Rest(visit, asked) => self.ask_rest(request, visit, asked),
+        }
+    }
+}
+
+/// What is known of a request that was not let in at once.
+pub(crate) enum Asking {
+    /// What came of a look at it.
+    From(Moment, Look),
+    /// So many gates have passed.
+    Rest(Arc<Visit>, usize),
 }
 
 impl<S: Clone> Gated<S> {
@@ -167,8 +197,8 @@ impl<S: Clone> Gated<S> {
     }
 
     /// Asks the gates that have not passed yet.
-    #[inline(never)]
-    fn ask<B>(
+    #[inline]
+    fn ask_from<B>(
         &mut self,
         request: Request<B>,
         now: Moment,
@@ -301,7 +331,7 @@ pin_project! {
 
 impl<F, S, B> GatedFuture<F, S, B> {
     #[inline]
-    fn inside(future: F, then: Then) -> Self {
+    pub(crate) fn inside(future: F, then: Then) -> Self {
         Self {
             state: State::Inside { future, then },
         }
@@ -321,7 +351,7 @@ impl<F, S, B> State<F, S, B> {
 }
 
 /// What is to be done when the response comes.
-enum Then {
+pub(crate) enum Then {
     /// No gate departs, and nothing is to be settled.
     Nothing,
     /// A limit is told of: all that the gates do.
@@ -329,7 +359,7 @@ enum Then {
     Depart(Departing),
 }
 
-struct Departing {
+pub(crate) struct Departing {
     visit: Arc<Visit>,
     settlement: Option<Box<Settlement>>,
     gates: Gates,
@@ -344,14 +374,14 @@ impl Gates {
         request: &mut Request<B>,
         now: Moment,
         known: Known,
-    ) -> Result<Then, (Arc<Visit>, usize)> {
+    ) -> Result<Then, Asking> {
         let mut shared = Arc::<Visit>::default(); // Made where it will stay.
         let visit = Arc::get_mut(&mut shared).expect("nobody else has it yet");
         self.begin(visit, now);
         known.tell(visit);
         match self.pass_at_once(request.headers_mut(), visit) {
             Ok(()) => Ok(self.share(request.extensions_mut(), shared, None)),
-            Err(asked) => Err((shared, asked)),
+            Err(asked) => Err(Asking::Rest(shared, asked)),
         }
     }
 
@@ -452,17 +482,18 @@ where
         loop {
             let next = match state.as_mut().project() {
                 StateProjection::Inside { future, then } => {
-                    let response = ready!(future.poll(cx))?;
                     let departing = match then {
-                        Then::Nothing => return Poll::Ready(Ok(response.map(O::own))),
+                        Then::Nothing => return O::own_all(future.poll(cx)),
                         Then::Tell(told) => {
-                            let mut response = response.map(O::own);
-                            told.write(response.headers_mut());
-                            return Poll::Ready(Ok(response));
+                            let mut polled = O::own_all(future.poll(cx));
+                            if let Poll::Ready(Ok(response)) = &mut polled {
+                                told.write(response.headers_mut());
+                            }
+                            return polled;
                         }
                         Then::Depart(departing) => departing,
                     };
-                    let (mut head, body) = response.into_parts();
+                    let (mut head, body) = ready!(future.poll(cx))?.into_parts();
                     let body = match departing.depart(&mut head) {
                         None => O::own(body),
                         Some(settlement) => O::gated(GateBody::settling(body, settlement)),

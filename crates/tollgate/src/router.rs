@@ -127,9 +127,12 @@ where
         if self.gated.leaves_visit() && extensions.is_empty() {
             extensions.clone_from(&ROOM);
         }
-        GatedRouterFuture {
-            inner: self.gated.call(request),
-        }
+        // As in `Gated::call`: through that, the request would be moved twice more.
+        let inner = match self.gated.let_in(&mut request) {
+            Ok(then) => GatedFuture::inside(self.gated.inner_mut().call(request), then),
+            Err(asking) => self.gated.ask(request, asking),
+        };
+        GatedRouterFuture { inner }
     }
 }
 
