@@ -167,8 +167,7 @@ impl Told {
 
 /// A number in one allocation of its length; `HeaderValue::from` makes two.
 pub(crate) fn number(number: u64) -> HeaderValue {
-    let digits = itoa::Buffer::new().format(number).as_bytes().to_vec();
-    HeaderValue::try_from(digits).expect("digits are a header's value")
+    HeaderValue::from_str(itoa::Buffer::new().format(number)).expect("digits are a header's value")
 }
 
 const PLACES: usize = 64;
