@@ -153,8 +153,9 @@ impl Told {
 
     #[inline]
     fn put(self, max: HeaderValue, reset_at: HeaderValue, headers: &mut HeaderMap) {
+        let remaining = number(self.remaining); // Meanwhile the copies of the others are done.
         headers.insert(X_LIMIT, max);
-        headers.insert(X_REMAINING, number(self.remaining));
+        headers.insert(X_REMAINING, remaining);
         headers.insert(X_RESET, reset_at);
     }
 
