@@ -125,7 +125,7 @@ where
         self.inner.poll_ready(cx)
     }
 
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
         match self.let_in(&mut request) {
             Ok(then) => GatedFuture::inside(self.inner.call(request), then),
