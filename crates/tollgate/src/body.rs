@@ -80,9 +80,9 @@ pub(crate) trait Bodies<B> {
     /// The service's own.
     fn own(body: B) -> Self::Body;
 
-    /// The service's own, where the response is as it came: it need not be moved for a body that is the same.
+    /// A response with the service's own body. Where that stays as it is, the response is not moved.
     #[inline]
-    fn own_all<E>(polled: Polled<B, E>) -> Polled<Self::Body, E> {
+    fn own_response<E>(polled: Polled<B, E>) -> Polled<Self::Body, E> {
         polled.map_ok(|response| response.map(Self::own))
     }
 
@@ -120,7 +120,7 @@ impl Bodies<axum::body::Body> for AxumBodies {
     }
 
     #[inline]
-    fn own_all<E>(polled: Polled<axum::body::Body, E>) -> Polled<axum::body::Body, E> {
+    fn own_response<E>(polled: Polled<axum::body::Body, E>) -> Polled<axum::body::Body, E> {
         polled
     }
 

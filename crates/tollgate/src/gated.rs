@@ -483,9 +483,9 @@ where
             let next = match state.as_mut().project() {
                 StateProjection::Inside { future, then } => {
                     let departing = match then {
-                        Then::Nothing => return O::own_all(future.poll(cx)),
+                        Then::Nothing => return O::own_response(future.poll(cx)),
                         Then::Tell(told) => {
-                            let mut polled = O::own_all(future.poll(cx));
+                            let mut polled = O::own_response(future.poll(cx));
                             if let Poll::Ready(Ok(response)) = &mut polled {
                                 told.write(response.headers_mut());
                             }
