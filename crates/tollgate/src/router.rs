@@ -127,7 +127,7 @@ where
         if self.gated.leaves_visit() && extensions.is_empty() {
             extensions.clone_from(&ROOM);
         }
-        // As in `Gated::call`: through that, the request would be moved twice more.
+        // As in `Gated::call`: through that, the request would be moved once more.
         let inner = match self.gated.let_in(&mut request) {
             Ok(then) => GatedFuture::inside(self.gated.inner_mut().call(request), then),
             Err(asking) => self.gated.ask(request, asking),
