@@ -169,17 +169,7 @@ impl<S: Clone> Gated<S> {
             Asking::Rest(visit, asked) => self.ask_rest(request, visit, asked),
         }
     }
-}
 
-/// What is known of a request that was not let in at once.
-pub(crate) enum Asking {
-    /// What came of a look at it.
-    From(Moment, Look),
-    /// So many gates have passed.
-    Rest(Arc<Visit>, usize),
-}
-
-impl<S: Clone> Gated<S> {
     /// Asks the gates behind those that have passed at once.
     #[cold]
     #[inline(never)]
@@ -265,6 +255,14 @@ impl<S: Clone> Gated<S> {
             state: self.halt(walk, stopped),
         }
     }
+}
+
+/// What is known of a request that was not let in at once.
+pub(crate) enum Asking {
+    /// What came of a look at it.
+    From(Moment, Look),
+    /// So many gates have passed.
+    Rest(Arc<Visit>, usize),
 }
 
 /// A request that did not go through all gates at once.

@@ -343,8 +343,7 @@ impl MetaInjectGate {
                 return false;
             };
             if header.side == Side::Request {
-                clear_for(headers, &header.name);
-                headers.insert(&header.name, value.clone()); // A copy that is moved at once is waited for.
+                set_header(headers, &header.name, value.clone());
             }
         }
         true
@@ -425,14 +424,8 @@ impl Gate for MetaInjectGate {
 
 /// Sets a header of a request so that nothing of the client's stands in its place: not under another
 /// spelling, and the client's `Connection` can not have it dropped on the way.
-pub fn set_header(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
-    clear_for(headers, name);
-    headers.insert(name, value);
-}
-
-/// Takes out what may not stand beside a header that is to be set.
 #[inline]
-fn clear_for(headers: &mut HeaderMap, name: &HeaderName) {
+pub fn set_header(headers: &mut HeaderMap, name: &HeaderName, value: HeaderValue) {
     // Most often neither is there: that is seen in one walk.
     let is_to_go = |other: &HeaderName| {
         let is_spelling = same_with_underscores(other.as_str(), name.as_str()) && other != name;
@@ -442,6 +435,7 @@ fn clear_for(headers: &mut HeaderMap, name: &HeaderName) {
         remove_spellings(headers, name, |other| other != name);
         keep_from_connection(headers, name);
     }
+    headers.insert(name, value); // By reference: a name that is copied and moved at once is waited for.
 }
 
 /// Takes a header out of a request, under every spelling that an upstream may take for it.

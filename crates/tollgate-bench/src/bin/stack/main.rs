@@ -19,7 +19,6 @@ mod sockets;
 use std::{cell::Cell, convert::Infallible, fmt::Debug, num::NonZeroU32, rc::Rc, time::Duration};
 
 use axum::{Router, body::Body, routing::get};
-use by_hand::ByHandLayer;
 use governor::{
     clock::QuantaInstant,
     middleware::{NoOpMiddleware, RateLimitingMiddleware, StateInformationMiddleware},
@@ -33,6 +32,8 @@ use tower_governor::{
     governor::{GovernorConfig, GovernorConfigBuilder},
     key_extractor::KeyExtractor,
 };
+
+use self::by_hand::ByHandLayer;
 
 const KEYS: usize = 100_000;
 const ROUNDS: usize = 61;
